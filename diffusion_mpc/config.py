@@ -1,0 +1,292 @@
+"""Every parameter of every node: type, default, unit, bounds, meaning, and whether it may change while the node runs.
+
+This is the only source of parameters. The ROS nodes declare from it, the command line checks against it, and `config/*.yaml` are
+written by it (`python -m diffusion_mpc.config TASK`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.base import Task
+
+Value = bool | int | float | str
+C = TypeVar("C")
+
+
+class ConfigError(ValueError):
+    """A parameter is unknown, of the wrong type or out of range; the message is one line that says what to change."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Description of one parameter.
+
+    Attributes:
+        name: full name with dots, as ROS shows it
+        type: bool, int, float or str
+        default: value where nothing else is set
+        description: what it does, one sentence
+        unit: unit of the value; empty for a number without one
+        low, high: inclusive bounds of a number
+        choices: allowed values of a string; empty: any
+        live: may change while the node runs; otherwise it is read once, when the node is configured
+    """
+
+    name: str
+    type: type
+    default: Value
+    description: str
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+    def check(self, value: Any) -> Value:  # noqa: ANN401  (anything a user may have written)
+        """The value in the parameter's type.
+
+        Raises:
+            ConfigError: wrong type, not finite, out of range, not among the choices
+        """
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.type:
+            raise ConfigError(f"{self.name}: {value!r} is not of type {self.type.__name__}")
+        if self.type in (int, float) and not self.low <= value <= self.high:
+            raise ConfigError(f"{self.name}: {value} is not between {self.low:g} and {self.high:g}{self.unit and ' ' + self.unit}")
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
+        return value
+
+    def parse(self, text: str) -> Value:
+        """The value that a user typed on the command line.
+
+        Raises:
+            ConfigError: as `check`
+        """
+        if self.type is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        try:
+            return self.check(text if self.type is str else self.type(text) if self.type is not bool else text)
+        except ValueError as error:
+            raise error if isinstance(error, ConfigError) else ConfigError(
+                f"{self.name}: '{text}' is not of type {self.type.__name__}"
+            ) from None
+
+
+def param(default: Value, description: str, **details: Any) -> Any:  # noqa: ANN401  (stands where a field's default stands)
+    """A dataclass field that describes a parameter; `details` are fields of `Parameter`."""
+    return field(default=default, metadata={"description": description, **details})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model that plans are made with, or that the simulation steps."""
+
+    path: str = param("", "MJCF file in place of the task's own; empty: the task's own.")
+    timestep: float = param(0.02, "Physics time step of the model.", unit="s", low=1e-4, high=0.1)
+    integrator: str = param("implicitfast", "Integrator of the model.", choices=("euler", "rk4", "implicit", "implicitfast"))
+    iterations: int = param(10, "Most iterations of the constraint solver.", low=1, high=200)
+
+
+@dataclass(frozen=True)
+class PlantModelConfig(ModelConfig):
+    """The simulated robot: finer steps than the planner's model."""
+
+    timestep: float = param(0.005, "Physics time step of the simulation.", unit="s", low=1e-4, high=0.1)
+    iterations: int = param(50, "Most iterations of the constraint solver.", low=1, high=200)
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """The search for a plan."""
+
+    algorithm: str = param("mbd", "Sampling algorithm.", choices=("mbd",))
+    rate: float = param(50.0, "Plans per second.", unit="Hz", low=1.0, high=500.0)
+    num_samples: int = param(64, "Rollouts in one denoising step.", low=2, high=65536, live=True)
+    iterations: int = param(2, "Denoising steps in one plan.", low=1, high=100, live=True)
+    horizon_steps: int = param(20, "Control steps that a plan looks ahead.", low=2, high=500)
+    control_dt: float = param(0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5)
+    num_knots: int = param(5, "Spline knots that a plan's controls come from.", low=2, high=500)
+    spline: str = param("quadratic", "Interpolation between knots.", choices=("zero", "linear", "quadratic", "cubic"))
+    temperature: float = param(0.05, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True)
+    noise_start: float = param(0.6, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True)
+    noise_end: float = param(0.3, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
+    noise_growth: float = param(1.0, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
+    seed: int = param(0, "Seed of the samples: same seed, same states, same plans.", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class BackendConfig:
+    """Where rollouts run."""
+
+    name: str = param("cpu", "Rollout backend.", choices=("cpu",))
+    threads: int = param(0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256)
+
+
+@dataclass(frozen=True)
+class CommandConfig:
+    """The velocity to track while no `cmd_vel` arrives."""
+
+    vx: float = param(0.0, "Forward velocity to track.", unit="m/s", low=-5.0, high=5.0, live=True)
+    vy: float = param(0.0, "Lateral velocity to track, positive to the left.", unit="m/s", low=-5.0, high=5.0, live=True)
+    yaw_rate: float = param(0.0, "Yaw rate to track, positive to the left.", unit="rad/s", low=-5.0, high=5.0, live=True)
+    timeout: float = param(0.5, "Age from which a cmd_vel no longer counts.", unit="s", low=0.05, high=3600.0, live=True)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """How commands leave the node."""
+
+    type: str = param("joint_command", "Message type of joint_command.", choices=("joint_command", "float64_multi_array", "joint_trajectory"))
+    rate: float = param(0.0, "Commands per second; 0: as many as plans.", unit="Hz", low=0.0, high=1000.0)
+    rate_limit: float = param(0.0, "Fastest change of a command, in control ranges per second; 0: no limit.", unit="1/s", low=0.0, high=1e4, live=True)
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Parameters of the planner node."""
+
+    task: str = param("ant", "Name of the task, or a Python file that defines one.")
+    model: ModelConfig = field(default_factory=ModelConfig)
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    backend: BackendConfig = field(default_factory=BackendConfig)
+    command: CommandConfig = field(default_factory=CommandConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
+    lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
+    state_timeout: float = param(0.1, "Age of the state from which the safe command is sent.", unit="s", low=0.005, high=10.0, live=True)
+    max_plan_age: float = param(0.3, "Age of a plan's start time from which the safe command is sent.", unit="s", low=0.01, high=10.0, live=True)
+    safe_command: str = param("zero", "What is sent when control is lost.", choices=("zero", "hold", "damping"), live=True)
+    safe_damping: float = param(1.0, "Velocity gain of the damping safe command.", unit="N m s/rad", low=0.0, high=1000.0, live=True)
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """Parameters of the simulation node."""
+
+    task: str = param("ant", "Name of the task, or a Python file that defines one.")
+    model: PlantModelConfig = field(default_factory=PlantModelConfig)
+    rate: float = param(50.0, "States per second, and control periods per second in lockstep.", unit="Hz", low=1.0, high=1000.0)
+    lockstep: bool = param(False, "Advance one control period per command received, as fast as commands come.")
+    duration: float = param(0.0, "Simulated time after which the node exits; 0: never.", unit="s", low=0.0, high=1e6)
+    hold_until_command: bool = param(True, "Keep the robot at its initial state until the first command arrives.")
+    command_timeout: float = param(0.2, "Time without a command after which the controls are set to zero.", unit="s", low=0.01, high=10.0, live=True)
+    publish_clock: bool = param(False, "Publish /clock, for nodes with use_sim_time; states are stamped with simulation time.")
+
+
+@dataclass(frozen=True)
+class RecorderConfig:
+    """Parameters of the recorder node."""
+
+    directory: str = param("", "New folder for the bag; empty: bag_<time> in the current folder.")
+    start_on: str = param("joint_command", "Topic whose first message starts the recording; empty: record from the start.")
+
+
+def parameters(config: type, task: type[Task] | None = None, prefix: str = "") -> dict[str, Parameter]:
+    """All parameters of a config class by full name, with the defaults of a task and, for the planner, its cost weights."""
+    found = {p.name: p for p in _walk(config, prefix)}
+    if task is not None:
+        if config is NodeConfig:
+            for term in task.cost_terms().values():
+                name = f"cost.{term.name}"
+                found[name] = Parameter(name, float, term.weight, f"Weight of: {term.description}", "", 0.0, 1e6, live=True)
+        for name, value in task.defaults.items():
+            if name in found:
+                found[name] = dataclasses.replace(found[name], default=found[name].check(value))
+    return found
+
+
+def _walk(config: type, prefix: str) -> Iterator[Parameter]:
+    hints = get_type_hints(config)
+    for f in dataclasses.fields(config):
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from _walk(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            yield Parameter(f"{prefix}{f.name}", hints[f.name], f.default, **f.metadata)
+
+
+def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Value]:
+    """Values for all known parameters: those given, checked, and defaults for the others.
+
+    Raises:
+        ConfigError: a name is unknown (the message names the nearest one) or a value does not fit
+    """
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ConfigError(f"unknown parameter '{name}'; did you mean '{near[0]}'?")
+    return {name: p.check(values[name]) if name in values else p.default for name, p in known.items()}
+
+
+def build(config: type[C], values: Mapping[str, Value], prefix: str = "") -> C:
+    """Config object from checked values by full name."""
+    hints = get_type_hints(config)
+    return config(
+        **{
+            f.name: build(hints[f.name], values, f"{prefix}{f.name}.")
+            if dataclasses.is_dataclass(hints[f.name])
+            else values[f"{prefix}{f.name}"]
+            for f in dataclasses.fields(config)  # type: ignore[arg-type]
+        }
+    )
+
+
+def cost_weights(values: Mapping[str, Value]) -> dict[str, float]:
+    """Weights of the cost terms by their names, from checked values."""
+    return {name.removeprefix("cost."): float(value) for name, value in values.items() if name.startswith("cost.")}
+
+
+NODES: dict[str, type] = {"planner": NodeConfig, "sim": SimConfig, "recorder": RecorderConfig}
+"""The nodes by name, and their parameters."""
+
+
+def load_parameters(config: type, given: Mapping[str, Any]) -> tuple[dict[str, Parameter], dict[str, Value]]:
+    """Descriptions and checked values of a node's parameters; the task among `given` decides which there are.
+
+    Raises:
+        ConfigError: as `check`
+        TaskError: there is no such task
+    """
+    plain = parameters(config)
+    task = find_task(str(given.get("task", plain["task"].default))) if "task" in plain else None
+    known = parameters(config, task)
+    return known, check(given, known)
+
+
+def to_yaml(task: str) -> str:
+    """ROS parameter file with every parameter of every node at its default for a task, commented."""
+    lines = [f"# Parameters of all nodes for the task '{task}', at their defaults.", "# 'live': may change while the node runs."]
+    for node, config in NODES.items():
+        lines += ["", f"/**/{node}:", "  ros__parameters:"]
+        for p in parameters(config, find_task(task)).values():
+            lines += [f"    # {p.description}{_details(p)}", f"    {p.name}: {_scalar(p.default if p.name != 'task' else task)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _details(p: Parameter) -> str:
+    parts = [p.unit] if p.unit else []
+    if p.choices:
+        parts.append(" | ".join(p.choices))
+    elif math.isfinite(p.low):
+        parts.append(f"{p.low:g} to {p.high:g}")
+    if p.live:
+        parts.append("live")
+    return f" [{', '.join(parts)}]" if parts else ""
+
+
+def _scalar(value: Value) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(to_yaml(sys.argv[1]))

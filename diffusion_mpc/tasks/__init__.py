@@ -1,0 +1,70 @@
+"""The tasks by name: ours, those that other packages register, and those in a Python file of the user's.
+
+Another package registers a task class through the entry point group `diffusion_mpc.tasks`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from diffusion_mpc.tasks.base import Task, TaskError
+
+ENTRY_POINTS = "diffusion_mpc.tasks"
+
+
+def available_tasks() -> dict[str, type[Task]]:
+    """All task classes by name, our own and those of installed packages."""
+    modules = [
+        importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__) if info.name != "base"
+    ]
+    classes = [task for module in modules for task in _defined_in(module)]
+    classes += [entry.load() for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    return {task.name: task for task in sorted(classes, key=lambda task: task.name)}
+
+
+def find_task(name: str) -> type[Task]:
+    """The task class of that name, or the one defined in the Python file of that path.
+
+    Raises:
+        TaskError: there is no such task; the message names the nearest one
+    """
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    tasks = available_tasks()
+    if name not in tasks:
+        near = difflib.get_close_matches(name, tasks, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(tasks)}"
+        raise TaskError(f"unknown task '{name}'; {hint}")
+    return tasks[name]
+
+
+def _from_file(path: Path) -> type[Task]:
+    if not path.is_file():
+        raise TaskError(f"task file '{path}' does not exist")
+    spec = importlib.util.spec_from_file_location(f"diffusion_mpc_task_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise TaskError(f"task file '{path}' cannot be read: {type(error).__name__}: {error}") from error
+    classes = _defined_in(module)
+    if len(classes) != 1:
+        raise TaskError(f"task file '{path}' defines {len(classes)} tasks; it has to define one subclass of Task with a name")
+    return classes[0]
+
+
+def _defined_in(module: ModuleType) -> list[type[Task]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__ and hasattr(value, "name")
+    ]

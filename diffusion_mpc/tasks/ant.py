@@ -1,0 +1,68 @@
+"""The ant walks as `cmd_vel` says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks.base import Task, cost, smooth_abs
+from diffusion_mpc.types import Reference, RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Ant(Task):
+    """Track forward and lateral velocity and yaw rate with a four-legged robot, upright."""
+
+    name = "ant"
+    model_path = MODELS / "ant" / "ant.xml"
+    sensors = {
+        "torso_velocity": ("framelinvel", "xbody", "torso"),
+        "torso_forward": ("framexaxis", "xbody", "torso"),
+        "torso_up": ("framezaxis", "xbody", "torso"),
+    }
+    reference = "cmd_vel"
+    base = "torso"
+    keyframe = "home"
+    demo = {"command.vx": 1.0}
+
+    @cost(weight=1.0, unit="m/s")
+    def velocity(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Horizontal velocity of the torso, in its heading frame, against the commanded one."""
+        return heading_velocity(x) - x.qvel.new_tensor(reference.velocity[:2])
+
+    @cost(weight=0.2, unit="rad/s")
+    def yaw_rate(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Yaw rate of the torso against the commanded one."""
+        return x.qvel[..., 5] - float(reference.velocity[2])
+
+    @cost(weight=10.0, norm=smooth_abs)
+    def upright(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
+        return 1.0 - x.sensor("torso_up")[..., 2]
+
+    @cost(weight=1.0, unit="0.1 m")
+    def height(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """How far the torso has sunk below 0.4 m."""
+        return (0.4 - x.qpos[..., 2]).clamp(min=0.0) / 0.1
+
+    @cost(weight=0.02)
+    def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Torques as a share of their limits."""
+        return self.normalise(x.ctrl)
+
+    def failed(self, x: RolloutBatch) -> Tensor:
+        """Fallen: the torso leans by more than 72 degrees, or lies lower than 0.2 m."""
+        return (x.sensor("torso_up")[..., 2] < 0.3) | (x.qpos[..., 2] < 0.2)
+
+
+def heading_velocity(x: RolloutBatch) -> Tensor:
+    """Horizontal velocity (samples, horizon, 2) of the torso in the frame that its forward axis points along."""
+    forward = x.sensor("torso_forward")[..., :2]
+    forward = forward / forward.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    left = torch.stack((-forward[..., 1], forward[..., 0]), dim=-1)
+    velocity = x.sensor("torso_velocity")[..., :2]
+    return torch.stack(((forward * velocity).sum(-1), (left * velocity).sum(-1)), dim=-1)

@@ -1,0 +1,225 @@
+"""What a task is: a model, named weighted cost terms, a reference, and what counts as a failure.
+
+A task is one file. It subclasses `Task`, names its model and the sensors that its terms read, and marks each term with `@cost`:
+
+    class Reacher(Task):
+        name = "reacher"
+        model_path = Path("reacher.xml")
+        sensors = {"tip": ("framepos", "site", "tip")}
+
+        @cost(weight=1.0, unit="m")
+        def reach(self, x, reference):
+            "Distance of the tip from the goal."
+            return x.sensor("tip") - reference.pose[:3]
+
+A term returns a residual of shape (samples, horizon) or (samples, horizon, k); its norm makes that a cost of (samples, horizon).
+Terms see positions, velocities, controls and sensors and nothing else, so that one definition serves every rollout backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import mujoco
+import numpy as np
+
+from diffusion_mpc.types import Reference, RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Norm = Callable[["Tensor"], "Tensor"]
+Residual = Callable[..., "Tensor"]
+R = TypeVar("R", bound=Residual)
+
+
+class TaskError(ValueError):
+    """A task or its model cannot be used; the message is one line that names the file or field and the cause."""
+
+
+def quadratic(residual: Tensor) -> Tensor:
+    """Square of each component: `r^2`."""
+    return residual.square()
+
+
+def smooth_abs(residual: Tensor) -> Tensor:
+    """Quadratic near zero and linear far away: `sqrt(r^2 + 0.1^2) - 0.1`, so that far targets do not drown the other terms."""
+    return (residual.square() + 0.01).sqrt() - 0.1
+
+
+def linear(residual: Tensor) -> Tensor:
+    """The residual itself, for terms that are costs already."""
+    return residual
+
+
+@dataclass(frozen=True)
+class CostTerm:
+    """One named term of a task's cost; `weight` is its default, changeable while planning runs."""
+
+    name: str
+    residual: Residual
+    weight: float
+    norm: Norm
+    unit: str
+    description: str
+
+    def __call__(self, task: Task, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Unweighted cost (samples, horizon)."""
+        value = self.norm(self.residual(task, x, reference))
+        return value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value
+
+
+def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R], R]:
+    """Mark a method of a task as a cost term.
+
+    Args:
+        weight: default weight; a ROS parameter `cost.<method name>` changes it
+        norm: what turns the residual into a cost
+        unit: unit of the residual
+    """
+
+    def mark(method: R) -> R:
+        description = (method.__doc__ or "").strip()
+        if not description:
+            raise TaskError(f"cost term '{method.__name__}' has no docstring; it becomes the parameter's description")
+        term = CostTerm(method.__name__, method, weight, norm, unit, " ".join(description.split()))
+        method.__cost_term__ = term  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class Task:
+    """Base class of all tasks.
+
+    Attributes:
+        name: what users type
+        model_path: MJCF file
+        sensors: MuJoCo sensors the terms read, `name -> (type, object type, object name)`, e.g.
+            `("framelinvel", "xbody", "torso")`; those the MJCF lacks are added on loading
+        reference: "none", "cmd_vel" or "goal_pose"
+        base: body with the floating base, or None; its free joint is measured by `odom`, all other joints by `joint_states`
+        keyframe: keyframe the simulation starts from; without it the model's `qpos0`
+        defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps": 25}`
+        demo: parameters that `sim`, `demo` and the simulation launch file set on top, e.g. a command to follow
+    """
+
+    name: ClassVar[str]
+    model_path: ClassVar[Path]
+    sensors: ClassVar[Mapping[str, tuple[str, str, str]]] = {}
+    reference: ClassVar[str] = "none"
+    base: ClassVar[str | None] = None
+    keyframe: ClassVar[str | None] = None
+    defaults: ClassVar[Mapping[str, object]] = {}
+    demo: ClassVar[Mapping[str, object]] = {}
+
+    @classmethod
+    def cost_terms(cls) -> dict[str, CostTerm]:
+        """The task's terms by name, in the order of their definition, those of base classes first."""
+        members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
+        return {name: value.__cost_term__ for name, value in members.items() if hasattr(value, "__cost_term__")}
+
+    def costs(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+        """Unweighted cost of every term, (samples, horizon) each."""
+        return {name: term(self, x, reference) for name, term in self.cost_terms().items()}
+
+    def failed(self, x: RolloutBatch) -> Tensor:
+        """Whether the robot has failed (fallen), boolean (samples, horizon). No robot fails unless its task says how."""
+        return x.qpos[..., 0].isnan()
+
+    def normalise(self, ctrl: Tensor) -> Tensor:
+        """Controls of (..., nu) in actuator units as actions in [-1, 1]."""
+        low, high = self.ctrl_limits
+        return 2.0 * (ctrl - ctrl.new_tensor(low)) / ctrl.new_tensor(high - low) - 1.0
+
+    def __init__(self, model_path: str | Path = "") -> None:
+        """Read the model.
+
+        Args:
+            model_path: MJCF file to use in place of the task's own
+
+        Raises:
+            TaskError: the file is missing or broken, or does not fit the task
+        """
+        self.path = Path(model_path) if str(model_path) else self.model_path
+        self.model = self.compile()
+        self.ctrl_limits = _limits(self.model, self.path)
+
+    def compile(self, **options: float | int | str) -> mujoco.MjModel:
+        """A model with the task's sensors.
+
+        Args:
+            options: fields of `mjOption` to set, e.g. `timestep=0.02, integrator="implicitfast"`
+        """
+        spec = _read(self.path)
+        for name, (kind, object_type, object_name) in self.sensors.items():
+            if spec.sensor(name) is None:
+                _add_sensor(spec, name, kind, object_type, object_name)
+        try:
+            model = spec.compile()
+        except ValueError as error:
+            raise TaskError(f"task '{self.name}' does not fit model '{self.path}': {_one_line(error)}") from None
+        for key, value in options.items():
+            setattr(model.opt, key, INTEGRATORS[value] if isinstance(value, str) else value)
+        return model
+
+    def initial_data(self, model: mujoco.MjModel) -> mujoco.MjData:
+        """Data at the task's keyframe, with forward kinematics done."""
+        data = mujoco.MjData(model)
+        if self.keyframe is not None:
+            key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, self.keyframe)
+            if key < 0:
+                raise TaskError(f"model '{self.path}' has no keyframe '{self.keyframe}', which task '{self.name}' starts from")
+            mujoco.mj_resetDataKeyframe(model, data, key)
+        mujoco.mj_forward(model, data)
+        return data
+
+
+INTEGRATORS = {
+    "euler": int(mujoco.mjtIntegrator.mjINT_EULER),
+    "rk4": int(mujoco.mjtIntegrator.mjINT_RK4),
+    "implicit": int(mujoco.mjtIntegrator.mjINT_IMPLICIT),
+    "implicitfast": int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST),
+}
+
+
+def _read(path: Path) -> mujoco.MjSpec:
+    if not path.is_file():
+        raise TaskError(f"model file '{path}' does not exist; set model.path to an MJCF file")
+    try:
+        return mujoco.MjSpec.from_file(str(path))
+    except ValueError as error:
+        raise TaskError(f"model file '{path}' cannot be read: {_one_line(error)}") from None
+
+
+def _add_sensor(spec: mujoco.MjSpec, name: str, kind: str, object_type: str, object_name: str) -> None:
+    try:
+        sensor_type = getattr(mujoco.mjtSensor, f"mjSENS_{kind.upper()}")
+        mujoco_type = getattr(mujoco.mjtObj, f"mjOBJ_{object_type.upper()}")
+    except AttributeError:
+        raise TaskError(f"sensor '{name}' has an unknown type: '{kind}' of '{object_type}'") from None
+    spec.add_sensor(name=name, type=sensor_type, objtype=mujoco_type, objname=object_name)
+
+
+def _limits(model: mujoco.MjModel, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if model.nu == 0:
+        raise TaskError(f"model file '{path}' has no actuators, so there is nothing to plan")
+    for i in range(model.nu):
+        if not model.actuator_ctrllimited[i]:
+            raise TaskError(f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no ctrlrange; give it one")
+    return model.actuator_ctrlrange[:, 0].copy(), model.actuator_ctrlrange[:, 1].copy()
+
+
+def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:
+    """Columns of `sensordata` by sensor name."""
+    return {
+        model.sensor(i).name: slice(model.sensor_adr[i], model.sensor_adr[i] + model.sensor_dim[i])
+        for i in range(model.nsensor)
+    }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

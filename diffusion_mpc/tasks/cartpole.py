@@ -1,0 +1,41 @@
+"""The cart swings its pole up and balances it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks.base import Task, cost, linear
+from diffusion_mpc.types import Reference, RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Cartpole(Task):
+    """Swing up a pole by pushing its cart, and balance it in the middle of the rail."""
+
+    name = "cartpole"
+    model_path = MODELS / "cartpole" / "cartpole.xml"
+    keyframe = "hanging"
+    defaults = {"planner.horizon_steps": 50, "planner.num_samples": 32}
+
+    @cost(weight=1.0, norm=linear)
+    def upright(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """How far the pole is from upright: (1 - cos(angle)) / 2."""
+        return (1.0 - x.qpos[..., 1].cos()) / 2.0
+
+    @cost(weight=0.1, unit="m")
+    def centred(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Distance of the cart from the middle of the rail."""
+        return x.qpos[..., 0]
+
+    @cost(weight=0.01, unit="rad/s")
+    def still(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Angular velocity of the pole."""
+        return x.qvel[..., 1]
+
+    @cost(weight=0.01)
+    def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Force on the cart as a share of its limit."""
+        return self.normalise(x.ctrl)

@@ -1,0 +1,122 @@
+"""What flows along the data path: measured state, reference, rollouts, plan. Frozen, shaped and stamped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class State:
+    """State of the robot in MuJoCo's order and frames.
+
+    A floating base has its position (m, world), unit quaternion (wxyz, world from body), linear velocity (m/s, world frame) and
+    angular velocity (rad/s, body frame), as MuJoCo's free joint does.
+
+    Attributes:
+        stamp: time of the measurement, s (ROS time)
+        qpos: (nq,) positions
+        qvel: (nv,) velocities
+        act: (na,) actuator activations; empty where actuators have none
+    """
+
+    stamp: float
+    qpos: Array
+    qvel: Array
+    act: Array = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the robot is asked to do. A task uses the part that it names in `Task.reference`.
+
+    Attributes:
+        velocity: (3,) forward and lateral velocity in m/s and yaw rate in rad/s, in the heading frame of the base
+        pose: (7,) goal position (m) and unit quaternion (wxyz) in the world frame
+    """
+
+    velocity: Array = field(default_factory=lambda: np.zeros(3))
+    pose: Array = field(default_factory=lambda: np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Trajectories of one batch, as torch tensors on the backend's device.
+
+    Row `t` is what `mj_step` leaves behind after control step `t`: the state at its end, and the sensors evaluated at the state from
+    which its last physics step started (MuJoCo's convention: sensors lag the state by one physics step).
+
+    Attributes:
+        qpos: (samples, horizon, nq)
+        qvel: (samples, horizon, nv)
+        ctrl: (samples, horizon, nu) controls in actuator units
+        sensordata: (samples, horizon, nsensordata)
+        sensor_slices: sensor name -> its columns of `sensordata`
+    """
+
+    qpos: Tensor
+    qvel: Tensor
+    ctrl: Tensor
+    sensordata: Tensor
+    sensor_slices: Mapping[str, slice]
+
+    def sensor(self, name: str) -> Tensor:
+        """Values of one sensor, (samples, horizon, dim)."""
+        return self.sensordata[..., self.sensor_slices[name]]
+
+
+@dataclass(frozen=True)
+class PlanStats:
+    """How a plan came about; see msg/PlannerStats.msg for the meaning of the figures."""
+
+    cost: float
+    cost_mean: float
+    term_costs: Mapping[str, float]
+    effective_sample_size: float
+    infeasible_share: float
+    iterations: int
+    plan_time: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Controls over the horizon, to be evaluated by time.
+
+    Attributes:
+        stamp: stamp of the measured state that the plan follows from, s
+        start_time: time that the first control is meant for, s
+        control_dt: time between two rows of `controls`, s
+        controls: (horizon, nu) controls in actuator units
+        knots: (num_knots, nu) normalised spline knots that the controls come from
+        path: (horizon, nq) predicted positions in the cheapest sample
+        stats: how the plan came about
+    """
+
+    stamp: float
+    start_time: float
+    control_dt: float
+    controls: Array
+    knots: Array
+    path: Array
+    stats: PlanStats
+
+    def control(self, time: float) -> Array:
+        """Control (nu,) that the plan holds at `time` (s); constant within a control step, and before and after the horizon."""
+        # A command that is due exactly at a step's beginning must not fall into the step before through rounding of the stamps.
+        step = int(np.floor((time - self.start_time) / self.control_dt + 1e-3))
+        return self.controls[min(max(step, 0), len(self.controls) - 1)]
+
+    def replace_stats(self, **changes: Any) -> Plan:  # noqa: ANN401  (forwards dataclass fields)
+        """Copy of the plan with some of its figures replaced."""
+        from dataclasses import replace
+
+        return replace(self, stats=replace(self.stats, **changes))
