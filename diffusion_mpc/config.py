@@ -139,13 +139,14 @@ class CommandConfig:
     vy: float = param(0.0, "Lateral velocity to track, positive to the left.", unit="m/s", low=-5.0, high=5.0, live=True)
     yaw_rate: float = param(0.0, "Yaw rate to track, positive to the left.", unit="rad/s", low=-5.0, high=5.0, live=True)
     timeout: float = param(0.5, "Age from which a cmd_vel no longer counts.", unit="s", low=0.05, high=3600.0, live=True)
+    stamped: bool = param(False, "cmd_vel is a TwistStamped; otherwise a Twist.")
 
 
 @dataclass(frozen=True)
 class OutputConfig:
     """How commands leave the node."""
 
-    type: str = param("joint_command", "Message type of joint_command.", choices=("joint_command", "float64_multi_array", "joint_trajectory"))
+    type: str = param("joint_command", "Message type of joint_command.", choices=("joint_command", "float64_multi_array"))
     rate: float = param(0.0, "Commands per second; 0: as many as plans.", unit="Hz", low=0.0, high=1000.0)
     rate_limit: float = param(0.0, "Fastest change of a command, in control ranges per second; 0: no limit.", unit="1/s", low=0.0, high=1e4, live=True)
 
@@ -165,7 +166,8 @@ class NodeConfig:
     state_timeout: float = param(0.1, "Age of the state from which the safe command is sent.", unit="s", low=0.005, high=10.0, live=True)
     max_plan_age: float = param(0.3, "Age of a plan's start time from which the safe command is sent.", unit="s", low=0.01, high=10.0, live=True)
     safe_command: str = param("zero", "What is sent when control is lost.", choices=("zero", "hold", "damping"), live=True)
-    safe_damping: float = param(1.0, "Velocity gain of the damping safe command.", unit="N m s/rad", low=0.0, high=1000.0, live=True)
+    safe_kp: float = param(20.0, "Position gain of the safe command 'hold'.", unit="N m/rad", low=0.0, high=1e4, live=True)
+    safe_kd: float = param(2.0, "Velocity gain of the safe commands 'hold' and 'damping'.", unit="N m s/rad", low=0.0, high=1e3, live=True)
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,9 @@ class SimConfig:
     lockstep: bool = param(False, "Advance one control period per command received, as fast as commands come.")
     duration: float = param(0.0, "Simulated time after which the node exits; 0: never.", unit="s", low=0.0, high=1e6)
     hold_until_command: bool = param(True, "Keep the robot at its initial state until the first command arrives.")
+    wait_for_subscribers: int = param(1, "Subscribers of joint_states to wait for before the first state is published.", low=0, high=100)
     command_timeout: float = param(0.2, "Time without a command after which the controls are set to zero.", unit="s", low=0.01, high=10.0, live=True)
+    viewer: bool = param(False, "Open MuJoCo's viewer window.")
     publish_clock: bool = param(False, "Publish /clock, for nodes with use_sim_time; states are stamped with simulation time.")
 
 
@@ -188,6 +192,7 @@ class RecorderConfig:
 
     directory: str = param("", "New folder for the bag; empty: bag_<time> in the current folder.")
     start_on: str = param("joint_command", "Topic whose first message starts the recording; empty: record from the start.")
+    stop_on: str = param("sim/finished", "Topic whose first message ends the recording; empty: record until shut down.")
 
 
 def parameters(config: type, task: type[Task] | None = None, prefix: str = "") -> dict[str, Parameter]:

@@ -1,0 +1,1 @@
+"""From messages to the state that a plan starts from."""

@@ -1,0 +1,52 @@
+"""Between ROS's frames and MuJoCo's, for a floating base. The only place where the two meet.
+
+A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its quaternion as xyzw, and its twist,
+linear and angular, in the frame of the base. MuJoCo's free joint holds the quaternion as wxyz, the linear velocity of the body's
+origin in the world frame, and the angular velocity in the frame of the body.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffusion_mpc.types import Array
+
+
+def rotation_matrix(quaternion_wxyz: Array) -> Array:
+    """Rotation matrix (3, 3) from body to world of a unit quaternion (4,)."""
+    w, x, y, z = quaternion_wxyz
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def odometry_to_qpos_qvel(position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array) -> tuple[Array, Array]:
+    """Position and velocity of a free joint.
+
+    Args:
+        position: (3,) of the base in the world, m
+        quaternion_xyzw: (4,) unit quaternion, world from base
+        linear_body: (3,) linear velocity in the base frame, m/s
+        angular_body: (3,) angular velocity in the base frame, rad/s
+
+    Returns:
+        qpos (7,) and qvel (6,) as MuJoCo orders them
+    """
+    x, y, z, w = quaternion_xyzw
+    quaternion = np.array([w, x, y, z])
+    linear_world = rotation_matrix(quaternion) @ linear_body
+    return np.concatenate([position, quaternion]), np.concatenate([linear_world, angular_body])
+
+
+def qpos_qvel_to_odometry(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
+    """Position (3,), quaternion xyzw (4,), linear (3,) and angular (3,) velocity in the base frame of a free joint's qpos and qvel.
+
+    The inverse of `odometry_to_qpos_qvel`; units and frames as there.
+    """
+    position, (w, x, y, z) = qpos[:3], qpos[3:7]
+    linear_body = rotation_matrix(qpos[3:7]).T @ qvel[:3]
+    return position.copy(), np.array([x, y, z, w]), linear_body, qvel[3:6].copy()

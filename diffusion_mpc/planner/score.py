@@ -1,0 +1,62 @@
+"""From costs to weights, and from weighted samples to the score of the diffused plan distribution."""
+
+from __future__ import annotations
+
+import torch
+
+
+class NoFeasibleSampleError(RuntimeError):
+    """Every sample of a batch has a NaN or infinite cost."""
+
+
+def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Weights `softmax(-(J - mean J) / (std J * temperature))` (MBD, 2407.01573, section 4.1 and authors' code).
+
+    A standard deviation below 1e-4 counts as 1, so that equal costs give equal weights. Samples with NaN or infinite cost weigh
+    nothing and do not touch the statistics.
+
+    Args:
+        costs: (samples,)
+        temperature: small values follow the best samples only
+
+    Returns:
+        (samples,) non-negative, sum 1
+
+    Raises:
+        NoFeasibleSampleError: no cost is finite
+    """
+    finite = costs.isfinite()
+    if not bool(finite.any()):
+        raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
+    good = costs[finite]
+    std = good.std(correction=0)
+    scaled = (costs - good.mean()) / torch.where(std < 1e-4, torch.ones_like(std), std)
+    return torch.softmax(torch.where(finite, -scaled / temperature, -torch.inf), dim=0)
+
+
+def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
+    """Monte-Carlo estimate of the clean plan, `Ybar = sum_n w_n Y0_n` (2407.01573, eq. 9).
+
+    Args:
+        weights: (samples,)
+        knots: (samples, num_knots, nu)
+    """
+    return torch.tensordot(weights, knots, dims=1)
+
+
+def score(noisy: torch.Tensor, clean: torch.Tensor, alpha_bar: float) -> torch.Tensor:
+    """Score of the diffused distribution at `noisy`, `-(Y_i - sqrt(abar_i) Ybar) / (1 - abar_i)` (2407.01573, eq. 9)."""
+    return (alpha_bar**0.5 * clean - noisy) / (1.0 - alpha_bar)
+
+
+def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float) -> torch.Tensor:
+    """One Monte-Carlo score ascent step, `Y_{i-1} = (Y_i + (1 - abar_i) score) / sqrt(alpha_i)` (2407.01573, eq. 8).
+
+    With the score inserted this is `sqrt(abar_{i-1}) Ybar` exactly: the step forgets `Y_i`. Online planning therefore carries Ybar.
+    """
+    return (noisy + (1.0 - alpha_bar) * score(noisy, clean, alpha_bar)) / alpha**0.5
+
+
+def effective_sample_size(weights: torch.Tensor) -> float:
+    """`1 / sum w^2`: 1 when one sample decides, the number of samples when all weigh the same."""
+    return float(1.0 / weights.square().sum())

@@ -1,0 +1,56 @@
+"""Spline knots and the controls between them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.interpolate import make_interp_spline
+
+from diffusion_mpc.types import Array
+
+DEGREES = {"zero": 0, "linear": 1, "quadratic": 2, "cubic": 3}
+
+
+class Spline:
+    """Linear map from knots at evenly spaced times over the horizon to values at any time.
+
+    A spline through given values is linear in those values, so interpolation, evaluation and shifting are one matrix product each.
+    """
+
+    def __init__(self, num_knots: int, horizon_steps: int, control_dt: float, kind: str) -> None:
+        """Place the knots.
+
+        Args:
+            num_knots: number of knots; the first at time 0, the last at the last control
+            horizon_steps: number of controls
+            control_dt: time between two controls, s
+            kind: "zero", "linear", "quadratic" or "cubic"
+
+        Raises:
+            ValueError: too few knots for the kind, or more knots than controls
+        """
+        self.degree = DEGREES[kind]
+        if not self.degree < num_knots <= horizon_steps:
+            raise ValueError(
+                f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps needs "
+                f"{self.degree + 1} to {horizon_steps}"
+            )
+        self.knot_times: Array = np.linspace(0.0, (horizon_steps - 1) * control_dt, num_knots)
+        self.control_times: Array = np.arange(horizon_steps) * control_dt
+        self.to_controls = torch.from_numpy(self._weights(self.control_times))
+        self._shift_by = lru_cache(maxsize=16)(lambda elapsed: torch.from_numpy(self._weights(self.knot_times + elapsed)))
+
+    def controls(self, knots: torch.Tensor) -> torch.Tensor:
+        """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), in [-1, 1] as knots are."""
+        return torch.matmul(self.to_controls.to(knots), knots).clamp(-1.0, 1.0)
+
+    def shift(self, knots: torch.Tensor, elapsed: float) -> torch.Tensor:
+        """Knots (..., num_knots, nu) of the same curve `elapsed` seconds later; past its end the curve stays where it ended."""
+        return torch.matmul(self._shift_by(round(elapsed, 6)).to(knots), knots).clamp(-1.0, 1.0)
+
+    def _weights(self, times: Array) -> Array:
+        inside = np.clip(times, self.knot_times[0], self.knot_times[-1])
+        basis = make_interp_spline(self.knot_times, np.eye(len(self.knot_times)), k=self.degree)
+        return np.ascontiguousarray(basis(inside))

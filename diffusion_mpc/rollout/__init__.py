@@ -1,0 +1,20 @@
+"""Rollouts of a batch of control sequences through a model, on one of several backends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diffusion_mpc.rollout.base import RolloutBackend
+from diffusion_mpc.rollout.cpu import CpuBackend
+
+if TYPE_CHECKING:
+    from diffusion_mpc.config import BackendConfig, ModelConfig
+    from diffusion_mpc.tasks.base import Task
+
+__all__ = ["CpuBackend", "RolloutBackend", "make_backend"]
+
+
+def make_backend(config: BackendConfig, model: ModelConfig, task: Task) -> RolloutBackend:
+    """The backend that a configuration names, on a planning model of the task."""
+    planning_model = task.compile(timestep=model.timestep, integrator=model.integrator, iterations=model.iterations)
+    return {"cpu": CpuBackend}[config.name](planning_model, config.threads)

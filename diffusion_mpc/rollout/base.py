@@ -1,0 +1,53 @@
+"""What every rollout backend does."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import mujoco
+import torch
+
+from diffusion_mpc.types import RolloutBatch, State
+
+
+class RolloutBackend(Protocol):
+    """Rolls a batch of control sequences out from one state.
+
+    Attributes:
+        name: what users type
+        model: planning model
+        device: where the tensors lie
+        dtype: floating type of the tensors
+    """
+
+    name: str
+    model: mujoco.MjModel
+    device: torch.device
+    dtype: torch.dtype
+
+    def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+        """Trajectories that the controls lead to.
+
+        Independent of earlier calls: time, activations and the solver's warm start begin anew.
+
+        Args:
+            state: state that all samples start from
+            controls: (samples, horizon, nu) in actuator units, each held for one control step
+            control_dt: length of a control step, s; a multiple of the model's time step
+
+        Returns:
+            the trajectories; valid until the next call, which may reuse their memory
+        """
+        ...
+
+
+def substeps(control_dt: float, timestep: float) -> int:
+    """Physics steps in a control step.
+
+    Raises:
+        ValueError: the control step is not a multiple of the physics step
+    """
+    count = round(control_dt / timestep)
+    if count < 1 or abs(count * timestep - control_dt) > 1e-9:
+        raise ValueError(f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; change one of them")
+    return count

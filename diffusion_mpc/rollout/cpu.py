@@ -1,0 +1,65 @@
+"""Rollouts through C MuJoCo on a persistent pool of threads: the reference that other backends are checked against."""
+
+from __future__ import annotations
+
+import os
+
+import mujoco
+import numpy as np
+import torch
+from mujoco import rollout
+
+from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.tasks.base import sensor_slices
+from diffusion_mpc.types import Array, RolloutBatch, State
+
+
+class CpuBackend:
+    """`mujoco.rollout` with one `MjData` and one thread per core, in double precision."""
+
+    name = "cpu"
+    device = torch.device("cpu")
+    dtype = torch.float64
+
+    def __init__(self, model: mujoco.MjModel, threads: int = 0) -> None:
+        """Start the threads.
+
+        Args:
+            model: planning model
+            threads: number of threads; 0: one per core that this process may use
+        """
+        self.model = model
+        count = threads or len(os.sched_getaffinity(0))
+        self._pool = rollout.Rollout(nthread=count)
+        self._data = [mujoco.MjData(model) for _ in range(count)]
+        self._slices = sensor_slices(model)
+        self._buffers: tuple[Array, Array] | None = None
+
+    def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+        """See `RolloutBackend.rollout`."""
+        model, (samples, horizon, _) = self.model, controls.shape
+        repeats = substeps(control_dt, model.opt.timestep)
+        states, sensors = self._outputs(samples, horizon * repeats)
+        start = np.concatenate([[0.0], state.qpos, state.qvel, state.act])
+        self._pool.rollout(
+            model,
+            self._data,
+            np.broadcast_to(start, (samples, len(start))),
+            controls.repeat_interleave(repeats, dim=1).numpy() if repeats > 1 else controls.contiguous().numpy(),
+            state=states,
+            sensordata=sensors,
+        )
+        ends = torch.from_numpy(states)[:, repeats - 1 :: repeats]
+        return RolloutBatch(
+            qpos=ends[..., 1 : 1 + model.nq],
+            qvel=ends[..., 1 + model.nq : 1 + model.nq + model.nv],
+            ctrl=controls,
+            sensordata=torch.from_numpy(sensors)[:, repeats - 1 :: repeats],
+            sensor_slices=self._slices,
+        )
+
+    def _outputs(self, samples: int, steps: int) -> tuple[Array, Array]:
+        if self._buffers is None or self._buffers[0].shape[:2] != (samples, steps):
+            size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
+            self._buffers = np.empty((samples, steps, size)), np.empty((samples, steps, self.model.nsensordata))
+        return self._buffers

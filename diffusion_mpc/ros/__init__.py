@@ -1,0 +1,1 @@
+"""The ROS 2 nodes. Only this folder imports rclpy."""

@@ -1,0 +1,215 @@
+"""What runs: one description for the command line and for the launch files. Imports neither rclpy nor launch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffusion_mpc.config import NODES, ConfigError, Value, load_parameters, parameters
+from diffusion_mpc.tasks import find_task
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A launch argument."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    Argument("task", "ant", "Name of the task, or a Python file that defines one."),
+    Argument("params_file", "", "ROS parameter file for the nodes; empty: the task's defaults."),
+    Argument("backend", "cpu", "Rollout backend of the planner.", ("cpu",)),
+    Argument("headless", "true", "Without a viewer window.", ("true", "false")),
+    Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
+    Argument("lockstep", "false", "The simulation waits for every command: results do not depend on speed.", ("true", "false")),
+    Argument("duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."),
+    Argument("use_sim_time", "false", "The simulation publishes /clock and all nodes follow it.", ("true", "false")),
+)
+"""Arguments of `launch/*_sim.launch.py`."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to bring up; the fields are the launch arguments, with values in place of texts."""
+
+    task: str = "ant"
+    params_file: str = ""
+    backend: str = "cpu"
+    headless: bool = True
+    record: str = ""
+    lockstep: bool = False
+    duration: float = 0.0
+    use_sim_time: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> Options:
+        """Options from the texts of launch arguments."""
+        flags = {name: texts[name].lower() == "true" for name in ("headless", "lockstep", "use_sim_time")}
+        return cls(texts["task"], texts["params_file"], texts["backend"], record=texts["record"], duration=float(texts["duration"]), **flags)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A node to start.
+
+    Attributes:
+        name: name of the node; its executable is `<name>_node`
+        layers: its parameters, later ones override earlier ones: mappings, or ROS parameter files
+    """
+
+    name: str
+    layers: tuple[Mapping[str, Value] | Path, ...]
+
+
+def processes(options: Options) -> list[Process]:
+    """The nodes of a simulation, in the order they are started: recorder, planner, simulation.
+
+    Raises:
+        ConfigError: a setting or a parameter in the file is unknown or does not fit
+        TaskError: there is no such task
+    """
+    task = find_task(options.task)
+    files = (Path(options.params_file),) if options.params_file else ()
+    settings = _split(options.settings, options.task)
+    # Rates of planner and simulation belong together unless the user says otherwise.
+    planner = {**task.demo, **_read(files, "planner"), **settings["planner"]}
+    rate = load_parameters(NODES["planner"], {**planner, "task": options.task})[1]["planner.rate"]
+    common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
+    together: dict[str, Value] = {"task": options.task, "lockstep": options.lockstep}
+    simulation: dict[str, Value] = {
+        "duration": options.duration,
+        "publish_clock": options.use_sim_time,
+        "viewer": not options.headless,
+        "wait_for_subscribers": 2 if options.record else 1,
+    }
+    # The simulation is the source of time, so it follows the wall clock itself.
+    started = [
+        Process("planner", (dict(task.demo), *files, {**together, **common, "backend.name": options.backend, **settings["planner"]})),
+        Process("sim", ({"rate": rate}, *files, {**together, **simulation, **settings["sim"]})),
+    ]
+    if options.record:
+        started.insert(0, Process("recorder", (*files, {**common, "directory": options.record})))
+    return started
+
+
+def _split(settings: Mapping[str, str], task: str) -> dict[str, dict[str, Value]]:
+    """Settings by node: those of the planner have their own names, those of the simulation begin with `sim.`."""
+    known = {name: parameters(config, find_task(task)) for name, config in NODES.items()}
+    split: dict[str, dict[str, Value]] = {name: {} for name in NODES}
+    for name, text in settings.items():
+        node, key = ("sim", name.removeprefix("sim.")) if name.startswith("sim.") else ("planner", name)
+        if key not in known[node]:
+            load_parameters(NODES[node], {"task": task, key: text} if node != "recorder" else {key: text})
+        split[node][key] = known[node][key].parse(text)
+    return split
+
+
+def _read(files: Sequence[Path], node: str) -> dict[str, Any]:
+    """Flat parameters of one node in ROS parameter files."""
+    values: dict[str, Any] = {}
+    for path in files:
+        if not path.is_file():
+            raise ConfigError(f"parameter file '{path}' does not exist")
+        try:
+            content = yaml.safe_load(path.read_text()) or {}
+        except yaml.YAMLError as error:
+            raise ConfigError(f"parameter file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+        for pattern, section in content.items():
+            if pattern.rsplit("/", 1)[-1] in (node, "**", "*"):
+                values.update(_flat(section.get("ros__parameters", {})))
+    return values
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
+def isolation() -> dict[str, str]:
+    """Environment that keeps a simulation off the network: it must never reach a robot. What the user has set stands."""
+    wanted = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(1 + os.getpid() % 100)}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+class Running:
+    """Nodes as processes of their own, without `ros2`. Use as a context manager: on leaving, every process has ended."""
+
+    def __init__(self, started: Sequence[Process], folder: Path) -> None:
+        """Start the nodes.
+
+        Args:
+            started: what to start, in order
+            folder: existing folder for parameter files and logs
+        """
+        self.folder = folder
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        for process in started:
+            self._children[process.name] = self._start(process)
+
+    def __enter__(self) -> Running:
+        """The running nodes."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all of them."""
+        self.stop()
+
+    def _start(self, process: Process) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"diffusion_mpc.ros.{process.name}_node", "--ros-args"]
+        for i, layer in enumerate(process.layers):
+            path = layer if isinstance(layer, Path) else self.folder / f"{process.name}.{i}.yaml"
+            if not isinstance(layer, Path):
+                path.write_text(yaml.safe_dump({f"/**/{process.name}": {"ros__parameters": dict(layer)}}))
+            command += ["--params-file", str(path)]
+        with (self.folder / f"{process.name}.log").open("wb") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+
+    def ended(self) -> dict[str, int]:
+        """Exit codes of the nodes that have ended."""
+        codes = {name: child.poll() for name, child in self._children.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
+    def log(self, name: str, lines: int = 5) -> str:
+        """Last lines that a node has written."""
+        return "\n".join((self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, patience: float = 5.0) -> None:
+        """Interrupt the nodes, the last started first; kill those that do not end within `patience` seconds."""
+        for child in reversed(self._children.values()):
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+                _wait(child, patience)
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+
+def _wait(child: subprocess.Popen[bytes], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _die_with_parent() -> None:
+    # A session of its own, so that Ctrl-C reaches the nodes through `stop`, in order; and no orphan if this process is killed.
+    os.setsid()
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

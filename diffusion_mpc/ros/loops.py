@@ -1,0 +1,213 @@
+"""The two threads of the planner node: one plans, one sends commands. Both are driven by time, and exchange whole snapshots."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffusion_mpc.planner.score import NoFeasibleSampleError
+from diffusion_mpc.types import Plan, State
+
+Now = Callable[[], float]
+MAX_BACK_OFF = 2.0
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A state, the time (s) it arrived at, and its number."""
+
+    state: State
+    time: float
+    number: int
+
+
+class Mailbox:
+    """Holds the newest state only; a reader waits for one that it has not seen."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._changed = threading.Condition()
+        self._newest: Arrival | None = None
+
+    def put(self, state: State, time: float) -> None:
+        """Replace the state by one that arrived at `time` (s)."""
+        with self._changed:
+            self._newest = Arrival(state, time, self._newest.number + 1 if self._newest else 1)
+            self._changed.notify_all()
+
+    def get(self, seen: int, timeout: float) -> Arrival | None:
+        """The newest state; None where none beyond number `seen` came within `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None and self._newest.number > seen, timeout)
+            return self._newest if self._newest is not None and self._newest.number > seen else None
+
+
+class Pacer:
+    """Even grid of times at which plans begin, locked to the phase at which states arrive.
+
+    Plans that begin evenly make commands that leave evenly. The grid follows the arrivals slowly (a phase-locked loop), so that the
+    jitter of single messages does not reach the commands, and a state does not wait on the shelf until its plan begins.
+    """
+
+    def __init__(self, period: float) -> None:
+        """Grid with a period in s."""
+        self.period = period
+        self.due: float | None = None
+
+    def next(self, arrival: float, now: float) -> float:
+        """Grid time of the plan that begins now, from a state that arrived at `arrival` (both s)."""
+        if self.due is None or abs(now - self.due) > 3.0 * self.period:
+            self.due = arrival
+            return self.due
+        due = self.due + self.period
+        error = (arrival - due + 0.5 * self.period) % self.period - 0.5 * self.period
+        due += max(-0.01 * self.period, min(0.01 * self.period, 0.1 * error))
+        if now - due > 0.5 * self.period:
+            # Half of the time is gone already: plan for one period later rather than miss this one.
+            due += self.period
+        self.due = due
+        return due
+
+    def early(self, now: float) -> float:
+        """Time in s to wait before looking for the next state; a tenth of a period early counts as due."""
+        return 0.0 if self.due is None else min(self.due + 0.9 * self.period - now, self.period)
+
+
+class Loop(threading.Thread):
+    """A thread that repeats `turn` until it is stopped."""
+
+    def __init__(self, name: str) -> None:
+        """Not started yet."""
+        super().__init__(name=name, daemon=True)
+        self.stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Stop after the turn in progress."""
+        self.stopping.set()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        """Repeat until stopped."""
+        while not self.stopping.is_set():
+            self.turn()
+
+    def turn(self) -> None:
+        """One turn; must return within a fraction of a second."""
+        raise NotImplementedError
+
+
+class PlanLoop(Loop):
+    """Plans from every new state, no faster than its rate.
+
+    In real time a plan begins at a grid time `t` and is meant for `t + period`: planning may take all of the period. In lockstep the
+    plan is meant for the state's own time, and the simulation waits for it.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        plan: Callable[[State, float], Plan],
+        done: Callable[[Plan, float, float], None],
+        failed: Callable[[str], None],
+        repeat: Callable[[State], bool],
+        now: Now,
+        period: float,
+        lockstep: bool,
+    ) -> None:
+        """Prepare the loop.
+
+        Args:
+            mailbox: where states come in
+            plan: (state, start time in s) -> plan
+            done: called with a plan, the time (s) at which planning began and the time it had left then
+            failed: called with the reason when planning raised
+            repeat: in lockstep, called with a state that was planned from already; says whether it was answered again
+            now: ROS time, s
+            period: time between two plans, s
+            lockstep: see above
+        """
+        super().__init__("planner")
+        self._mailbox, self._plan, self._done, self._failed, self._repeat = mailbox, plan, done, failed, repeat
+        self._now, self._lockstep = now, lockstep
+        self._pacer = Pacer(period)
+        self._seen = 0
+        self._back_off = 0.0
+
+    def turn(self) -> None:
+        """Wait for a state, plan, report."""
+        if not self._lockstep:
+            self.stopping.wait(max(self._pacer.early(self._now()), 0.0))
+        arrival = self._mailbox.get(self._seen, timeout=0.1)
+        if arrival is None:
+            return
+        state, self._seen = arrival.state, arrival.number
+        if self._lockstep and self._repeat(state):
+            return
+        begin = self._now()
+        start = state.stamp if self._lockstep else self._pacer.next(arrival.time, begin) + self._pacer.period
+        try:
+            plan = self._plan(state, start)
+        except NoFeasibleSampleError as error:
+            self._failed(str(error))
+            return
+        except Exception as error:  # noqa: BLE001  (whatever happens in a backend, the robot must get its safe command)
+            self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)
+            self._failed(f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s")
+            self.stopping.wait(self._back_off)
+            return
+        self._back_off = 0.0
+        self._done(plan, begin, start - begin)
+        # The collector is off while a plan is made; the slack at the end of the period is the place for it.
+        gc.collect(1)
+
+
+class CommandLoop(Loop):
+    """Sends commands at an even rate, in phase with the start times of the plans."""
+
+    def __init__(self, send: Callable[[float], None], phase: Callable[[], float | None], now: Now, period: float) -> None:
+        """Prepare the loop.
+
+        Args:
+            send: called with the time (s) that a command is due for
+            phase: start time of the newest plan, s; None before the first
+            now: ROS time, s
+            period: time between two commands, s
+        """
+        super().__init__("commands")
+        self._send, self._phase, self._now, self._period = send, phase, now, period
+        self._last = now()
+
+    def turn(self) -> None:
+        """Sleep until the next command is due, and send it."""
+        due = self._next_due()
+        # The wait is on the steady clock and never longer than a period: commands go on when the ROS clock stops.
+        self.stopping.wait(min(max(due - self._now(), 0.0), self._period))
+        if not self.stopping.is_set():
+            self._last = due
+            self._send(due)
+
+    def _next_due(self) -> float:
+        phase, earliest = self._phase(), self._last + 0.5 * self._period
+        now = self._now()
+        if now - self._last > 2.0 * self._period or self._last - now > 2.0 * self._period:
+            self._last, earliest = now, now
+        if phase is None:
+            return self._last + self._period
+        steps = -((phase - earliest) // self._period)
+        return phase + steps * self._period
+
+
+def quiet_garbage_collector() -> None:
+    """Collect once, and from now on only where `gc.collect` is called: a collection takes longer than a command period is late."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def steady() -> float:
+    """Steady time, s."""
+    return time.monotonic()

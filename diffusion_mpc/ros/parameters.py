@@ -1,0 +1,76 @@
+"""Between `config.py` and ROS parameters: declaration with description, range and read-only flag, and checked changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from diffusion_mpc.config import ConfigError, Parameter, Value, check, load_parameters
+
+# Every ROS node has these; they are not ours to know.
+ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+
+def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]], None] | None = None) -> dict[str, Value]:
+    """Declare all parameters of a config class on a node, at the values from its parameter file and command line.
+
+    The node has to be made with `automatically_declare_parameters_from_overrides=True`: that is how names nobody knows come to light.
+
+    Args:
+        node: node that owns the parameters
+        config: class of `diffusion_mpc.config`
+        on_change: called with all values after live parameters were changed; it may raise ConfigError to refuse them
+
+    Returns:
+        checked values of all parameters by name
+
+    Raises:
+        ConfigError: an unknown name or a value that does not fit
+        TaskError: the task does not exist
+    """
+    given = {
+        name: parameter.value
+        for name, parameter in node.get_parameters_by_prefix("").items()
+        if not name.startswith(ROS_OWN)
+    }
+    known, values = load_parameters(config, given)
+    for name in given:
+        node.undeclare_parameter(name)
+    for name, description in known.items():
+        node.declare_parameter(name, values[name], descriptor(description), ignore_override=True)
+    current = dict(values)
+
+    def validate(changes: Sequence[RosParameter]) -> SetParametersResult:
+        try:
+            ours = {p.name: p.value for p in changes if not p.name.startswith(ROS_OWN)}
+            wanted = check({**current, **ours}, known)
+            if on_change is not None:
+                on_change(wanted)
+        except (ConfigError, ValueError) as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        current.update(wanted)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(validate)
+    return values
+
+
+def descriptor(parameter: Parameter) -> ParameterDescriptor:
+    """Description, range and read-only flag of a parameter. A float range has step 0: sliders move freely."""
+    unit = f" [{parameter.unit}]" if parameter.unit else ""
+    result = ParameterDescriptor(
+        name=parameter.name,
+        description=parameter.description + unit,
+        additional_constraints=f"one of: {', '.join(parameter.choices)}" if parameter.choices else "",
+        read_only=not parameter.live,
+    )
+    if math.isfinite(parameter.low) and math.isfinite(parameter.high):
+        if parameter.type is float:
+            result.floating_point_range = [FloatingPointRange(from_value=parameter.low, to_value=parameter.high, step=0.0)]
+        elif parameter.type is int:
+            result.integer_range = [IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high), step=1)]
+    return result

@@ -1,0 +1,350 @@
+"""The planner as a managed node: state topics in, joint commands out.
+
+    joint_states, odom -> Estimator -> Mailbox -> [PlanLoop: predict, plan] -> [CommandLoop: limit, encode] -> joint_command
+
+Messages are handled by a single-threaded executor. Planning and commanding have a thread each (see `loops`).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Twist, TwistStamped
+from nav_msgs.msg import Odometry
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
+from diffusion_mpc.controller import Controller
+from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
+from diffusion_mpc.msg import Plan as PlanMessage
+from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.ros.commands import MESSAGES, Command, CommandLimiter, actuators, encode, plain, safe_command
+from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, diagnostic
+from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
+from diffusion_mpc.ros.parameters import declare
+from diffusion_mpc.ros.publishing import plan_message, stats_message
+from diffusion_mpc.ros.run import run
+from diffusion_mpc.ros.time import to_seconds
+from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.types import Plan, Reference, State
+
+SENSOR_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability, durability=qos_profile_sensor_data.durability)
+COMMAND_QOS = QoSProfile(depth=1)
+
+
+class PlannerNode(LifecycleNode):
+    """See the module's docstring; parameters are described in `config.NodeConfig`."""
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  (forwarded to rclpy's Node)
+        """Declare the parameters.
+
+        Raises:
+            ConfigError: a parameter is unknown or does not fit
+            TaskError: the task does not exist
+        """
+        super().__init__("planner", automatically_declare_parameters_from_overrides=True, **arguments)
+        self.failure = ""
+        self._live = False
+        self._apply(declare(self, NodeConfig, self._on_change))
+
+    # Parameters
+
+    def _apply(self, values: Mapping[str, Value]) -> None:
+        self.config = build(NodeConfig, values)
+        self._weights = cost_weights(values)
+
+    def _on_change(self, values: Mapping[str, Value]) -> None:
+        self._apply(values)
+        if self._live:
+            self.controller.configure(self.config, self._weights)
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, make a plan to warm up, subscribe."""
+        try:
+            self._configure()
+        except ValueError as error:
+            self.failure = str(error)
+            self.get_logger().error(f"cannot be configured: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self.get_logger().info(
+            f"configured: task {self.task.name}, {self.config.planner.num_samples} samples x "
+            f"{self.config.planner.horizon_steps} steps x {self.config.planner.iterations} on {self.controller.backend.name}"
+        )
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        config = self.config
+        # Rollouts have threads of their own; torch's would only take their cores away.
+        torch.set_num_threads(1)
+        self.task = find_task(config.task)(config.model.path)
+        self.controller = Controller(self.task, config, self._weights)
+        model = self.controller.backend.model
+        self.estimator = Estimator(model, self.task.base)
+        self.actuators = actuators(model)
+        self.limiter = CommandLimiter(*self.task.ctrl_limits)
+        self.watchdog = Watchdog()
+        self.mailbox = Mailbox()
+        self.controller.warm_up()
+        self._cmd_vel: tuple[float, np.ndarray] | None = None
+        self._counts = {"plans": 0, "misses": 0, "rejected": 0}
+        self._level, self._last_rejection = OK, ""
+        self._last_state: State | None = None
+        self._planning, self._sending = threading.Lock(), threading.Lock()
+
+        self._outputs = {
+            "command": self.create_publisher(MESSAGES[config.output.type], "joint_command", COMMAND_QOS),
+            "plan": self.create_publisher(PlanMessage, "~/plan", 10),
+            "stats": self.create_publisher(PlannerStats, "~/stats", 10),
+            "diagnostics": self.create_publisher(DiagnosticArray, "/diagnostics", 10),
+        }
+        self._inputs = [self.create_subscription(JointState, "joint_states", self._on_joint_states, SENSOR_QOS)]
+        if self.task.base is not None:
+            self._inputs.append(self.create_subscription(Odometry, "odom", self._on_odom, SENSOR_QOS))
+        if self.task.reference == "cmd_vel":
+            kind = TwistStamped if config.command.stamped else Twist
+            self._inputs.append(self.create_subscription(kind, "cmd_vel", self._on_cmd_vel, 1))
+        self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
+        self._diagnostics_timer = self.create_timer(1.0, self._diagnose)
+        quiet_garbage_collector()
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start planning and commanding."""
+        self._forget()
+        period = 1.0 / self.config.planner.rate
+        self._plan_loop = PlanLoop(
+            self.mailbox, self._make_plan, self._on_plan, self._on_failure, self._repeat, self.now, period, self.config.lockstep
+        )
+        command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
+        self._command_loop = CommandLoop(self._send, self._start_time, self.now, command_period)
+        self._live = True
+        self._plan_loop.start()
+        if not self.config.lockstep:
+            self._command_loop.start()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, and send the safe command once."""
+        self._halt()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back what configuring made."""
+        for publisher in self._outputs.values():
+            self.destroy_publisher(publisher)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self.destroy_service(self._reset_service)
+        self.destroy_timer(self._diagnostics_timer)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, whatever the state was."""
+        self._halt()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _halt(self) -> None:
+        if not self._live:
+            return
+        self._live = False
+        self._plan_loop.stop()
+        self._command_loop.stop()
+        if self._last_state is not None:
+            self._publish_command(self.now(), self._safe_command(), None)
+
+    # In: messages to states
+
+    def now(self) -> float:
+        """ROS time, s."""
+        return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def _on_joint_states(self, message: JointState) -> None:
+        def update() -> None:
+            self.estimator.update_joints(to_seconds(message.header.stamp), message.name, message.position, message.velocity)
+
+        self._take(update)
+
+    def _on_odom(self, message: Odometry) -> None:
+        p, q = message.pose.pose.position, message.pose.pose.orientation
+        v, w = message.twist.twist.linear, message.twist.twist.angular
+
+        def update() -> None:
+            self.estimator.update_odometry(
+                to_seconds(message.header.stamp),
+                np.array([p.x, p.y, p.z]),
+                np.array([q.x, q.y, q.z, q.w]),
+                np.array([v.x, v.y, v.z]),
+                np.array([w.x, w.y, w.z]),
+            )
+
+        self._take(update)
+
+    def _take(self, update: Callable[[], None]) -> None:
+        try:
+            update()
+        except MessageRejectedError as error:
+            self._counts["rejected"] += 1
+            self._last_rejection = str(error)
+            self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
+            return
+        state = self.estimator.state()
+        if state is None or not self.estimator.consistent() and self.config.lockstep:
+            return
+        if self._last_state is not None and state.stamp < self._last_state.stamp:
+            self._forget()
+            self._on_failure("the state's stamp jumped back; the plan is forgotten")
+        self._last_state = state
+        now = self.now()
+        self.watchdog.state_arrived(steady(), 0.0 if self.config.lockstep else now - state.stamp)
+        self.mailbox.put(state, now)
+
+    def _on_cmd_vel(self, message: Twist | TwistStamped) -> None:
+        twist = message.twist if isinstance(message, TwistStamped) else message
+        velocity = np.array([twist.linear.x, twist.linear.y, twist.angular.z])
+        if not np.isfinite(velocity).all():
+            self._counts["rejected"] += 1
+            self._last_rejection = "cmd_vel: NaN or infinite value"
+            self.get_logger().warning(f"message rejected: {self._last_rejection}", throttle_duration_sec=1.0)
+            return
+        self._cmd_vel = (steady(), velocity)
+
+    def _reference(self) -> Reference:
+        if self.task.reference != "cmd_vel":
+            return Reference()
+        command = self.config.command
+        if self._cmd_vel is not None and steady() - self._cmd_vel[0] < command.timeout:
+            return Reference(velocity=self._cmd_vel[1])
+        return Reference(velocity=np.array([command.vx, command.vy, command.yaw_rate]))
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._forget()
+        response.success, response.message = True, "plan forgotten"
+        return response
+
+    def _forget(self) -> None:
+        with self._planning, self._sending:
+            self.controller.reset()
+            self.limiter.reset()
+            self.watchdog.reset()
+            self._last_state = None
+
+    # Plan
+
+    def _make_plan(self, state: State, start_time: float) -> Plan:
+        with self._planning:
+            return self.controller.plan(state, self._reference(), start_time)
+
+    def _start_time(self) -> float | None:
+        plan = self.controller.current
+        return None if plan is None else plan.start_time
+
+    def _on_plan(self, plan: Plan, began: float, allowed: float) -> None:
+        now = self.now()
+        self.watchdog.plan_arrived(steady(), plan.start_time - now)
+        missed = not self.config.lockstep and now > plan.start_time
+        self._counts["plans"] += 1
+        self._counts["misses"] += missed
+        self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
+        age = 0.0 if self.config.lockstep else began - plan.stamp
+        stats = stats_message(plan, self.config, self.controller, self._reference(), age, allowed, missed)
+        stats.plan_id, stats.deadline_misses = self._counts["plans"], self._counts["misses"]
+        stats.clamped_commands, stats.rejected_messages = self.limiter.clamped, self._counts["rejected"]
+        self._outputs["stats"].publish(stats)
+        if self.config.lockstep:
+            self._send(plan.start_time)
+
+    def _on_failure(self, reason: str) -> None:
+        self.watchdog.plan_failed(reason)
+        self.get_logger().error(reason, throttle_duration_sec=1.0)
+        self._diagnose()
+
+    def _repeat(self, state: State) -> bool:
+        plan = self.controller.current
+        if plan is None or plan.stamp != state.stamp:
+            return False
+        # The simulation asks again for the answer to a state: it has not seen our command.
+        self._send(plan.start_time)
+        return True
+
+    # Out: commands
+
+    def _send(self, due: float) -> None:
+        lost = "" if self.config.lockstep else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        plan = self.controller.current
+        if lost and self._last_state is not None:
+            self._publish_command(self.now(), self._safe_command(), None)
+        elif plan is not None and not lost:
+            with self._sending:
+                control = self.limiter.limit(plan.control(due), due, self.config.output.rate_limit)
+                self.controller.sent(due, control)
+            self._publish_command(due if self.config.lockstep else self.now(), plain(control), plan.stamp)
+        if bool(lost) != (self._level == ERROR):
+            self._diagnose()
+
+    def _safe_command(self) -> Command:
+        c = self.config
+        assert self._last_state is not None
+        return safe_command(c.safe_command, self.actuators, self._last_state.qpos, c.safe_kp, c.safe_kd)
+
+    def _publish_command(self, time: float, command: Command, state_stamp: float | None) -> None:
+        self._outputs["command"].publish(encode(self.config.output.type, command, self.actuators, time, state_stamp))
+
+    # Life and health
+
+    def begin(self) -> None:
+        """Configure and activate, where `autostart` says so.
+
+        Raises:
+            ValueError: the node could not be configured; the message is its reason
+        """
+        if self.config.autostart:
+            if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+                raise ValueError(self.failure)
+            self.trigger_activate()
+
+    def end(self) -> None:
+        """Stop, and send the safe command."""
+        self._halt()
+
+    def _diagnose(self) -> None:
+        level, text = self._health()
+        if level != self._level:
+            {OK: self.get_logger().info, WARN: self.get_logger().warning, ERROR: self.get_logger().error}[level](text)
+        self._level = level
+        age = self.watchdog.state_age(steady())
+        values = {**self._counts, "clamped": self.limiter.clamped, "state_age_ms": -1.0 if age is None else age * 1e3}
+        if self._last_rejection:
+            values["last_rejection"] = self._last_rejection
+        stamp = self.get_clock().now().to_msg()
+        self._outputs["diagnostics"].publish(diagnostic(stamp, self.get_fully_qualified_name()[1:], level, text, values))
+
+    def _health(self) -> tuple[bytes, str]:
+        if not self._live:
+            return OK, "inactive"
+        if self._last_state is None:
+            rejected = f"; last message rejected: {self._last_rejection}" if self._last_rejection else ""
+            return WARN, f"waiting for {', '.join(self.estimator.waiting_for()) or 'a state'}{rejected}"
+        lost = "" if self.config.lockstep else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        return (ERROR, f"safe command: {lost}") if lost else (OK, "following the plan")
+
+
+def main() -> int:
+    """Run the node; the exit code is 1 where it could not start."""
+    # A thread that has to send a command must not wait 5 ms for another one's Python code.
+    sys.setswitchinterval(5e-4)
+    return run(PlannerNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

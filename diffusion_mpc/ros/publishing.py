@@ -1,0 +1,71 @@
+"""Plans as messages."""
+
+from __future__ import annotations
+
+from array import array
+
+from geometry_msgs.msg import Point
+
+from diffusion_mpc.config import NodeConfig
+from diffusion_mpc.controller import Controller
+from diffusion_mpc.msg import Plan as PlanMessage
+from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.ros.time import to_stamp
+from diffusion_mpc.types import Plan, Reference
+
+
+def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage:
+    """The plan, see msg/Plan.msg."""
+    model = controller.backend.model
+    message = PlanMessage(
+        plan_id=number,
+        start_time=to_stamp(plan.start_time),
+        control_dt=plan.control_dt,
+        horizon_steps=len(plan.controls),
+        actuator_names=[model.actuator(i).name for i in range(model.nu)],
+        controls=array("d", plan.controls.ravel()),
+        cost=plan.stats.cost,
+    )
+    message.header.stamp = to_stamp(plan.stamp)
+    if controller.task.base is not None:
+        message.header.frame_id = "odom"
+        message.path = [Point(x=x, y=y, z=z) for x, y, z in plan.path[:, :3].tolist()]
+    return message
+
+
+def stats_message(
+    plan: Plan, config: NodeConfig, controller: Controller, reference: Reference, age: float, allowed: float, missed: bool
+) -> PlannerStats:
+    """How the plan came about, see msg/PlannerStats.msg; counters are left to the node.
+
+    Args:
+        plan: the plan
+        config: the node's parameters
+        controller: what made the plan
+        reference: what the plan tracks
+        age: age of the state when planning began, s
+        allowed: time that planning was allowed to take, s
+        missed: whether the plan came after its start time
+    """
+    s = plan.stats
+    message = PlannerStats(
+        algorithm=config.planner.algorithm,
+        backend=controller.backend.name,
+        num_samples=config.planner.num_samples,
+        horizon_steps=len(plan.controls),
+        iterations=s.iterations,
+        state_age=age,
+        plan_time=s.plan_time,
+        deadline=allowed,
+        deadline_missed=missed,
+        cost=s.cost,
+        cost_mean=s.cost_mean,
+        term_names=list(s.term_costs),
+        term_costs=array("d", s.term_costs.values()),
+        effective_sample_size=s.effective_sample_size,
+        infeasible_share=s.infeasible_share,
+    )
+    message.header.stamp = to_stamp(plan.stamp)
+    message.command.linear.x, message.command.linear.y = float(reference.velocity[0]), float(reference.velocity[1])
+    message.command.angular.z = float(reference.velocity[2])
+    return message

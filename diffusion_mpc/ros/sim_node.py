@@ -1,0 +1,251 @@
+"""The simulated robot as a node: publishes its state, obeys commands, and stops when they stop.
+
+In real time it follows the node's clock. In lockstep it advances one control period per command received, so that results do not
+depend on the machine's speed; its time then starts at 1 s, since ROS takes a time of zero for "not set".
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import WrenchStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Empty, Float64MultiArray
+from std_srvs.srv import SetBool, Trigger
+
+from diffusion_mpc.config import SimConfig, Value, build
+from diffusion_mpc.estimation.estimator import Estimator
+from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
+from diffusion_mpc.msg import JointCommand
+from diffusion_mpc.ros.commands import MESSAGES, Command, CommandRejectedError, actuators, decode, plain
+from diffusion_mpc.ros.loops import steady
+from diffusion_mpc.ros.parameters import declare
+from diffusion_mpc.ros.run import run
+from diffusion_mpc.ros.time import to_seconds, to_stamp
+from diffusion_mpc.simulation import Plant
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.types import Array
+
+LOCKSTEP_EPOCH = 1.0
+PUSH_DURATION = 0.2
+SETTLE = 0.5
+REPEAT = 0.5
+
+
+class SimNode(Node):
+    """See the module's docstring; parameters are described in `config.SimConfig`."""
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  (forwarded to rclpy's Node)
+        """Load the model and open the topics.
+
+        Raises:
+            ConfigError: a parameter is unknown or does not fit
+            TaskError: the task or its model cannot be used
+        """
+        super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
+        self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
+        self.task = find_task(self.config.task)(self.config.model.path)
+        self.plant = Plant(self.task, self.config.model)
+        self.actuators = actuators(self.plant.model)
+        self._joints = Estimator(self.plant.model, self.task.base).addresses
+        self._zero = plain(np.zeros(self.plant.model.nu))
+        self._command = self._zero
+        self._command_time: float | None = None
+        self._period = 1.0 / self.config.rate
+        self._published = 0
+        self._paused = self.finished = False
+        self._push_ends = 0.0
+        self._ready_since: float | None = None
+        self._offset = 0.0
+
+        state_qos = QoSProfile(depth=10)
+        self._joint_states = self.create_publisher(JointState, "joint_states", state_qos)
+        self._odom = self.create_publisher(Odometry, "odom", state_qos) if self.task.base else None
+        self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if self.config.publish_clock else None
+        self._finished = self.create_publisher(Empty, "~/finished", 1)
+        # Commands of any supported type are obeyed; a topic has one type, so the first publisher decides.
+        self._subscription: Any = None
+        self.create_subscription(WrenchStamped, "~/push", self._on_push, 10)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(SetBool, "~/pause", self._on_pause)
+        self.create_service(Trigger, "~/step", self._on_step)
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._timer = self.create_timer(0.1, self._wait)
+
+    def end(self) -> None:
+        """Nothing outlives the node."""
+
+    def _on_change(self, values: dict[str, Value]) -> None:
+        self.config = build(SimConfig, values)
+
+    # Start: wait until there is somebody to simulate for
+
+    def _wait(self) -> None:
+        self._subscribe_to_commands()
+        there = self._subscription is not None and self._joint_states.get_subscription_count() >= self.config.wait_for_subscribers
+        if not there and self.config.wait_for_subscribers:
+            self._ready_since = None
+            return
+        # Discovery of a node's topics is not one event; a moment later all of them are there.
+        self._ready_since = self._ready_since or steady()
+        if steady() - self._ready_since < SETTLE and self.config.wait_for_subscribers:
+            return
+        self.destroy_timer(self._timer)
+        if self.config.lockstep:
+            self._timer = self.create_timer(REPEAT, self._publish_state)
+            self._publish_state()
+        else:
+            self._offset = self._now()
+            self._timer = self.create_timer(self.plant.model.opt.timestep, self._follow_clock)
+
+    def _subscribe_to_commands(self) -> None:
+        if self._subscription is not None:
+            return
+        name = self.resolve_topic_name("joint_command")
+        types = dict(self.get_topic_names_and_types()).get(name, [])
+        for message in MESSAGES.values():
+            package, _, kind = message.__module__.split(".")[0], "msg", message.__name__
+            if f"{package}/msg/{kind}" in types:
+                self._subscription = self.create_subscription(message, name, self._on_command, QoSProfile(depth=1))
+
+    # Time
+
+    def _now(self) -> float:
+        return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def _stamp(self) -> float:
+        return (LOCKSTEP_EPOCH if self.config.lockstep else self._offset) + self.plant.time
+
+    def _follow_clock(self) -> None:
+        now = self._now()
+        waiting = self.config.hold_until_command and self._command_time is None
+        if self._paused or waiting or now - self._stamp() > 0.5:
+            # Time that passes while the robot stands still, or while this process does, is not made up for.
+            self._offset = now - self.plant.time
+            if now - self._published * self._period >= self._period:
+                self._published = int(now / self._period)
+                self._publish_state()
+            return
+        timestep = self.plant.model.opt.timestep
+        while self._stamp() + timestep <= now and not self.finished:
+            self._advance(timestep)
+
+    def _advance(self, duration: float) -> None:
+        """Step the plant, publishing the state whenever a period is full."""
+        if self._push_ends and self.plant.time >= self._push_ends:
+            self._apply_push(np.zeros(3), np.zeros(3), ends=0.0)
+        command = self._command
+        if not self.config.lockstep and self._command_time is not None and steady() - self._command_time > self.config.command_timeout:
+            command = self._zero
+        before = self.plant.time
+        self.plant.step(self._law(command), duration)
+        if self.config.duration and self.plant.time >= self.config.duration - 1e-9:
+            self._finish()
+        elif int(before / self._period + 1e-6) != int(self.plant.time / self._period + 1e-6):
+            self._publish_state()
+
+    def _law(self, command: Command) -> Callable[[Array, Array], Array]:
+        return lambda qpos, qvel: command.applied(self.actuators, qpos, qvel)
+
+    def _finish(self) -> None:
+        self._finished.publish(Empty())
+        self.finished = True
+        self.get_logger().info(f"finished after {self.plant.time:.3f} s of simulated time")
+
+    # Out: state
+
+    def _publish_state(self) -> None:
+        stamp = to_stamp(self._stamp())
+        if self._clock_publisher is not None:
+            self._clock_publisher.publish(Clock(clock=stamp))
+        data = self.plant.data
+        joints = JointState(name=list(self._joints))
+        joints.header.stamp = stamp
+        joints.position = array("d", (data.qpos[q] for q, _ in self._joints.values()))
+        joints.velocity = array("d", (data.qvel[v] for _, v in self._joints.values()))
+        self._joint_states.publish(joints)
+        if self._odom is not None:
+            self._odom.publish(self._odometry(stamp))
+
+    def _odometry(self, stamp: Any) -> Odometry:  # noqa: ANN401
+        joint = self.plant.model.body(self.task.base).jntadr[0]
+        q, v = int(self.plant.model.jnt_qposadr[joint]), int(self.plant.model.jnt_dofadr[joint])
+        parts = qpos_qvel_to_odometry(self.plant.data.qpos[q : q + 7], self.plant.data.qvel[v : v + 6])
+        position, quaternion, linear, angular = (part.tolist() for part in parts)
+        message = Odometry(child_frame_id=self.task.base or "")
+        message.header.stamp, message.header.frame_id = stamp, "odom"
+        pose, twist = message.pose.pose, message.twist.twist
+        pose.position.x, pose.position.y, pose.position.z = position
+        pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = quaternion
+        twist.linear.x, twist.linear.y, twist.linear.z = linear
+        twist.angular.x, twist.angular.y, twist.angular.z = angular
+        return message
+
+    # In: commands
+
+    def _on_command(self, message: JointCommand | Float64MultiArray) -> None:
+        try:
+            command = decode(message, self.actuators)
+        except CommandRejectedError as error:
+            self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
+            return
+        self._command, self._command_time = command, steady()
+        if self.config.lockstep and not self._paused and not self.finished and self._answers(message):
+            self._timer.reset()
+            self._advance(self._period)
+
+    def _answers(self, message: JointCommand | Float64MultiArray) -> bool:
+        # A command that was sent twice must not advance time twice; types without a stamp cannot tell.
+        return not isinstance(message, JointCommand) or abs(to_seconds(message.state_stamp) - self._stamp()) < 1e-6
+
+    def _on_push(self, message: WrenchStamped) -> None:
+        force, torque = message.wrench.force, message.wrench.torque
+        self._apply_push(
+            np.array([force.x, force.y, force.z]), np.array([torque.x, torque.y, torque.z]), self.plant.time + PUSH_DURATION
+        )
+
+    def _apply_push(self, force: Array, torque: Array, ends: float) -> None:
+        if self.task.base is not None and np.isfinite([*force, *torque]).all():
+            self.plant.push(self.task.base, force, torque)
+            self._push_ends = ends
+
+    # Services
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.plant.reset()
+        self._offset, self._command, self._command_time = self._now(), self._zero, None
+        self._publish_state()
+        response.success, response.message = True, "robot is at its initial state"
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._paused = bool(request.data)
+        response.success, response.message = True, "paused" if self._paused else "running"
+        if self.config.lockstep and not self._paused:
+            self._publish_state()
+        return response
+
+    def _on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._paused
+        response.message = "advanced one control period" if self._paused else "only a paused simulation can be stepped"
+        if self._paused:
+            self._advance(self._period)
+        return response
+
+
+def main() -> int:
+    """Run the node until its duration is over; the exit code is 1 where it could not start."""
+    return run(SimNode, lambda node: node.finished)  # type: ignore[arg-type, attr-defined]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,66 @@
+"""Decides, on a steady clock, whether the plan may be followed or the safe command has to be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Ages at which control counts as lost, s."""
+
+    state: float
+    plan: float
+
+
+class Watchdog:
+    """Ages of state and plan.
+
+    Ages grow with the steady clock, from the age that a message had on arrival: a ROS clock that stops or jumps cannot hide that
+    nothing comes in any more.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has arrived."""
+        self._state_born: float | None = None
+        self._plan_born: float | None = None
+        self.fault = ""
+
+    def state_arrived(self, steady: float, age: float) -> None:
+        """A good state arrived at a steady time, already `age` seconds old by its stamp."""
+        self._state_born = steady - max(age, 0.0)
+
+    def plan_arrived(self, steady: float, until_start: float) -> None:
+        """A plan arrived at a steady time; its first action is due in `until_start` seconds."""
+        self._plan_born = steady + until_start
+        self.fault = ""
+
+    def plan_failed(self, reason: str) -> None:
+        """Planning failed; the reason stands until a plan arrives."""
+        self.fault = reason
+
+    def reset(self) -> None:
+        """Nothing has arrived any more."""
+        self._state_born = self._plan_born = None
+        self.fault = ""
+
+    def state_age(self, steady: float) -> float | None:
+        """Age of the newest good state, s; None before the first."""
+        return None if self._state_born is None else steady - self._state_born
+
+    def lost(self, steady: float, timeouts: Timeouts) -> str:
+        """Why control is lost at a steady time; empty while it is not.
+
+        Before the first state nothing is lost: there is nothing to control yet.
+        """
+        if self._state_born is None:
+            return ""
+        age = steady - self._state_born
+        if age > timeouts.state:
+            return f"state is {age * 1e3:.0f} ms old, more than state_timeout of {timeouts.state * 1e3:.0f} ms"
+        if self.fault:
+            return self.fault
+        if self._plan_born is not None and steady - self._plan_born > timeouts.plan:
+            late = (steady - self._plan_born) * 1e3
+            return f"plan is {late:.0f} ms past its start, more than max_plan_age of {timeouts.plan * 1e3:.0f} ms"
+        return ""

@@ -1,0 +1,55 @@
+"""The simulated robot: a MuJoCo model at a finer time step than the planner's. Knows nothing of ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+
+from diffusion_mpc.config import PlantModelConfig
+from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.types import Array, State
+
+
+class Plant:
+    """Steps the robot under a control law that is evaluated at every physics step."""
+
+    def __init__(self, task: Task, config: PlantModelConfig) -> None:
+        """Load the model at its initial state."""
+        self.model = task.compile(timestep=config.timestep, integrator=config.integrator, iterations=config.iterations)
+        self._task = task
+        self.reset()
+
+    @property
+    def time(self) -> float:
+        """Simulated time since the last reset, s."""
+        return float(self.data.time)
+
+    def reset(self) -> None:
+        """Back to the task's initial state."""
+        self.data = self._task.initial_data(self.model)
+
+    def step(self, control: Callable[[Array, Array], Array], duration: float) -> None:
+        """Advance by `duration` seconds, a multiple of the physics time step.
+
+        Args:
+            control: control (nu,) in actuator units at a state (qpos, qvel)
+            duration: simulated time to advance, s
+        """
+        for _ in range(substeps(duration, self.model.opt.timestep)):
+            self.data.ctrl[:] = control(self.data.qpos, self.data.qvel)
+            mujoco.mj_step(self.model, self.data)
+
+    def push(self, body: str, force: Array, torque: Array) -> None:
+        """Apply a force (3,) in N and a torque (3,) in N m, world frame, to a body until changed.
+
+        Raises:
+            KeyError: there is no such body
+        """
+        self.data.body(body).xfrc_applied[:] = np.concatenate([force, torque])
+
+    def state(self, stamp: float) -> State:
+        """The true state, with a stamp in s."""
+        return State(stamp, self.data.qpos.copy(), self.data.qvel.copy(), self.data.act.copy())

@@ -1,0 +1,39 @@
+"""The pip build: the library and the command line, with no ROS. CMakeLists.txt is the ROS build."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# package.xml is where ROS tools write the version, so it is written there only.
+VERSION = ET.parse(Path(__file__).with_name("package.xml")).getroot().findtext("version")
+
+setup(
+    name="diffusion_mpc",
+    version=VERSION,
+    description="Online, diffusion-based model predictive control on MuJoCo",
+    license="Apache-2.0",
+    author="diffusion_mpc maintainers",
+    author_email="maintainers@example.org",
+    python_requires=">=3.11",
+    packages=find_packages(include=["diffusion_mpc*"]),
+    package_data={"diffusion_mpc": ["py.typed", "models/**/*.xml"]},
+    # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
+    install_requires=[
+        "imageio-ffmpeg",
+        "matplotlib>=3.6",
+        "mujoco>=4.0",
+        "numpy>=1.26",
+        "pyyaml>=6.0",
+        "rich>=13.0",
+        "rosbags>=0.11",
+        "safetensors>=0.4",
+        "scipy>=1.11",
+        "torch>=2.2",
+    ],
+    extras_require={
+        "cuda": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
+        "test": ["hypothesis", "mypy", "pytest>=7.4", "pytest-timeout", "ruff", "types-PyYAML"],
+    },
+    entry_points={"console_scripts": ["diffusion-mpc = diffusion_mpc.cli:main"]},
+)
