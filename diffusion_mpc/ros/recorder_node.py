@@ -1,7 +1,7 @@
 """Records what evaluation needs into a bag: an MCAP file in a rosbag2 folder, with the message definitions inside.
 
-Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording must not take time from
-a planner that shares the machine.
+Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording must not take time
+from a planner that shares the machine.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class RecorderNode(Node):
         self.finished = self.finished or topic == self._stop_on
 
     def _start(self) -> None:
-        # The state that the first command answers came before it, and so may have its plan; nothing older has a command.
+        # The state that the first command answers came before it, and so may its plan. Nothing older has a command.
         self._started = True
         for topic, (stamp, data) in sorted(self._newest.items(), key=lambda item: item[1][0]):
             self.bag.write(topic, stamp, data)
