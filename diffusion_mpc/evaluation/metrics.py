@@ -1,0 +1,194 @@
+"""Figures of a run. Equal bags give equal figures, to the last digit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+
+from diffusion_mpc.evaluation.run import Flags, Run
+from diffusion_mpc.tasks.base import Task, sensor_slices
+from diffusion_mpc.types import Array, Reference, RolloutBatch
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the measured states say about a run.
+
+    Attributes:
+        velocity: (T, 3) as `heading_velocity`
+        reference: (T, 3) commanded velocity in the same frame, as the newest plan at the time tracked it
+        failed: (T,) whether the robot had failed
+        costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold what they depend on
+    """
+
+    velocity: Array | None
+    reference: Array
+    failed: Flags
+    costs: Mapping[str, Array]
+
+
+def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) -> Measured:
+    """Put the measured states through the task.
+
+    The sensors are those of the measured states themselves, and the controls are the commands in force at their stamps.
+
+    Args:
+        run: recorded run
+        task: task that was run
+        weights: weights of cost terms that differ from the task's own
+
+    Raises:
+        ValueError: a weight belongs to no term
+    """
+    terms = task.cost_terms()
+    weight = {name: term.weight for name, term in terms.items()} | dict(weights or {})
+    if unknown := set(weight) - set(terms):
+        raise ValueError(f"task '{task.name}' has no cost term '{sorted(unknown)[0]}'; it has: {', '.join(terms)}")
+    stamps = run.states.stamps
+    controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
+    first = run.plans.velocity[0] if len(run.plans.velocity) else np.zeros(3)
+    reference = _in_force(stamps, run.plans.stamps, run.plans.velocity, before=first)
+    x = _batch(run, task, controls)
+    costs: dict[str, Array] = {}
+    # A goal pose is not among the planner's figures, so there is nothing to measure its terms against.
+    if task.reference != "goal_pose" and len(stamps):
+        parts = [task.costs(_rows(x, rows), Reference(velocity=reference[rows.start])) for rows in _constant(reference)]
+        costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part in parts]) for name in terms}
+    return Measured(heading_velocity(run, task), reference, task.failed(x)[0].numpy().astype(bool), costs)
+
+
+def summarise(run: Run, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """The headline figures; None stands for what the bag cannot tell.
+
+    Times come from stamps, not from when the machine got round to things.
+
+    Args:
+        run: recorded run
+        task: task that was run
+        settle: time from the first state on that the speeds leave out, s
+        weights: weights of cost terms that differ from the task's own
+
+    Returns:
+        task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states; plan_rate_hz;
+        plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio (share of the plans); plans; mean_cost
+        and term_costs (weighted, over the measured states); falls (how often the robot went from well to failed);
+        command_speed and mean_speed (m/s, see `speeds`); topics (messages on each)
+
+    Raises:
+        ValueError: a weight belongs to no term
+    """
+    return figures(run, task, measure(run, task, weights), settle)
+
+
+def figures(run: Run, task: Task, measured: Measured, settle: float) -> dict[str, Any]:
+    """As `summarise`, for a run that has been measured already."""
+    states, plans, commands = run.states, run.plans, run.commands
+    latency = (commands.stamps - commands.state_stamps)[~commands.safe & np.isfinite(commands.state_stamps)]
+    terms = {name: float(cost.mean()) for name, cost in measured.costs.items()}
+    command_speed, mean_speed = speeds(run, task, measured, settle)
+    return {
+        "task": task.name,
+        "algorithm": plans.algorithm,
+        "backend": plans.backend,
+        "num_samples": plans.num_samples,
+        "horizon_steps": plans.horizon_steps,
+        "iterations": plans.iterations,
+        "duration_s": float(np.ptp(states.stamps)) if len(states.stamps) else 0.0,
+        "plan_rate_hz": _rate(plans.stamps),
+        "plan_ms": _percentiles(1e3 * plans.plan_time, (50, 95, 99), largest=True),
+        "state_to_command_ms": _percentiles(1e3 * latency, (50, 99)),
+        "deadline_miss_ratio": float(plans.missed.mean()) if len(plans.missed) else None,
+        "plans": len(plans.stamps),
+        "mean_cost": sum(terms.values()) if terms else None,
+        "term_costs": terms,
+        "falls": int((~measured.failed[:-1] & measured.failed[1:]).sum()),
+        "command_speed": command_speed,
+        "mean_speed": mean_speed,
+        "topics": dict(run.topics),
+    }
+
+
+def speeds(run: Run, task: Task, measured: Measured, settle: float) -> tuple[float | None, float | None]:
+    """Mean commanded speed, and mean measured velocity along the commanded direction, m/s, after settling.
+
+    States with no planar command do not count, unless there are no others: then the command is 0, and the speed is the
+    planar one. Both are None for a task that follows no `cmd_vel`, and where no state is left.
+    """
+    late = run.states.stamps >= run.states.stamps[:1] + settle
+    if task.reference != "cmd_vel" or measured.velocity is None or not late.any():
+        return None, None
+    velocity, command = measured.velocity[late, :2], measured.reference[late, :2]
+    asked = np.linalg.norm(command, axis=1)
+    moving = asked > 0.0
+    if not moving.any():
+        return 0.0, float(np.linalg.norm(velocity, axis=1).mean())
+    along = (velocity[moving] * command[moving]).sum(1) / asked[moving]
+    return float(asked[moving].mean()), float(along.mean())
+
+
+def heading_velocity(run: Run, task: Task) -> Array | None:
+    """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3); None for a fixed base.
+
+    The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about the base's own
+    vertical axis.
+    """
+    if task.base is None:
+        return None
+    joint = int(task.model.body(task.base).jntadr[0])
+    q, v = int(task.model.jnt_qposadr[joint]), int(task.model.jnt_dofadr[joint])
+    w, x, y, z = run.states.qpos[:, q + 3 : q + 7].T
+    forward = np.stack([1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z)], axis=1)
+    # Straight up or down, the base has no heading; its velocity counts as 0 there, as in the tasks.
+    forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-6)
+    vx, vy = run.states.qvel[:, v], run.states.qvel[:, v + 1]
+    along = forward[:, 0] * vx + forward[:, 1] * vy
+    across = forward[:, 0] * vy - forward[:, 1] * vx
+    return np.stack([along, across, run.states.qvel[:, v + 5]], axis=1)
+
+
+def _batch(run: Run, task: Task, controls: Array) -> RolloutBatch:
+    """The measured states as one trajectory, (1, T, ...)."""
+    model, data = task.model, mujoco.MjData(task.model)
+    sensors = np.empty((len(controls), model.nsensordata))
+    for row, (qpos, qvel, control) in enumerate(zip(run.states.qpos, run.states.qvel, controls, strict=True)):
+        # The solver's warm start must not carry anything from one state to the next.
+        mujoco.mj_resetData(model, data)
+        data.qpos[:], data.qvel[:], data.ctrl[:] = qpos, qvel, control
+        mujoco.mj_forward(model, data)
+        sensors[row] = data.sensordata
+    qpos, qvel, ctrl = (torch.from_numpy(array)[None] for array in (run.states.qpos, run.states.qvel, controls))
+    return RolloutBatch(qpos, qvel, ctrl, torch.from_numpy(sensors)[None], sensor_slices(model))
+
+
+def _rows(x: RolloutBatch, rows: slice) -> RolloutBatch:
+    return RolloutBatch(x.qpos[:, rows], x.qvel[:, rows], x.ctrl[:, rows], x.sensordata[:, rows], x.sensor_slices)
+
+
+def _constant(rows: Array) -> list[slice]:
+    """Stretches over which all columns keep their value."""
+    edges = [0, *(np.flatnonzero((np.diff(rows, axis=0) != 0.0).any(axis=1)) + 1).tolist(), len(rows)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def _in_force(times: Array, stamps: Array, values: Array, before: Array) -> Array:
+    """For every time, the value with the newest stamp that is not later; stamps ascend."""
+    order = np.argsort(stamps, kind="stable")
+    newest = np.searchsorted(stamps[order], times, side="right")
+    return np.concatenate([before[None], values[order]])[newest]
+
+
+def _rate(stamps: Array) -> float | None:
+    span = float(np.ptp(stamps)) if len(stamps) else 0.0
+    return (len(stamps) - 1) / span if span > 0.0 else None
+
+
+def _percentiles(values: Array, percents: tuple[int, ...], largest: bool = False) -> dict[str, float | None]:
+    known = len(values) > 0
+    found: dict[str, float | None] = {f"p{p}": float(np.percentile(values, p)) if known else None for p in percents}
+    return found | ({"max": float(values.max()) if known else None} if largest else {})

@@ -1,0 +1,145 @@
+"""The measured states as a film: `python -m diffusion_mpc.evaluation.video BAG TASK OUT.mp4`.
+
+Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a film is asked for.
+And a graphics driver that crashes must not take the rest of the evaluation with it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from diffusion_mpc.evaluation.bag import read_run
+from diffusion_mpc.evaluation.metrics import measure
+from diffusion_mpc.evaluation.run import Run
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.types import Array
+
+WIDTH, HEIGHT, RATE = 640, 360, 30
+
+
+class RendererUnavailableError(RuntimeError):
+    """This machine cannot render or encode; the message is one line with the reason."""
+
+
+def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> None:
+    """Render a run in real time: 640 x 360, 30 frames per second, H.264. Shows its progress.
+
+    Args:
+        bag: rosbag2 folder or .mcap file
+        task_name: name of the task, or a Python file that defines one
+        file: where to write; replaced where it exists
+        model_path: MJCF file in place of the task's own
+
+    Raises:
+        RendererUnavailableError: there is no renderer or no encoder, or it failed
+    """
+    # EGL needs no display, and comes with a software renderer.
+    environment = {"MUJOCO_GL": "egl", **os.environ}
+    command = [sys.executable, "-m", __name__, str(bag), task_name, str(file), model_path]
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
+    if done.returncode != 0:
+        file.unlink(missing_ok=True)
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        ending = f"the renderer ended with code {done.returncode} and no word"
+        raise RendererUnavailableError(lines[-1] if lines else ending)
+
+
+def _frames(run: Run, task: Task, renderer: Any, captions: list[str]) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
+    """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, between measured states where need be."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    model, data = task.model, mujoco.MjData(task.model)
+    camera = 0 if model.ncam else -1
+    font = ImageFont.load_default(size=15)
+    stamps, step = run.states.stamps - run.states.stamps[0], np.empty(model.nv)
+    for time in frame_times(run):
+        row = min(int(np.searchsorted(stamps, time, side="right")) - 1, len(stamps) - 2) if len(stamps) > 1 else 0
+        data.qpos[:] = run.states.qpos[row]
+        if len(stamps) > 1 and stamps[row + 1] > stamps[row]:
+            share = (time - stamps[row]) / (stamps[row + 1] - stamps[row])
+            mujoco.mj_differentiatePos(model, step, 1.0, run.states.qpos[row], run.states.qpos[row + 1])
+            mujoco.mj_integratePos(model, data.qpos, step, float(share))
+        mujoco.mj_forward(model, data)
+        renderer.update_scene(data, camera=camera)
+        image = Image.fromarray(renderer.render())
+        ImageDraw.Draw(image).text((12, 8), captions[row], "white", font, stroke_width=1, stroke_fill="#333333")
+        yield np.asarray(image)
+
+
+def frame_times(run: Run) -> Array:
+    """Times of the frames, s from the first state on."""
+    return np.arange(int(np.ptp(run.states.stamps) * RATE + 1e-6) + 1) / RATE
+
+
+def captions(run: Run, task: Task) -> list[str]:
+    """A line for every state: the time and, where the task follows a command, the velocity asked for and measured."""
+    texts = [f"{time:5.1f} s" for time in run.states.stamps - run.states.stamps[0]]
+    measured = measure(run, task)
+    if task.reference != "cmd_vel" or measured.velocity is None:
+        return texts
+    # Averaged over half a second: the numbers must stand long enough to be read.
+    width = min(len(texts), max(1, round(0.5 * len(texts) / max(float(np.ptp(run.states.stamps)), 1e-9))))
+    smooth = [np.convolve(column, np.full(width, 1.0 / width), mode="same") for column in measured.velocity.T]
+    lines = zip(texts, measured.reference, np.stack(smooth, axis=1), strict=True)
+    return [f"{text}   commanded {_velocity(asked)}   measured {_velocity(got)}" for text, asked, got in lines]
+
+
+def _velocity(v: Array) -> str:
+    return f"{v[0]:+.1f}, {v[1]:+.1f} m/s, {v[2]:+.1f} rad/s"
+
+
+def _render(bag: Path, task: Task, file: Path) -> None:
+    import imageio_ffmpeg
+    from rich.progress import track
+
+    run = read_run(bag, task)
+    if not len(run.states.stamps):
+        raise RendererUnavailableError("the bag holds no states")
+    visual = task.model.vis
+    # Software rendering takes most of its time for smooth edges, mirrors and the resolution of shadows.
+    visual.quality.offsamples, visual.quality.shadowsize = 0, 1024
+    visual.global_.offwidth, visual.global_.offheight = WIDTH, HEIGHT
+    with mujoco.Renderer(task.model, HEIGHT, WIDTH) as renderer:
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        writer = imageio_ffmpeg.write_frames(
+            str(file),
+            (WIDTH, HEIGHT),
+            fps=RATE,
+            codec="libx264",
+            pix_fmt_out="yuv420p",
+            macro_block_size=8,
+            output_params=["-preset", "veryfast", "-crf", "23", "-movflags", "+faststart"],
+            quality=None,
+        )
+        writer.send(None)
+        frames = _frames(run, task, renderer, captions(run, task))
+        for frame in track(frames, "rendering", total=len(frame_times(run)), transient=True):
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Render; the last line on standard error is the reason where that fails."""
+    bag, task_name, file, *model_path = arguments
+    try:
+        _render(Path(bag), find_task(task_name)(*model_path), Path(file))
+    except Exception as error:
+        # Whatever a graphics driver or an encoder raises, the caller goes on without the film.
+        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
+        sys.stderr.flush()
+        # Half-made contexts may crash on the way out and push the reason off the last line.
+        os._exit(1)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""Records what evaluation needs into a bag: an MCAP file in a rosbag2 folder, with the message definitions inside.
+
+Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording must not take time
+from a planner that shares the machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from rosbags.interfaces import Connection, Nodetype
+from rosbags.interfaces.typing import Fielddefs, Typesdict
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.rosbag2.storage_mcap import McapWriter
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from diffusion_mpc.config import ConfigError, RecorderConfig, build
+from diffusion_mpc.ros.parameters import declare
+from diffusion_mpc.ros.run import run
+
+TOPICS = ("joint_states", "odom", "joint_command", "cmd_vel", "planner/plan", "planner/stats", "/diagnostics", "/clock")
+"""What is recorded, as far as somebody publishes it; names are relative to the node's namespace and may be remapped."""
+
+# Deep enough for a burst that arrives while the disk is busy.
+DEPTH = 200
+
+
+class RecorderNode(Node):
+    """See the module's docstring; parameters are described in `config.RecorderConfig`."""
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  (forwarded to rclpy's Node)
+        """Make the bag's folder.
+
+        Raises:
+            ConfigError: a parameter is unknown or does not fit, or the folder exists or cannot be made
+        """
+        super().__init__("recorder", automatically_declare_parameters_from_overrides=True, **arguments)
+        config = build(RecorderConfig, declare(self, RecorderConfig))
+        self.finished = False
+        self.failure = ""
+        self.bag = Bag(Path(config.directory or time.strftime("bag_%Y_%m_%d-%H_%M_%S")))
+        self._start_on = self.resolve_topic_name(config.start_on) if config.start_on else ""
+        self._stop_on = self.resolve_topic_name(config.stop_on) if config.stop_on else ""
+        topics = [*map(self.resolve_topic_name, TOPICS), self._start_on, self._stop_on]
+        self._undiscovered = [topic for topic in dict.fromkeys(topics) if topic]
+        self._started = not self._start_on
+        self._newest: dict[str, tuple[int, bytes]] = {}
+
+    def begin(self) -> None:
+        """Look for publishers from now on."""
+        # On a steady clock: discovery and flushing go on where a simulation's clock stands still.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.1, self._discover, clock=clock)
+        self.create_timer(1.0, partial(self._guarded, self.bag.flush), clock=clock)
+        self._discover()
+        since = f" from the first {self._start_on} on" if self._start_on else ""
+        self.get_logger().info(f"recording to '{self.bag.folder}'{since}")
+
+    def end(self) -> None:
+        """Take what has arrived already, and close the bag."""
+        assert self.executor is not None
+        for _ in range(DEPTH):
+            self.executor.spin_once(timeout_sec=0.0)
+        if not self._started:
+            self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
+            self._guarded(self._start)
+        self._guarded(self.bag.close)
+        if not self.failure:
+            self.get_logger().info(f"recorded {self.bag.count} messages to '{self.bag.folder}'")
+
+    def _discover(self) -> None:
+        for topic in list(self._undiscovered):
+            publishers = self.get_publishers_info_by_topic(topic)
+            if publishers:
+                self._undiscovered.remove(topic)
+                self._subscribe(topic, publishers)
+
+    def _subscribe(self, topic: str, publishers: list[TopicEndpointInfo]) -> None:
+        kind = publishers[0].topic_type
+        others = sorted({p.topic_type for p in publishers} - {kind})
+        if others:
+            self.get_logger().error(f"{topic}: {kind} is recorded, {', '.join(others)} of another publisher is not")
+        try:
+            message = message_class(kind)
+            self.bag.add(topic, kind)
+        except (ImportError, AttributeError, PackageNotFoundError, OSError) as error:
+            self.get_logger().error(f"{topic} is not recorded: no definition of {kind} ({error})")
+            return
+        self.create_subscription(message, topic, partial(self._on_message, topic), matching_qos(publishers), raw=True)
+
+    def _on_message(self, topic: str, data: bytes) -> None:
+        stamp = self.get_clock().now().nanoseconds
+        if not self._started and topic == self._start_on:
+            self._guarded(self._start)
+        if self._started:
+            self._guarded(partial(self.bag.write, topic, stamp, data))
+        else:
+            self._newest[topic] = (stamp, data)
+        self.finished = self.finished or topic == self._stop_on
+
+    def _start(self) -> None:
+        # The state that the first command answers came before it, and so may its plan. Nothing older has a command.
+        self._started = True
+        for topic, (stamp, data) in sorted(self._newest.items(), key=lambda item: item[1][0]):
+            self.bag.write(topic, stamp, data)
+        self._newest.clear()
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        if self.failure:
+            return
+        try:
+            write()
+        except OSError as error:
+            self.failure, self.finished = f"cannot write to '{self.bag.folder}': {error.strerror or error}", True
+            self.get_logger().error(self.failure)
+
+
+class Bag:
+    """A bag that is being written."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
+
+        Raises:
+            ConfigError: it exists or cannot be made
+        """
+        if folder.exists():
+            raise ConfigError(f"directory: '{folder}' exists already; give the recording a folder of its own")
+        self.folder = folder
+        self.count = 0
+        self._connections: dict[str, Connection] = {}
+        # Version 8 of the format, not 9, which only newer distributions read.
+        self._writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
+        try:
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            raise ConfigError(f"directory: '{folder}' cannot be made: {error}") from None
+
+    def add(self, topic: str, kind: str) -> None:
+        """Announce a topic and its message type, e.g. "std_msgs/msg/Header".
+
+        Raises:
+            PackageNotFoundError, OSError: the type's definition is not installed
+        """
+        self._connections[topic] = self._writer.add_connection(topic, kind, typestore=definition(kind))
+
+    def write(self, topic: str, stamp: int, data: bytes) -> None:
+        """Append a serialised message that was received at `stamp` (ns)."""
+        self._writer.write(self._connections[topic], stamp, data)
+        self.count += 1
+
+    def flush(self) -> None:
+        """Write out what is buffered, so that a reader finds it should this process be killed."""
+        storage = self._writer.storage
+        if isinstance(storage, McapWriter) and storage.chunk.msgs:
+            storage.close_chunk()
+            storage.bio.flush()
+
+    def close(self) -> None:
+        """Write index and metadata."""
+        self._writer.close()
+
+
+def message_class(kind: str) -> type:
+    """Class of a message type, e.g. "std_msgs/msg/Header".
+
+    Raises:
+        ImportError, AttributeError: it is not installed
+    """
+    package, folder, name = kind.split("/")
+    found: type = getattr(importlib.import_module(f"{package}.{folder}"), name)
+    return found
+
+
+def definition(kind: str) -> Typestore:
+    """Definitions of a message type and of all types in it, from the .msg files that every interface package installs.
+
+    Raises:
+        PackageNotFoundError, OSError: one of them is not installed
+    """
+    types: Typesdict = {}
+    wanted = [kind]
+    while wanted:
+        package, folder, name = wanted.pop().split("/")
+        file = Path(get_package_share_directory(package), folder, f"{name}.msg")
+        found = get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/{folder}/{name}")
+        types.update(found)
+        wanted += [used for _, fields in found.values() for used in _used(fields) if used not in types]
+    store = get_typestore(Stores.EMPTY)
+    store.register(types)
+    return store
+
+
+def _used(fields: Fielddefs) -> Iterator[str]:
+    for _, field in fields:
+        element = field[1][0] if field[0] in (Nodetype.ARRAY, Nodetype.SEQUENCE) else field
+        if element[0] == Nodetype.NAME:
+            yield str(element[1])
+
+
+def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
+    """The strictest quality of service that all publishers offer."""
+    profiles = [p.qos_profile for p in publishers]
+    reliable = all(p.reliability == ReliabilityPolicy.RELIABLE for p in profiles)
+    latched = all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in profiles)
+    return QoSProfile(
+        depth=DEPTH,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def main() -> int:
+    """Run the node until it is stopped; the exit code is 1 where it could not start or not write."""
+    os.nice(10)
+    nodes: list[RecorderNode] = []
+
+    def make() -> RecorderNode:
+        nodes.append(RecorderNode())
+        return nodes[0]
+
+    code = run(make, lambda node: node is nodes[0] and nodes[0].finished)
+    return 1 if any(node.failure for node in nodes) else code
