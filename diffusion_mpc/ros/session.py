@@ -105,9 +105,9 @@ def _watch(running: Running, duration: float) -> None:
             while not stop:
                 ended = running.ended()
                 for name, code in ended.items():
-                    if code != 0 or name != "sim":
+                    if code != 0 or name == "planner":
                         raise SessionError(f"the {name} node ended with exit code {code}: {running.log(name)}")
-                if ended:
+                if "sim" in ended:
                     break
                 if not status.plans and time.monotonic() - began > START_TIMEOUT:
                     raise SessionError(f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in {running.folder}")

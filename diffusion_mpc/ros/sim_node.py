@@ -136,7 +136,7 @@ class SimNode(Node):
                 self._publish_state()
             return
         timestep = self.plant.model.opt.timestep
-        while self._stamp() + timestep <= now and not self.finished:
+        while self._stamp() + timestep <= now and not self._paused:
             self._advance(timestep)
 
     def _advance(self, duration: float) -> None:
@@ -157,9 +157,15 @@ class SimNode(Node):
         return lambda qpos, qvel: command.applied(self.actuators, qpos, qvel)
 
     def _finish(self) -> None:
+        self.get_logger().info(f"finished after {self.plant.time:.3f} s of simulated time")
+        self._paused = True
+        self.destroy_timer(self._timer)
+        # In lockstep nobody does anything any more; the last plan gets the time to reach a recorder before it is told to stop.
+        self._timer = self.create_timer(SETTLE if self.config.lockstep else 1e-4, self._end)
+
+    def _end(self) -> None:
         self._finished.publish(Empty())
         self.finished = True
-        self.get_logger().info(f"finished after {self.plant.time:.3f} s of simulated time")
 
     # Out: state
 
@@ -199,7 +205,7 @@ class SimNode(Node):
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return
         self._command, self._command_time = command, steady()
-        if self.config.lockstep and not self._paused and not self.finished and self._answers(message):
+        if self.config.lockstep and not self._paused and self._answers(message):
             self._timer.reset()
             self._advance(self._period)
 
