@@ -234,3 +234,7 @@ def main() -> int:
 
     code = run(make, lambda node: node is nodes[0] and nodes[0].finished)
     return 1 if any(node.failure for node in nodes) else code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
