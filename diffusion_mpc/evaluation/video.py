@@ -42,8 +42,8 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
     Raises:
         RendererUnavailableError: there is no renderer or no encoder, or it failed
     """
-    # EGL needs no display, and comes with a software renderer.
-    environment = {"MUJOCO_GL": "egl", **os.environ}
+    # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of its own.
+    environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
     command = [sys.executable, "-m", __name__, str(bag), task_name, str(file), model_path]
     done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode != 0:
@@ -122,7 +122,8 @@ def _render(bag: Path, task: Task, file: Path) -> None:
         )
         writer.send(None)
         frames = _frames(run, task, renderer, captions(run, task))
-        for frame in track(frames, "rendering", total=len(frame_times(run)), transient=True):
+        silent = not sys.stdout.isatty()
+        for frame in track(frames, "rendering", total=len(frame_times(run)), transient=True, disable=silent):
             writer.send(np.ascontiguousarray(frame))
         writer.close()
 
