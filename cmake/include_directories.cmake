@@ -27,6 +27,9 @@ endfunction()
 # rosidl exports numpy's include directory. CMake refuses to export a directory below the source tree, and numpy lies there when
 # the virtual environment is a folder of the checkout. This build needs the directory, users of the exported target do not.
 function(do_not_export_include_directories_of_checkout target)
+  if(NOT TARGET ${target})
+    return()
+  endif()
   get_target_property(directories ${target} INTERFACE_INCLUDE_DIRECTORIES)
   if(NOT directories)
     return()

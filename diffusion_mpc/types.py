@@ -61,6 +61,7 @@ class RolloutBatch:
         ctrl: (samples, horizon, nu) controls in actuator units
         sensordata: (samples, horizon, nsensordata)
         sensor_slices: sensor name -> its columns of `sensordata`
+        invalid: (samples,) whether the simulator could not complete the trajectory; None: it completed all
     """
 
     qpos: Tensor
@@ -68,6 +69,7 @@ class RolloutBatch:
     ctrl: Tensor
     sensordata: Tensor
     sensor_slices: Mapping[str, slice]
+    invalid: Tensor | None = None
 
     def sensor(self, name: str) -> Tensor:
         """Values of one sensor, (samples, horizon, dim)."""

@@ -77,6 +77,8 @@ class Planner:
             batch = self.backend.rollout(state, self.controls(knots), config.control_dt)
             terms = {name: term_weights[name] * cost.mean(-1) for name, cost in self.task.costs(batch, reference).items()}
             costs = torch.stack(list(terms.values())).sum(0)
+            if batch.invalid is not None:
+                costs = costs.masked_fill(batch.invalid, torch.inf)
             mean, weights = algorithm.update(knots, costs)
         self._mean, self._start_time = mean, state.stamp
 

@@ -29,6 +29,8 @@ class CpuBackend:
             threads: number of threads; 0: one per core that this process may use
         """
         self.model = model
+        # A diverging sample is nothing to warn about, and MuJoCo would write a file of warnings in the current folder.
+        mujoco.set_mju_user_warning(lambda text: None)
         count = threads or len(os.sched_getaffinity(0))
         self._pool = rollout.Rollout(nthread=count)
         self._data = [mujoco.MjData(model) for _ in range(count)]
@@ -49,6 +51,8 @@ class CpuBackend:
             state=states,
             sensordata=sensors,
         )
+        # MuJoCo resets a trajectory that diverges and leaves it there, looking fine; only its time shows that it did not get to the end.
+        unfinished = states[:, -1, 0] < (horizon * repeats - 0.5) * model.opt.timestep
         ends = torch.from_numpy(states)[:, repeats - 1 :: repeats]
         return RolloutBatch(
             qpos=ends[..., 1 : 1 + model.nq],
@@ -56,6 +60,7 @@ class CpuBackend:
             ctrl=controls,
             sensordata=torch.from_numpy(sensors)[:, repeats - 1 :: repeats],
             sensor_slices=self._slices,
+            invalid=torch.from_numpy(unfinished),
         )
 
     def _outputs(self, samples: int, steps: int) -> tuple[Array, Array]:

@@ -320,7 +320,13 @@ class PlannerNode(LifecycleNode):
     def _diagnose(self) -> None:
         level, text = self._health()
         if level != self._level:
-            {OK: self.get_logger().info, WARN: self.get_logger().warning, ERROR: self.get_logger().error}[level](text)
+            # rclpy ties a severity to a line of code.
+            if level == ERROR:
+                self.get_logger().error(text)
+            elif level == WARN:
+                self.get_logger().warning(text)
+            else:
+                self.get_logger().info(text)
         self._level = level
         age = self.watchdog.state_age(steady())
         values = {**self._counts, "clamped": self.limiter.clamped, "state_age_ms": -1.0 if age is None else age * 1e3}

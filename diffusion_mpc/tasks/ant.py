@@ -27,6 +27,7 @@ class Ant(Task):
     reference = "cmd_vel"
     base = "torso"
     keyframe = "home"
+    defaults = {"planner.num_knots": 4}
     demo = {"command.vx": 1.0}
 
     @cost(weight=1.0, unit="m/s")

@@ -1,0 +1,223 @@
+"""The planner's parts, and what it promises as a whole."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.controller import Controller
+from diffusion_mpc.planner.sampler import sample_knots
+from diffusion_mpc.planner.schedule import alpha_bars, knot_profile, noise_levels, online_noise
+from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size, sample_weights, score_ascent, weighted_mean
+from diffusion_mpc.planner.spline import Spline
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.types import Reference, State
+
+
+def make_controller(task="cartpole", **settings):
+    _, values = load_parameters(NodeConfig, {"task": task, **settings})
+    return Controller(find_task(task)(), build(NodeConfig, values), cost_weights(values))
+
+
+def initial_state(controller, stamp=0.0):
+    data = controller.task.initial_data(controller.backend.model)
+    return State(stamp, data.qpos.copy(), data.qvel.copy())
+
+
+# Spline
+
+
+@pytest.mark.parametrize("kind", ["zero", "linear", "quadratic", "cubic"])
+def test_controls_pass_through_the_knots(kind):
+    spline = Spline(num_knots=5, horizon_steps=21, control_dt=0.02, kind=kind)
+    knots = torch.rand(5, 3, dtype=torch.float64) * 0.5
+    torch.testing.assert_close(spline.controls(knots)[::5], knots)
+
+
+@pytest.mark.parametrize("kind", ["linear", "quadratic", "cubic"])
+def test_a_shifted_straight_line_is_the_same_line_later(kind):
+    spline = Spline(num_knots=5, horizon_steps=21, control_dt=0.02, kind=kind)
+    line = torch.from_numpy(spline.knot_times)[:, None]
+    expected = np.minimum(spline.knot_times + 0.03, spline.knot_times[-1])[:, None]
+    np.testing.assert_allclose(spline.shift(line, 0.03), expected, atol=1e-12)
+
+
+def test_a_shift_by_nothing_changes_nothing():
+    spline = Spline(num_knots=6, horizon_steps=20, control_dt=0.02, kind="cubic")
+    knots = torch.rand(6, 2, dtype=torch.float64)
+    torch.testing.assert_close(spline.shift(knots, 0.0), knots)
+
+
+def test_a_shift_past_the_horizon_holds_the_last_knot():
+    spline = Spline(num_knots=4, horizon_steps=10, control_dt=0.02, kind="quadratic")
+    knots = torch.rand(4, 2, dtype=torch.float64)
+    torch.testing.assert_close(spline.shift(knots, 9.0), knots[-1:].expand(4, 2))
+
+
+def test_too_few_knots_for_the_spline_are_refused():
+    with pytest.raises(ValueError, match=r"planner\.num_knots is 3; a cubic spline over 20 steps needs 4 to 20"):
+        Spline(num_knots=3, horizon_steps=20, control_dt=0.02, kind="cubic")
+
+
+# Schedule
+
+
+@pytest.mark.parametrize(("levels", "first", "last"), [(100, 0.63, 0.010), (200, 0.80, 0.010), (300, 0.88, 0.010)])
+def test_noise_levels_are_those_of_the_paper(levels, first, last):
+    sigma = noise_levels(alpha_bars(levels))
+    assert sigma[-1] == pytest.approx(first, abs=0.01)
+    assert sigma[0] == pytest.approx(last, abs=1e-3)
+
+
+def test_online_noise_goes_from_start_to_end_in_equal_ratios():
+    levels = [online_noise(step, 3, start=0.8, end=0.2) for step in range(3)]
+    assert levels == pytest.approx([0.8, 0.4, 0.2])
+    assert online_noise(0, 1, start=0.8, end=0.2) == 0.8
+
+
+def test_the_knot_profile_grows_and_keeps_the_mean_noise():
+    profile = knot_profile(5, growth=3.0)
+    assert profile[-1] / profile[0] == pytest.approx(3.0)
+    assert profile.mean() == pytest.approx(1.0)
+
+
+# Score
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50), st.floats(0.01, 10.0))
+def test_weights_are_a_distribution_that_prefers_cheap_samples(costs, temperature):
+    costs = torch.tensor(costs, dtype=torch.float64)
+    weights = sample_weights(costs, temperature)
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert (weights >= 0).all()
+    assert weights[costs.argmin()] == weights.max()
+
+
+def test_equal_costs_weigh_the_same():
+    weights = sample_weights(torch.full((8,), 3.0, dtype=torch.float64), 0.1)
+    torch.testing.assert_close(weights, torch.full((8,), 0.125, dtype=torch.float64))
+    assert effective_sample_size(weights) == pytest.approx(8.0)
+
+
+def test_weights_by_hand():
+    # mean 2, standard deviation 1: standardised -1 and 1, divided by the temperature -2 and 2
+    weights = sample_weights(torch.tensor([1.0, 3.0], dtype=torch.float64), temperature=0.5)
+    expected = np.exp([2.0, -2.0]) / np.exp([2.0, -2.0]).sum()
+    np.testing.assert_allclose(weights, expected)
+
+
+def test_nan_and_infinite_costs_weigh_nothing_and_leave_the_others_alone():
+    good = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    bad = torch.tensor([1.0, np.nan, 2.0, np.inf, 4.0], dtype=torch.float64)
+    weights = sample_weights(bad, 0.3)
+    torch.testing.assert_close(weights[[0, 2, 4]], sample_weights(good, 0.3))
+    assert weights[1] == weights[3] == 0.0
+
+
+def test_no_feasible_sample_is_an_error():
+    with pytest.raises(NoFeasibleSampleError, match="all 2 samples"):
+        sample_weights(torch.tensor([np.nan, np.inf]), 0.1)
+
+
+@given(st.integers(2, 99), st.integers(0, 2**31))
+def test_score_ascent_forgets_the_noisy_iterate(level, seed):
+    generator = torch.Generator().manual_seed(seed)
+    noisy, clean = torch.randn((2, 4, 3), generator=generator, dtype=torch.float64)
+    bars = alpha_bars(100)
+    alpha = bars[level] / bars[level - 1]
+    torch.testing.assert_close(score_ascent(noisy, clean, alpha, bars[level]), bars[level - 1] ** 0.5 * clean, rtol=1e-9, atol=1e-9)
+
+
+def test_the_weighted_mean_by_hand():
+    knots = torch.tensor([[[0.0]], [[1.0]]])
+    assert float(weighted_mean(torch.tensor([0.25, 0.75]), knots)) == pytest.approx(0.75)
+
+
+def test_the_first_sample_is_the_mean_and_all_are_within_bounds():
+    mean = torch.tensor([[0.9], [-0.9]], dtype=torch.float64)
+    samples = sample_knots(mean, torch.ones(2, 1, dtype=torch.float64), 100, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(samples[0], mean)
+    assert samples.abs().max() == 1.0
+    assert samples[1:].std() > 0.3
+
+
+# Planner
+
+
+def test_same_seed_and_state_give_the_same_plan():
+    plans = []
+    for _ in range(2):
+        controller = make_controller()
+        plans.append([controller.plan(initial_state(controller, t), Reference(), t).controls for t in (0.0, 0.02)])
+    np.testing.assert_array_equal(plans[0], plans[1])
+
+
+def test_warming_up_leaves_no_trace():
+    cold, warm = make_controller(), make_controller()
+    warm.warm_up()
+    np.testing.assert_array_equal(
+        cold.plan(initial_state(cold), Reference(), 0.0).controls, warm.plan(initial_state(warm), Reference(), 0.0).controls
+    )
+
+
+def test_term_costs_add_up_to_the_cost():
+    controller = make_controller("ant")
+    stats = controller.plan(initial_state(controller), Reference(velocity=np.array([1.0, 0.0, 0.0])), 0.0).stats
+    assert sum(stats.term_costs.values()) == pytest.approx(stats.cost)
+    assert stats.cost <= stats.cost_mean
+    assert 1.0 <= stats.effective_sample_size <= 64.0
+
+
+def test_more_denoising_finds_cheaper_plans():
+    few, many = make_controller(**{"planner.iterations": 1}), make_controller(**{"planner.iterations": 20})
+    costs = [c.plan(initial_state(c), Reference(), 0.0).stats.cost for c in (few, many)]
+    assert costs[1] < costs[0]
+
+
+def test_controls_stay_within_the_control_range():
+    controller = make_controller(**{"planner.noise_start": 2.0})
+    controls = controller.plan(initial_state(controller), Reference(), 0.0).controls
+    low, high = controller.task.ctrl_limits
+    assert (controls >= low).all()
+    assert (controls <= high).all()
+
+
+def test_an_impossible_state_keeps_the_previous_plan():
+    controller = make_controller()
+    before = controller.plan(initial_state(controller), Reference(), 0.0)
+    broken = State(0.02, np.full(2, np.nan), np.zeros(2))
+    with pytest.raises(NoFeasibleSampleError):
+        controller.plan(broken, Reference(), 0.02)
+    assert controller.current is before
+
+
+def test_a_plan_is_evaluated_by_time():
+    controller = make_controller()
+    plan = controller.plan(initial_state(controller, 5.0), Reference(), 5.0)
+    np.testing.assert_array_equal(plan.control(5.0), plan.controls[0])
+    np.testing.assert_array_equal(plan.control(5.0399999999), plan.controls[2])
+    np.testing.assert_array_equal(plan.control(5.041), plan.controls[2])
+    np.testing.assert_array_equal(plan.control(1e9), plan.controls[-1])
+
+
+def test_a_control_step_that_is_no_multiple_of_the_time_step_is_refused():
+    with pytest.raises(ValueError, match=r"control step 0.03 s is not a multiple of the time step 0.02 s"):
+        make_controller(**{"planner.control_dt": 0.03})
+
+
+@pytest.mark.slow
+def test_the_cartpole_swings_up_and_balances():
+    from diffusion_mpc.config import PlantModelConfig
+    from diffusion_mpc.simulation import Plant
+
+    controller = make_controller()
+    plant = Plant(controller.task, PlantModelConfig())
+    angles = []
+    for step in range(300):
+        now = step * 0.02
+        control = controller.plan(plant.state(now), Reference(), now).control(now)
+        plant.step(lambda qpos, qvel, u=control: u, 0.02)
+        angles.append(plant.data.qpos[1])
+    assert np.cos(angles[-100:]).min() > 0.95

@@ -1,0 +1,73 @@
+"""Rollouts are C MuJoCo's trajectories, one by one."""
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.cpu import CpuBackend
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.types import State
+
+SAMPLES, HORIZON = 6, 10
+
+
+@pytest.fixture(params=["ant", "cartpole"])
+def task(request):
+    return find_task(request.param)()
+
+
+def backend_and_controls(task, timestep=0.01):
+    backend = CpuBackend(task.compile(timestep=timestep, integrator="implicitfast", iterations=10), threads=2)
+    low, high = task.ctrl_limits
+    generator = np.random.default_rng(0)
+    controls = generator.uniform(low, high, (SAMPLES, HORIZON, len(low))) * 0.5
+    data = task.initial_data(backend.model)
+    return backend, State(3.0, data.qpos.copy(), data.qvel.copy()), torch.from_numpy(controls)
+
+
+def test_rollouts_are_those_of_mj_step_to_the_last_bit(task):
+    backend, state, controls = backend_and_controls(task)
+    batch = backend.rollout(state, controls, control_dt=0.02)
+    for sample in range(SAMPLES):
+        data = mujoco.MjData(backend.model)
+        data.qpos[:], data.qvel[:] = state.qpos, state.qvel
+        for t in range(HORIZON):
+            data.ctrl[:] = controls[sample, t]
+            mujoco.mj_step(backend.model, data, 2)
+            np.testing.assert_array_equal(batch.qpos[sample, t], data.qpos)
+            np.testing.assert_array_equal(batch.qvel[sample, t], data.qvel)
+            np.testing.assert_array_equal(batch.sensordata[sample, t], data.sensordata)
+
+
+def test_a_rollout_does_not_depend_on_the_one_before(task):
+    backend, state, controls = backend_and_controls(task)
+    first = backend.rollout(state, controls, 0.02).qpos.clone()
+    backend.rollout(State(0.0, state.qpos + 0.1, state.qvel + 1.0), -controls, 0.02)
+    assert torch.equal(backend.rollout(state, controls, 0.02).qpos, first)
+
+
+def test_a_diverging_sample_is_invalid_and_the_others_are_untouched():
+    task = find_task("ant")()
+    backend, state, controls = backend_and_controls(task)
+    clean = backend.rollout(state, controls, 0.02).qpos.clone()
+    controls[2, 3] = torch.nan
+    batch = backend.rollout(state, controls, 0.02)
+    assert batch.invalid.tolist() == [False, False, True, False, False, False]
+    assert torch.equal(batch.qpos[3:], clean[3:])
+
+
+def test_sensors_are_found_by_name():
+    task = find_task("ant")()
+    backend, state, controls = backend_and_controls(task)
+    batch = backend.rollout(state, controls, 0.02)
+    up = batch.sensor("torso_up")
+    assert up.shape == (SAMPLES, HORIZON, 3)
+    torch.testing.assert_close(up.norm(dim=-1), torch.ones(SAMPLES, HORIZON, dtype=torch.float64))
+
+
+def test_substeps_must_fit():
+    assert substeps(0.02, 0.005) == 4
+    with pytest.raises(ValueError, match="not a multiple"):
+        substeps(0.02, 0.003)

@@ -1,0 +1,154 @@
+"""Tasks: costs by hand, models that fit, and errors that say what to change."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks import available_tasks, find_task
+from diffusion_mpc.tasks.base import Task, TaskError, cost, sensor_slices, smooth_abs
+from diffusion_mpc.types import Reference, RolloutBatch
+
+
+def moment(task, qpos, qvel=None, ctrl=None):
+    """A batch of one sample and one step at a state, with its sensors."""
+    import mujoco
+
+    data = task.initial_data(task.model)
+    data.qpos[:] = qpos
+    data.qvel[:] = 0.0 if qvel is None else qvel
+    mujoco.mj_forward(task.model, data)
+    low, high = task.ctrl_limits
+    ctrl = (low + high) / 2 if ctrl is None else ctrl
+    tensors = [torch.from_numpy(np.array(x, dtype=float))[None, None] for x in (data.qpos, data.qvel, ctrl, data.sensordata)]
+    return RolloutBatch(*tensors, sensor_slices(task.model))
+
+
+@pytest.fixture(scope="module")
+def ant():
+    return find_task("ant")()
+
+
+def standing(ant, yaw=0.0):
+    qpos = ant.initial_data(ant.model).qpos.copy()
+    qpos[3:7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+    return qpos
+
+
+def costs(task, x, velocity=(0.0, 0.0, 0.0)):
+    return {name: float(value) for name, value in task.costs(x, Reference(velocity=np.array(velocity))).items()}
+
+
+def test_a_standing_ant_that_is_asked_to_stand_costs_nothing(ant):
+    assert costs(ant, moment(ant, standing(ant))) == pytest.approx(
+        {"velocity": 0.0, "yaw_rate": 0.0, "upright": 0.0, "height": 0.0, "effort": 0.0}, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("yaw", [0.0, 1.0, -2.5])
+def test_velocity_is_tracked_in_the_heading_frame(ant, yaw):
+    forward, left = 1.5, 0.5
+    qvel = np.zeros(14)
+    qvel[:2] = forward * np.cos(yaw) - left * np.sin(yaw), forward * np.sin(yaw) + left * np.cos(yaw)
+    x = moment(ant, standing(ant, yaw), qvel)
+    assert costs(ant, x, (2.0, 0.0, 0.0))["velocity"] == pytest.approx(0.5**2 + 0.5**2)
+    assert costs(ant, x, (1.5, 0.5, 0.0))["velocity"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_yaw_rate_height_and_effort_by_hand(ant):
+    qvel = np.zeros(14)
+    qvel[5] = 0.5
+    low = standing(ant)
+    low[2] = 0.25
+    x = moment(ant, low, qvel, ctrl=np.array([60.0, -60.0, 30.0, 0, 0, 0, 0, 0]))
+    found = costs(ant, x, (0.0, 0.0, 1.5))
+    assert found["yaw_rate"] == pytest.approx(1.0)
+    assert found["height"] == pytest.approx(1.5**2)
+    assert found["effort"] == pytest.approx(1.0 + 1.0 + 0.25)
+
+
+def test_leaning_costs_and_lying_is_a_failure(ant):
+    tilted = standing(ant)
+    tilted[3:7] = [np.cos(np.pi / 6), np.sin(np.pi / 6), 0, 0]  # 60 degrees about x
+    x = moment(ant, tilted)
+    assert costs(ant, x)["upright"] == pytest.approx(np.sqrt(0.5**2 + 0.01) - 0.1)
+    assert not ant.failed(x).item()
+    tilted[3:7] = [0, 1, 0, 0]
+    assert ant.failed(moment(ant, tilted)).item()
+
+
+def test_smooth_abs_is_zero_at_zero_and_linear_far_away():
+    values = smooth_abs(torch.tensor([0.0, 100.0, -100.0], dtype=torch.float64))
+    np.testing.assert_allclose(values, [0.0, 99.9, 99.9], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(available_tasks()))
+def test_every_task_of_ours_loads_and_costs_are_finite(name):
+    task = find_task(name)()
+    x = moment(task, task.initial_data(task.model).qpos)
+    for term, value in task.costs(x, Reference()).items():
+        assert value.shape == (1, 1), term
+        assert torch.isfinite(value).all(), term
+    assert task.failed(x).shape == (1, 1)
+
+
+def test_an_unknown_task_names_the_nearest():
+    with pytest.raises(TaskError, match="unknown task 'antt'; did you mean 'ant'"):
+        find_task("antt")
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(TaskError, match=r"model file 'nowhere\.xml' does not exist; set model\.path"):
+        find_task("ant")("nowhere.xml")
+
+
+def test_a_broken_model_is_named(tmp_path):
+    path = tmp_path / "broken.xml"
+    path.write_text("<mujoco><worldbody><body></mujoco>")
+    with pytest.raises(TaskError, match=r"model file '.*broken\.xml' cannot be read: .+") as caught:
+        find_task("ant")(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_does_not_fit_the_task_is_named():
+    with pytest.raises(TaskError, match=r"task 'ant' does not fit model '.*cartpole\.xml': .*torso"):
+        find_task("ant")(MODELS / "cartpole" / "cartpole.xml")
+
+
+def test_an_actuator_without_limits_is_named(tmp_path):
+    path = tmp_path / "free.xml"
+    path.write_text(
+        "<mujoco><worldbody><body><joint name='j'/><geom size='.1'/></body></worldbody>"
+        "<actuator><motor name='m' joint='j'/></actuator></mujoco>"
+    )
+    with pytest.raises(TaskError, match=r"actuator 'm' of model file '.*free\.xml' has no ctrlrange"):
+        find_task("cartpole")(path)
+
+
+def test_a_task_of_the_users_comes_from_a_python_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from diffusion_mpc.models import MODELS\n"
+        "from diffusion_mpc.tasks.base import Task, cost\n"
+        "class Mine(Task):\n"
+        "    name = 'mine'\n"
+        "    model_path = MODELS / 'cartpole' / 'cartpole.xml'\n"
+        "    @cost(weight=2.0)\n"
+        "    def centred(self, x, reference):\n"
+        "        'Distance from the middle.'\n"
+        "        return x.qpos[..., 0]\n"
+    )
+    task = find_task(str(path))()
+    assert costs(task, moment(task, [0.5, 0.0])) == pytest.approx({"centred": 0.25})
+    path.write_text("import nonsense_that_is_not_there\n")
+    with pytest.raises(TaskError, match=r"mine\.py' cannot be read: ModuleNotFoundError"):
+        find_task(str(path))
+
+
+def test_a_cost_term_needs_a_docstring():
+    with pytest.raises(TaskError, match="cost term 'silent' has no docstring"):
+
+        class Silent(Task):
+            @cost(weight=1.0)
+            def silent(self, x, reference):
+                return x.qpos[..., 0]
