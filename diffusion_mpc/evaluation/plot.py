@@ -40,6 +40,7 @@ def write_plot(run: Run, task: Task, measured: Measured, file: Path) -> None:
     with rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(11.0, 7.6), layout="constrained")
         FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
         first, second, third = figure.subplots(3, 1, sharex=True, height_ratios=(1.25, 1.0, 1.0))
         beginnings = [stamps[0] for stamps in (run.states.stamps, run.plans.stamps) if len(stamps)]
         start = min(beginnings, default=0.0)
@@ -96,7 +97,7 @@ def _plan_times(axes: Axes, run: Run, start: float) -> None:
     if plans.missed.any():
         late = plans.missed
         label = f"missed ({late.sum()} of {len(late)})"
-        axes.plot(time[late], 1e3 * plans.plan_time[late], "o", color=MISS, markersize=4.5, label=label)
+        axes.plot(time[late], 1e3 * plans.plan_time[late], "o", color=MISS, markersize=3.5, label=label)
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("plan time, ms")
 

@@ -118,7 +118,7 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _value(values: float | Sequence[float | None] | None, unit: str = "") -> str:
     several = values if isinstance(values, Sequence) else [values]
-    texts = ["–" if v is None else f"{v:.3g}" if abs(v) < 1000 else f"{v:.0f}" for v in several]
+    texts = ["–" if v is None else f"{v:#.3g}".rstrip(".") if abs(v) < 1000 else f"{v:.0f}" for v in several]
     return " / ".join(texts) + (f" {unit}" if unit and any(v is not None for v in several) else "")
 
 
@@ -133,11 +133,11 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _page(bag: Path, summary: Mapping[str, Any], problems: Sequence[str], video: bool) -> str:
-    title = f"{summary['task']}: {bag.name}"
-    film = '<video src="video.mp4" controls loop muted playsinline></video>' if video else ""
+    film = '<video src="video.mp4" controls autoplay loop muted playsinline></video>' if video else ""
     named = "".join(f"<li>{html.escape(problem)}</li>\n" for problem in problems)
     return PAGE.format(
-        title=html.escape(title),
+        title=html.escape(f"{summary['task']}: evaluation of a run"),
+        bag=html.escape(str(bag)),
         style=STYLE,
         headline=_table(headline(summary)),
         film=film,
@@ -157,6 +157,7 @@ PAGE = """<!doctype html>
 </head>
 <body>
 <h1>{title}</h1>
+<p class="soft">{bag}</p>
 <div class="top">
 {headline}
 {film}
@@ -175,14 +176,16 @@ PAGE = """<!doctype html>
 """
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #767676; }
+:root { color-scheme: light dark; --line: #8884; }
+.soft, th { opacity: .68; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2.5rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.5rem; font-weight: 600; margin: 0 0 1.2rem; }
+h1 { font-size: 1.5rem; font-weight: 600; margin: 0; }
+.soft { margin: .2rem 0 1.2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1rem; font-weight: 600; margin: 1.6rem 0 .4rem; }
 .top { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem 0; border-bottom: 1px solid var(--line); }
-th { font-weight: 400; text-align: left; color: var(--soft); padding-right: 2rem; }
+th { font-weight: 400; text-align: left; padding-right: 2rem; }
 td { text-align: right; }
 video { flex: 1 1 24rem; min-width: 0; max-width: 40rem; border-radius: 6px; }
 img { width: 100%; margin-top: 1.6rem; border-radius: 6px; }

@@ -42,8 +42,8 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
     Raises:
         RendererUnavailableError: there is no renderer or no encoder, or it failed
     """
-    # EGL needs no display, and comes with a software renderer.
-    environment = {"MUJOCO_GL": "egl", **os.environ}
+    # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of its own.
+    environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
     command = [sys.executable, "-m", __name__, str(bag), task_name, str(file), model_path]
     done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode != 0:
@@ -108,7 +108,7 @@ def _render(bag: Path, task: Task, file: Path) -> None:
     # Software rendering takes most of its time for smooth edges, mirrors and the resolution of shadows.
     visual.quality.offsamples, visual.quality.shadowsize = 0, 1024
     visual.global_.offwidth, visual.global_.offheight = WIDTH, HEIGHT
-    with mujoco.Renderer(task.model, HEIGHT, WIDTH) as renderer:
+    with _renderer(task.model) as renderer:
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         writer = imageio_ffmpeg.write_frames(
             str(file),
@@ -122,9 +122,19 @@ def _render(bag: Path, task: Task, file: Path) -> None:
         )
         writer.send(None)
         frames = _frames(run, task, renderer, captions(run, task))
-        for frame in track(frames, "rendering", total=len(frame_times(run)), transient=True):
+        silent = not sys.stdout.isatty()
+        for frame in track(frames, "rendering", total=len(frame_times(run)), transient=True, disable=silent):
             writer.send(np.ascontiguousarray(frame))
         writer.close()
+
+
+def _renderer(model: mujoco.MjModel) -> Any:  # noqa: ANN401  (mujoco.Renderer)
+    try:
+        return mujoco.Renderer(model, HEIGHT, WIDTH)
+    except Exception as error:
+        # Each kind of renderer has errors of its own, and without any the class is not even there.
+        platform = os.environ.get("MUJOCO_GL", "unset")
+        raise RendererUnavailableError(f"MuJoCo has no renderer here (MUJOCO_GL is {platform}; {error})") from error
 
 
 def main(arguments: list[str]) -> int:
@@ -134,7 +144,8 @@ def main(arguments: list[str]) -> int:
         _render(Path(bag), find_task(task_name)(*model_path), Path(file))
     except Exception as error:
         # Whatever a graphics driver or an encoder raises, the caller goes on without the film.
-        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
+        kind = "" if isinstance(error, RendererUnavailableError) else f"{type(error).__name__}: "
+        sys.stderr.write(f"{kind}{' '.join(str(error).split())}\n")
         sys.stderr.flush()
         # Half-made contexts may crash on the way out and push the reason off the last line.
         os._exit(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class RecorderNode(Node):
         self._stop_on = self.resolve_topic_name(config.stop_on) if config.stop_on else ""
         topics = [*map(self.resolve_topic_name, TOPICS), self._start_on, self._stop_on]
         self._undiscovered = [topic for topic in dict.fromkeys(topics) if topic]
-        self._started = not self._start_on
+        self._since: int | None = None if self._start_on else 0
         self._newest: dict[str, tuple[int, bytes]] = {}
 
     def begin(self) -> None:
@@ -74,9 +74,9 @@ class RecorderNode(Node):
         assert self.executor is not None
         for _ in range(DEPTH):
             self.executor.spin_once(timeout_sec=0.0)
-        if not self._started:
+        if self._since is None:
             self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
-            self._guarded(self._start)
+        self._guarded(self._write_newest)
         self._guarded(self.bag.close)
         if not self.failure:
             self.get_logger().info(f"recorded {self.bag.count} messages to '{self.bag.folder}'")
@@ -101,22 +101,28 @@ class RecorderNode(Node):
             return
         self.create_subscription(message, topic, partial(self._on_message, topic), matching_qos(publishers), raw=True)
 
-    def _on_message(self, topic: str, data: bytes) -> None:
+    def _on_message(self, topic: str, data: bytes, info: Mapping[str, int]) -> None:
         stamp = self.get_clock().now().nanoseconds
-        if not self._started and topic == self._start_on:
-            self._guarded(self._start)
-        if self._started:
-            self._guarded(partial(self.bag.write, topic, stamp, data))
-        else:
+        # The time of arrival at this machine. Where the executor lags behind, it takes messages up in another order.
+        arrival = info["received_timestamp"]
+        if self._since is None and topic == self._start_on:
+            self._since = arrival
+        if self._since is None or arrival < self._since:
             self._newest[topic] = (stamp, data)
+        else:
+            self._guarded(partial(self._write, topic, stamp, data))
         self.finished = self.finished or topic == self._stop_on
 
-    def _start(self) -> None:
-        # The state that the first command answers came before it, and so may its plan. Nothing older has a command.
-        self._started = True
+    def _write(self, topic: str, stamp: int, data: bytes) -> None:
+        if topic in self._newest:
+            # The state that the first command answers came before it, and so may its plan. It gets a stamp that keeps
+            # the file in order, for a file that breaks off can only be read in order.
+            self.bag.write(topic, stamp, self._newest.pop(topic)[1])
+        self.bag.write(topic, stamp, data)
+
+    def _write_newest(self) -> None:
         for topic, (stamp, data) in sorted(self._newest.items(), key=lambda item: item[1][0]):
             self.bag.write(topic, stamp, data)
-        self._newest.clear()
 
     def _guarded(self, write: Callable[[], None]) -> None:
         if self.failure:
@@ -225,7 +231,7 @@ def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
 
 def main() -> int:
     """Run the node until it is stopped; the exit code is 1 where it could not start or not write."""
-    os.nice(10)
+    os.nice(5)
     nodes: list[RecorderNode] = []
 
     def make() -> RecorderNode:
@@ -234,3 +240,7 @@ def main() -> int:
 
     code = run(make, lambda node: node is nodes[0] and nodes[0].finished)
     return 1 if any(node.failure for node in nodes) else code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
