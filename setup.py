@@ -24,6 +24,7 @@ setup(
         "matplotlib>=3.6",
         "mujoco>=4.0",
         "numpy>=1.26",
+        "pillow",
         "pyyaml>=6.0",
         "rich>=13.0",
         "rosbags>=0.11",

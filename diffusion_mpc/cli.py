@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 EXAMPLES = {
     "demo": "diffusion-mpc demo",
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    parser = argparse.ArgumentParser(prog="diffusion-mpc", description="Online, diffusion-based model predictive control with ROS 2.")
+    parser = argparse.ArgumentParser(
+        prog="diffusion-mpc", description="Online, diffusion-based model predictive control with ROS 2."
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(name: str, function: object, text: str) -> argparse.ArgumentParser:
@@ -46,20 +49,28 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(command=function)
         return command
 
-    demo_command = add("demo", demo, "Show the ant walking in simulation over ROS 2 for 20 s, then write bag, report, plot and video.")
+    demo_command = add(
+        "demo", demo, "Show the ant walking in simulation over ROS 2 for 20 s, then write bag, report, plot and video."
+    )
     demo_command.add_argument("--no-video", action="store_true", help="do not render the video")
     demo_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
 
     sim_command = add("sim", sim, "Run a task in simulation: planner, simulated robot and recorder as nodes of their own.")
     sim_command.add_argument("task", help="name of the task, or a Python file that defines one")
     sim_command.add_argument("--duration", type=float, default=20.0, metavar="S", help="simulated time in s; 0: until Ctrl-C")
-    sim_command.add_argument("--lockstep", action="store_true", help="the simulation waits for every command: the same result every time")
+    sim_command.add_argument(
+        "--lockstep", action="store_true", help="the simulation waits for every command: the same result every time"
+    )
     sim_command.add_argument("--record", type=Path, metavar="DIR", help="new folder for bag, report and plot")
     sim_command.add_argument("--video", action="store_true", help="with --record: render a video as well")
     sim_command.add_argument("--viewer", action="store_true", help="open MuJoCo's viewer window")
     sim_command.add_argument("--params-file", type=Path, metavar="FILE", help="ROS parameter file for the nodes")
     sim_command.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="planner parameter, or sim.NAME=VALUE; can be repeated"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="planner parameter, or sim.NAME=VALUE; can be repeated",
     )
     sim_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
 
@@ -128,7 +139,10 @@ def tasks(options: argparse.Namespace) -> int:
     for name, task in found.items():
         table.add_row(name, (task.__doc__ or "").splitlines()[0], task.reference, ", ".join(task.cost_terms()))
     Console().print(table)
-    return _done({name: {"reference": t.reference, "cost_terms": list(t.cost_terms())} for name, t in found.items()}, options.json)
+    return _done(
+        {name: {"reference": t.reference, "cost_terms": list(t.cost_terms())} for name, t in found.items()},
+        options.json,
+    )
 
 
 def test(options: argparse.Namespace) -> int:
@@ -145,7 +159,7 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _session():  # type: ignore[no-untyped-def]  # noqa: ANN202  (a module)
+def _session() -> ModuleType:
     if importlib.util.find_spec("rclpy") is None:
         raise CommandError("this needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
     from diffusion_mpc.ros import session

@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
@@ -59,11 +59,11 @@ class Parameter:
             value = float(value)
         if type(value) is not self.type:
             raise ConfigError(f"{self.name}: {value!r} is not of type {self.type.__name__}")
-        if self.type in (int, float) and not self.low <= value <= self.high:
+        if isinstance(value, int | float) and not self.low <= value <= self.high:
             raise ConfigError(f"{self.name}: {value} is not between {self.low:g} and {self.high:g}{self.unit and ' ' + self.unit}")
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
-        return value
+        return cast(Value, value)
 
     def parse(self, text: str) -> Value:
         """The value that a user typed on the command line.
@@ -76,8 +76,10 @@ class Parameter:
         try:
             return self.check(text if self.type is str else self.type(text) if self.type is not bool else text)
         except ValueError as error:
-            raise error if isinstance(error, ConfigError) else ConfigError(
-                f"{self.name}: '{text}' is not of type {self.type.__name__}"
+            raise (
+                error
+                if isinstance(error, ConfigError)
+                else ConfigError(f"{self.name}: '{text}' is not of type {self.type.__name__}")
             ) from None
 
 
@@ -113,11 +115,17 @@ class PlannerConfig:
     num_samples: int = param(64, "Rollouts in one denoising step.", low=2, high=65536, live=True)
     iterations: int = param(2, "Denoising steps in one plan.", low=1, high=100, live=True)
     horizon_steps: int = param(20, "Control steps that a plan looks ahead.", low=2, high=500)
-    control_dt: float = param(0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5)
+    control_dt: float = param(
+        0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5
+    )
     num_knots: int = param(5, "Spline knots that a plan's controls come from.", low=2, high=500)
     spline: str = param("quadratic", "Interpolation between knots.", choices=("zero", "linear", "quadratic", "cubic"))
-    temperature: float = param(0.05, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True)
-    noise_start: float = param(0.6, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True)
+    temperature: float = param(
+        0.05, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True
+    )
+    noise_start: float = param(
+        0.6, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True
+    )
     noise_end: float = param(0.3, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
     noise_growth: float = param(1.0, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
     seed: int = param(0, "Seed of the samples: same seed, same states, same plans.", low=0, high=2**31 - 1)
@@ -148,7 +156,14 @@ class OutputConfig:
 
     type: str = param("joint_command", "Message type of joint_command.", choices=("joint_command", "float64_multi_array"))
     rate: float = param(0.0, "Commands per second; 0: as many as plans.", unit="Hz", low=0.0, high=1000.0)
-    rate_limit: float = param(0.0, "Fastest change of a command, in control ranges per second; 0: no limit.", unit="1/s", low=0.0, high=1e4, live=True)
+    rate_limit: float = param(
+        0.0,
+        "Fastest change of a command, in control ranges per second; 0: no limit.",
+        unit="1/s",
+        low=0.0,
+        high=1e4,
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -163,11 +178,17 @@ class NodeConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
-    state_timeout: float = param(0.1, "Age of the state from which the safe command is sent.", unit="s", low=0.005, high=10.0, live=True)
-    max_plan_age: float = param(0.3, "Age of a plan's start time from which the safe command is sent.", unit="s", low=0.01, high=10.0, live=True)
+    state_timeout: float = param(
+        0.1, "Age of the state from which the safe command is sent.", unit="s", low=0.005, high=10.0, live=True
+    )
+    max_plan_age: float = param(
+        0.3, "Age of a plan's start time from which the safe command is sent.", unit="s", low=0.01, high=10.0, live=True
+    )
     safe_command: str = param("zero", "What is sent when control is lost.", choices=("zero", "hold", "damping"), live=True)
     safe_kp: float = param(20.0, "Position gain of the safe command 'hold'.", unit="N m/rad", low=0.0, high=1e4, live=True)
-    safe_kd: float = param(2.0, "Velocity gain of the safe commands 'hold' and 'damping'.", unit="N m s/rad", low=0.0, high=1e3, live=True)
+    safe_kd: float = param(
+        2.0, "Velocity gain of the safe commands 'hold' and 'damping'.", unit="N m s/rad", low=0.0, high=1e3, live=True
+    )
 
 
 @dataclass(frozen=True)
@@ -180,8 +201,17 @@ class SimConfig:
     lockstep: bool = param(False, "Advance one control period per command received, as fast as commands come.")
     duration: float = param(0.0, "Simulated time after which the node exits; 0: never.", unit="s", low=0.0, high=1e6)
     hold_until_command: bool = param(True, "Keep the robot at its initial state until the first command arrives.")
-    wait_for_subscribers: int = param(1, "Subscribers of joint_states to wait for before the first state is published.", low=0, high=100)
-    command_timeout: float = param(0.2, "Time without a command after which the controls are set to zero.", unit="s", low=0.01, high=10.0, live=True)
+    wait_for_subscribers: int = param(
+        1, "Subscribers of joint_states to wait for before the first state is published.", low=0, high=100
+    )
+    command_timeout: float = param(
+        0.2,
+        "Time without a command after which the controls are set to zero.",
+        unit="s",
+        low=0.01,
+        high=10.0,
+        live=True,
+    )
     viewer: bool = param(False, "Open MuJoCo's viewer window.")
     publish_clock: bool = param(False, "Publish /clock, for nodes with use_sim_time; states are stamped with simulation time.")
 
@@ -215,7 +245,7 @@ def _walk(config: type, prefix: str) -> Iterator[Parameter]:
         if dataclasses.is_dataclass(hints[f.name]):
             yield from _walk(hints[f.name], f"{prefix}{f.name}.")
         else:
-            yield Parameter(f"{prefix}{f.name}", hints[f.name], f.default, **f.metadata)
+            yield Parameter(f"{prefix}{f.name}", hints[f.name], cast(Value, f.default), **f.metadata)
 
 
 def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Value]:
@@ -268,11 +298,17 @@ def load_parameters(config: type, given: Mapping[str, Any]) -> tuple[dict[str, P
 
 def to_yaml(task: str) -> str:
     """ROS parameter file with every parameter of every node at its default for a task, commented."""
-    lines = [f"# Parameters of all nodes for the task '{task}', at their defaults.", "# 'live': may change while the node runs."]
+    lines = [
+        f"# Parameters of all nodes for the task '{task}', at their defaults.",
+        "# 'live': may change while the node runs.",
+    ]
     for node, config in NODES.items():
         lines += ["", f"/**/{node}:", "  ros__parameters:"]
         for p in parameters(config, find_task(task)).values():
-            lines += [f"    # {p.description}{_details(p)}", f"    {p.name}: {_scalar(p.default if p.name != 'task' else task)}"]
+            lines += [
+                f"    # {p.description}{_details(p)}",
+                f"    {p.name}: {_scalar(p.default if p.name != 'task' else task)}",
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -52,8 +52,8 @@ class Reference:
 class RolloutBatch:
     """Trajectories of one batch, as torch tensors on the backend's device.
 
-    Row `t` is what `mj_step` leaves behind after control step `t`: the state at its end, and the sensors evaluated at the state from
-    which its last physics step started (MuJoCo's convention: sensors lag the state by one physics step).
+    Row `t` is what `mj_step` leaves behind after control step `t`: the state at its end, and the sensors evaluated at the state
+    from which its last physics step started (MuJoCo's convention: sensors lag the state by one physics step).
 
     Attributes:
         qpos: (samples, horizon, nq)

@@ -10,9 +10,8 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 
 def pytest_collection_modifyitems(items):
     try:
-        import rclpy  # noqa: F401
-
         import diffusion_mpc.msg  # noqa: F401
+        import rclpy  # noqa: F401
     except ImportError as error:
         for item in items:
             if "ros" in item.keywords:

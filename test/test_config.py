@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diffusion_mpc.config import ConfigError, NodeConfig, SimConfig, build, cost_weights, load_parameters, parameters, to_yaml
+from diffusion_mpc.config import (
+    ConfigError,
+    NodeConfig,
+    SimConfig,
+    build,
+    cost_weights,
+    load_parameters,
+    parameters,
+    to_yaml,
+)
 from diffusion_mpc.ros.bringup import ARGUMENTS, Options, processes
 from diffusion_mpc.tasks import find_task
 

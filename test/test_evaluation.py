@@ -12,8 +12,8 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from diffusion_mpc.commands import actuators
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
-from diffusion_mpc.evaluation.actuators import actuators
 from diffusion_mpc.evaluation.bag import read_run
 from diffusion_mpc.evaluation.messages import BagError
 from diffusion_mpc.evaluation.metrics import measure, summarise
@@ -98,9 +98,7 @@ class BagMaker:
                 header=self.header(time),
                 child_frame_id="",
                 pose=self.make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance),
-                twist=self.make(
-                    "geometry_msgs/msg/TwistWithCovariance", twist=self.twist(v, omega), covariance=covariance
-                ),
+                twist=self.make("geometry_msgs/msg/TwistWithCovariance", twist=self.twist(v, omega), covariance=covariance),
             )
             self.write("/odom", time, message)
 
@@ -213,9 +211,7 @@ def test_commands_of_any_type_come_back_in_actuator_order(tmp_path, ant):
             "data": np.arange(8.0),
         },
         "trajectory_msgs/msg/JointTrajectory": lambda make: {
-            "header": make(
-                "std_msgs/msg/Header", stamp=make("builtin_interfaces/msg/Time", sec=0, nanosec=0), frame_id=""
-            ),
+            "header": make("std_msgs/msg/Header", stamp=make("builtin_interfaces/msg/Time", sec=0, nanosec=0), frame_id=""),
             "joint_names": joints[::-1],
             "points": [
                 make(
@@ -268,9 +264,7 @@ def test_speed_is_measured_along_the_command_in_the_heading_frame_after_settling
     assert summarise(run, ant, settle=100.0)["mean_speed"] is None
 
 
-@pytest.mark.parametrize(
-    ("command", "along"), [((0, 0, 1), 0.8), ((0, 2, 0), 0.0), ((-2, 0, 0), -0.8), ((1, 1, 0), 0.8 / 2**0.5)]
-)
+@pytest.mark.parametrize(("command", "along"), [((0, 0, 1), 0.8), ((0, 2, 0), 0.0), ((-2, 0, 0), -0.8), ((1, 1, 0), 0.8 / 2**0.5)])
 def test_speed_counts_only_what_was_asked_for(tmp_path, ant, command, along):
     figures = summarise(read_run(walk(tmp_path / "bag", ant, steps=20, command=command), ant), ant, settle=0.0)
     assert figures["command_speed"] == pytest.approx(math.hypot(*command[:2]))

@@ -10,7 +10,10 @@ from diffusion_mpc.estimation.frames import odometry_to_qpos_qvel, qpos_qvel_to_
 numbers = st.floats(-10.0, 10.0)
 vectors = st.tuples(numbers, numbers, numbers).map(np.array)
 quaternions = (
-    st.tuples(*[st.floats(-1.0, 1.0)] * 4).map(np.array).filter(lambda q: np.linalg.norm(q) > 0.1).map(lambda q: q / np.linalg.norm(q))
+    st.tuples(*[st.floats(-1.0, 1.0)] * 4)
+    .map(np.array)
+    .filter(lambda q: np.linalg.norm(q) > 0.1)
+    .map(lambda q: q / np.linalg.norm(q))
 )
 
 FREE_BODY = "<mujoco><worldbody><body><freejoint/><geom size='.1'/></body></worldbody></mujoco>"

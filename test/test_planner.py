@@ -10,7 +10,13 @@ from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameter
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.sampler import sample_knots
 from diffusion_mpc.planner.schedule import alpha_bars, knot_profile, noise_levels, online_noise
-from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size, sample_weights, score_ascent, weighted_mean
+from diffusion_mpc.planner.score import (
+    NoFeasibleSampleError,
+    effective_sample_size,
+    sample_weights,
+    score_ascent,
+    weighted_mean,
+)
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
@@ -158,7 +164,8 @@ def test_warming_up_leaves_no_trace():
     cold, warm = make_controller(), make_controller()
     warm.warm_up()
     np.testing.assert_array_equal(
-        cold.plan(initial_state(cold), Reference(), 0.0).controls, warm.plan(initial_state(warm), Reference(), 0.0).controls
+        cold.plan(initial_state(cold), Reference(), 0.0).controls,
+        warm.plan(initial_state(warm), Reference(), 0.0).controls,
     )
 
 

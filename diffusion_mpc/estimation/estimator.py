@@ -66,14 +66,18 @@ class Estimator:
         unknown = [name for name in names if name not in self.addresses]
         missing = [name for name in self.addresses if name not in names]
         if unknown or missing or len(set(names)) != len(names):
-            reason = f"unknown joint '{unknown[0]}'" if unknown else f"joint '{missing[0]}' is missing" if missing else "a joint twice"
+            reason = (
+                f"unknown joint '{unknown[0]}'" if unknown else f"joint '{missing[0]}' is missing" if missing else "a joint twice"
+            )
             raise MessageRejectedError(f"{JOINTS}: {reason}")
         self._note(JOINTS, stamp)
         for name, q, v in zip(names, position, velocity, strict=True):
             qpos, qvel = self.addresses[name]
             self._qpos[qpos], self._qvel[qvel] = q, v
 
-    def update_odometry(self, stamp: float, position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array) -> None:
+    def update_odometry(
+        self, stamp: float, position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array
+    ) -> None:
         """Take the pose and twist of the base, in ROS's frames (see `frames`).
 
         Raises:

@@ -1,8 +1,8 @@
 """Between ROS's frames and MuJoCo's, for a floating base. The only place where the two meet.
 
-A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its quaternion as xyzw, and its twist,
-linear and angular, in the frame of the base. MuJoCo's free joint holds the quaternion as wxyz, the linear velocity of the body's
-origin in the world frame, and the angular velocity in the frame of the body.
+A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its quaternion as xyzw, and its
+twist, linear and angular, in the frame of the base. MuJoCo's free joint holds the quaternion as wxyz, the linear velocity of the
+body's origin in the world frame, and the angular velocity in the frame of the body.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_mpc.commands import Actuator, actuators
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
-from diffusion_mpc.evaluation.actuators import Actuator, actuators
 from diffusion_mpc.evaluation.messages import BagError, Message, read_messages
 from diffusion_mpc.evaluation.run import Commands, Plans, Run, States
 from diffusion_mpc.tasks.base import Task
@@ -101,9 +101,7 @@ def _states(joints: Sequence[Message], odometry: Sequence[Message], task: Task, 
     return States(stamps[order], qpos[order], qvel[order])
 
 
-def _pairs(
-    joints: Sequence[Message], odometry: Sequence[Message], rejected: Counter[str]
-) -> Iterable[tuple[Message, Message]]:
+def _pairs(joints: Sequence[Message], odometry: Sequence[Message], rejected: Counter[str]) -> Iterable[tuple[Message, Message]]:
     """Each joint state with the odometry of the same time."""
     if not odometry:
         return

@@ -11,7 +11,7 @@ from diffusion_mpc.types import Array
 
 def alpha_bars(levels: int, beta_first: float = 1e-4, beta_last: float = 1e-2) -> Array:
     """Signal shares of the forward process with a linear beta, (levels,), falling from almost 1 (MBD, 2407.01573, section 3.1)."""
-    return np.cumprod(1.0 - np.linspace(beta_first, beta_last, levels))
+    return np.cumprod(1.0 - np.linspace(beta_first, beta_last, levels), dtype=np.float64)
 
 
 def noise_levels(alpha_bar: Array) -> Array:
@@ -37,6 +37,6 @@ def online_noise(step: int, steps: int, start: float, end: float) -> float:
 
 
 def knot_profile(num_knots: int, growth: float) -> Array:
-    """Noise of each knot relative to the mean over all knots, (num_knots,), from first to last growing `growth`-fold (DIAL, 2409.15610)."""
-    profile = growth ** np.linspace(0.0, 1.0, num_knots)
+    """Noise of each knot relative to the mean over all knots, (num_knots,), `growth`-fold from first to last (DIAL, 2409.15610)."""
+    profile: Array = growth ** np.linspace(0.0, 1.0, num_knots)
     return profile / profile.mean()

@@ -37,9 +37,9 @@ class Spline:
                 f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps needs "
                 f"{self.degree + 1} to {horizon_steps}"
             )
-        self.knot_times: Array = np.linspace(0.0, (horizon_steps - 1) * control_dt, num_knots)
-        self.control_times: Array = np.arange(horizon_steps) * control_dt
-        self.to_controls = torch.from_numpy(self._weights(self.control_times))
+        self.knot_times = np.linspace(0.0, (horizon_steps - 1) * control_dt, num_knots, dtype=np.float64)
+        control_times: Array = np.arange(horizon_steps, dtype=np.float64) * control_dt
+        self.to_controls = torch.from_numpy(self._weights(control_times))
         self._shift_by = lru_cache(maxsize=16)(lambda elapsed: torch.from_numpy(self._weights(self.knot_times + elapsed)))
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
@@ -53,7 +53,7 @@ class Spline:
     def _weights(self, times: Array) -> Array:
         if self.degree == 0:
             # A knot's value begins at its time, which rounding must not put just before it.
-            times = times + 1e-9
+            times = np.asarray(times + 1e-9)
         inside = np.clip(times, self.knot_times[0], self.knot_times[-1])
         basis = make_interp_spline(self.knot_times, np.eye(len(self.knot_times)), k=self.degree)
         return np.ascontiguousarray(basis(inside))

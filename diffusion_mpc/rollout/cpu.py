@@ -51,7 +51,7 @@ class CpuBackend:
             state=states,
             sensordata=sensors,
         )
-        # MuJoCo resets a trajectory that diverges and leaves it there, looking fine; only its time shows that it did not get to the end.
+        # MuJoCo resets a trajectory that diverges and leaves it there, looking fine; its time tells that it did not reach the end.
         unfinished = states[:, -1, 0] < (horizon * repeats - 0.5) * model.opt.timestep
         ends = torch.from_numpy(states)[:, repeats - 1 :: repeats]
         return RolloutBatch(

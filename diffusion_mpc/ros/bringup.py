@@ -35,7 +35,12 @@ ARGUMENTS = (
     Argument("backend", "cpu", "Rollout backend of the planner.", ("cpu",)),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
-    Argument("lockstep", "false", "The simulation waits for every command: results do not depend on speed.", ("true", "false")),
+    Argument(
+        "lockstep",
+        "false",
+        "The simulation waits for every command: results do not depend on speed.",
+        ("true", "false"),
+    ),
     Argument("duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."),
     Argument("use_sim_time", "false", "The simulation publishes /clock and all nodes follow it.", ("true", "false")),
 )
@@ -59,8 +64,20 @@ class Options:
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Options:
         """Options from the texts of launch arguments."""
-        flags = {name: texts[name].lower() == "true" for name in ("headless", "lockstep", "use_sim_time")}
-        return cls(texts["task"], texts["params_file"], texts["backend"], record=texts["record"], duration=float(texts["duration"]), **flags)
+
+        def flag(name: str) -> bool:
+            return texts[name].lower() == "true"
+
+        return cls(
+            task=texts["task"],
+            params_file=texts["params_file"],
+            backend=texts["backend"],
+            headless=flag("headless"),
+            record=texts["record"],
+            lockstep=flag("lockstep"),
+            duration=float(texts["duration"]),
+            use_sim_time=flag("use_sim_time"),
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,10 @@ def processes(options: Options) -> list[Process]:
     }
     # The simulation is the source of time, so it follows the wall clock itself.
     started = [
-        Process("planner", (dict(task.demo), *files, {**together, **common, "backend.name": options.backend, **settings["planner"]})),
+        Process(
+            "planner",
+            (dict(task.demo), *files, {**together, **common, "backend.name": options.backend, **settings["planner"]}),
+        ),
         Process("sim", ({"rate": rate}, *files, {**together, **simulation, **settings["sim"]})),
     ]
     if options.record:

@@ -13,7 +13,9 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 def diagnostic(stamp: Time, name: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticArray:
     """One status, with key-value pairs."""
     status = DiagnosticStatus(level=level, name=name, message=text, hardware_id="diffusion_mpc")
-    status.values = [KeyValue(key=key, value=f"{value:.4g}" if isinstance(value, float) else str(value)) for key, value in values.items()]
+    status.values = [
+        KeyValue(key=key, value=f"{value:.4g}" if isinstance(value, float) else str(value)) for key, value in values.items()
+    ]
     message = DiagnosticArray(status=[status])
     message.header.stamp = stamp
     return message

@@ -103,8 +103,8 @@ class Loop(threading.Thread):
 class PlanLoop(Loop):
     """Plans from every new state, no faster than its rate.
 
-    In real time a plan begins at a grid time `t` and is meant for `t + period`: planning may take all of the period. In lockstep the
-    plan is meant for the state's own time, and the simulation waits for it.
+    In real time a plan begins at a grid time `t` and is meant for `t + period`: planning may take all of the period. In lockstep
+    the plan is meant for the state's own time, and the simulation waits for it.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class PlanLoop(Loop):
         except NoFeasibleSampleError as error:
             self._failed(str(error))
             return
-        except Exception as error:  # noqa: BLE001  (whatever happens in a backend, the robot must get its safe command)
+        except Exception as error:
             self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)
             self._failed(f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s")
             self.stopping.wait(self._back_off)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -18,7 +19,7 @@ ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]], None] | None = None) -> dict[str, Value]:
     """Declare all parameters of a config class on a node, at the values from its parameter file and command line.
 
-    The node has to be made with `automatically_declare_parameters_from_overrides=True`: that is how names nobody knows come to light.
+    The node has to be made with `automatically_declare_parameters_from_overrides=True`: so names nobody knows come to light.
 
     Args:
         node: node that owns the parameters
@@ -32,11 +33,7 @@ def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]],
         ConfigError: an unknown name or a value that does not fit
         TaskError: the task does not exist
     """
-    given = {
-        name: parameter.value
-        for name, parameter in node.get_parameters_by_prefix("").items()
-        if not name.startswith(ROS_OWN)
-    }
+    given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items() if not name.startswith(ROS_OWN)}
     known, values = load_parameters(config, given)
     for name in given:
         node.undeclare_parameter(name)
@@ -44,7 +41,7 @@ def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]],
         node.declare_parameter(name, values[name], descriptor(description), ignore_override=True)
     current = dict(values)
 
-    def validate(changes: Sequence[RosParameter]) -> SetParametersResult:
+    def validate(changes: Sequence[RosParameter[Any]]) -> SetParametersResult:
         try:
             ours = {p.name: p.value for p in changes if not p.name.startswith(ROS_OWN)}
             wanted = check({**current, **ours}, known)

@@ -22,12 +22,13 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
+from diffusion_mpc.commands import Command, CommandLimiter, actuators, plain, safe_command
 from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
-from diffusion_mpc.ros.commands import MESSAGES, Command, CommandLimiter, actuators, encode, plain, safe_command
+from diffusion_mpc.ros.commands import MESSAGES, encode
 from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, diagnostic
 from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
 from diffusion_mpc.ros.parameters import declare
@@ -124,7 +125,14 @@ class PlannerNode(LifecycleNode):
         self._forget()
         period = 1.0 / self.config.planner.rate
         self._plan_loop = PlanLoop(
-            self.mailbox, self._make_plan, self._on_plan, self._on_failure, self._repeat, self.now, period, self.config.lockstep
+            self.mailbox,
+            self._make_plan,
+            self._on_plan,
+            self._on_failure,
+            self._repeat,
+            self.now,
+            period,
+            self.config.lockstep,
         )
         command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
         self._command_loop = CommandLoop(self._send, self._start_time, self.now, command_period)
@@ -199,7 +207,7 @@ class PlannerNode(LifecycleNode):
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return
         state = self.estimator.state()
-        if state is None or not self.estimator.consistent() and self.config.lockstep:
+        if state is None or (not self.estimator.consistent() and self.config.lockstep):
             return
         if self._last_state is not None and state.stamp < self._last_state.stamp:
             self._forget()
@@ -280,7 +288,11 @@ class PlannerNode(LifecycleNode):
     # Out: commands
 
     def _send(self, due: float) -> None:
-        lost = "" if self.config.lockstep else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        lost = (
+            ""
+            if self.config.lockstep
+            else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        )
         plan = self.controller.current
         if lost and self._last_state is not None:
             self._publish_command(self.now(), self._safe_command(), None)
@@ -329,7 +341,11 @@ class PlannerNode(LifecycleNode):
                 self.get_logger().info(text)
         self._level = level
         age = self.watchdog.state_age(steady())
-        values = {**self._counts, "clamped": self.limiter.clamped, "state_age_ms": -1.0 if age is None else age * 1e3}
+        values: dict[str, object] = {
+            **self._counts,
+            "clamped": self.limiter.clamped,
+            "state_age_ms": -1.0 if age is None else age * 1e3,
+        }
         if self._last_rejection:
             values["last_rejection"] = self._last_rejection
         stamp = self.get_clock().now().to_msg()
@@ -341,7 +357,11 @@ class PlannerNode(LifecycleNode):
         if self._last_state is None:
             rejected = f"; last message rejected: {self._last_rejection}" if self._last_rejection else ""
             return WARN, f"waiting for {', '.join(self.estimator.waiting_for()) or 'a state'}{rejected}"
-        lost = "" if self.config.lockstep else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        lost = (
+            ""
+            if self.config.lockstep
+            else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        )
         return (ERROR, f"safe command: {lost}") if lost else (OK, "following the plan")
 
 

@@ -34,7 +34,13 @@ def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage
 
 
 def stats_message(
-    plan: Plan, config: NodeConfig, controller: Controller, reference: Reference, age: float, allowed: float, missed: bool
+    plan: Plan,
+    config: NodeConfig,
+    controller: Controller,
+    reference: Reference,
+    age: float,
+    allowed: float,
+    missed: bool,
 ) -> PlannerStats:
     """How the plan came about, see msg/PlannerStats.msg; counters are left to the node.
 

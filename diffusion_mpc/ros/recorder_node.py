@@ -232,14 +232,7 @@ def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
 def main() -> int:
     """Run the node until it is stopped; the exit code is 1 where it could not start or not write."""
     os.nice(5)
-    nodes: list[RecorderNode] = []
-
-    def make() -> RecorderNode:
-        nodes.append(RecorderNode())
-        return nodes[0]
-
-    code = run(make, lambda node: node is nodes[0] and nodes[0].finished)
-    return 1 if any(node.failure for node in nodes) else code
+    return run(RecorderNode, lambda node: node.finished)
 
 
 if __name__ == "__main__":

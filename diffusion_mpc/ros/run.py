@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -14,7 +14,9 @@ from rclpy.signals import SignalHandlerOptions
 
 
 class RunnableNode(Protocol):
-    """A node with a beginning and an end of its own."""
+    """What `run` needs of a node besides what rclpy's Node has; `failure` says why it ended badly, empty where it did not."""
+
+    failure: str
 
     def begin(self) -> None:
         """Start work; a ValueError is a reason not to."""
@@ -24,18 +26,17 @@ class RunnableNode(Protocol):
         """Finish work, while ROS is still up."""
         ...
 
-    def destroy_node(self) -> None:
-        """As rclpy's Node."""
-        ...
+
+N = TypeVar("N", bound=RunnableNode)
 
 
-def run(make: Callable[[], RunnableNode], finished: Callable[[RunnableNode], bool] = lambda node: False) -> int:
+def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: False) -> int:
     """Run a node until SIGINT, SIGTERM or `finished`.
 
     rclpy's own signal handlers shut ROS down at once; a node that has a last command to send or a file to close needs it up.
 
     Returns:
-        exit code: 1 where the node could not start, with the reason in one line on standard error
+        exit code: 1 where the node could not start,, with the reason in one line on standard error, or where it failed later
     """
     stop = False
 
@@ -47,7 +48,7 @@ def run(make: Callable[[], RunnableNode], finished: Callable[[RunnableNode], boo
         signal.signal(number, on_signal)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = make()
+        node: Any = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.begin()
@@ -63,4 +64,4 @@ def run(make: Callable[[], RunnableNode], finished: Callable[[RunnableNode], boo
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return 1 if node.failure else 0

@@ -75,7 +75,13 @@ def simulate(
         where = folder if folder is not None else Path(scratch)
         bag = where / "bag"
         options = Options(
-            task, params_file, headless=headless, record=str(bag.absolute()), lockstep=lockstep, duration=duration, settings=settings or {}
+            task,
+            params_file,
+            headless=headless,
+            record=str(bag.absolute()),
+            lockstep=lockstep,
+            duration=duration,
+            settings=settings or {},
         )
         started = processes(options)
         logs = where / "nodes"

@@ -7,7 +7,7 @@ depend on the machine's speed; its time then starts at 1 s, since ROS takes a ti
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
+from diffusion_mpc.commands import Command, actuators, plain
 from diffusion_mpc.config import SimConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.msg import JointCommand
-from diffusion_mpc.ros.commands import MESSAGES, Command, CommandRejectedError, actuators, decode, plain
+from diffusion_mpc.ros.commands import MESSAGES, CommandRejectedError, decode
 from diffusion_mpc.ros.loops import steady
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.run import run
@@ -61,6 +62,7 @@ class SimNode(Node):
         self._period = 1.0 / self.config.rate
         self._published = 0
         self._paused = self.finished = False
+        self.failure = ""
         self._push_ends = 0.0
         self._ready_since: float | None = None
         self._offset = 0.0
@@ -84,7 +86,7 @@ class SimNode(Node):
     def end(self) -> None:
         """Nothing outlives the node."""
 
-    def _on_change(self, values: dict[str, Value]) -> None:
+    def _on_change(self, values: Mapping[str, Value]) -> None:
         self.config = build(SimConfig, values)
 
     # Start: wait until there is somebody to simulate for
@@ -144,7 +146,11 @@ class SimNode(Node):
         if self._push_ends and self.plant.time >= self._push_ends:
             self._apply_push(np.zeros(3), np.zeros(3), ends=0.0)
         command = self._command
-        if not self.config.lockstep and self._command_time is not None and steady() - self._command_time > self.config.command_timeout:
+        if (
+            not self.config.lockstep
+            and self._command_time is not None
+            and steady() - self._command_time > self.config.command_timeout
+        ):
             command = self._zero
         before = self.plant.time
         self.plant.step(self._law(command), duration)
@@ -216,7 +222,9 @@ class SimNode(Node):
     def _on_push(self, message: WrenchStamped) -> None:
         force, torque = message.wrench.force, message.wrench.torque
         self._apply_push(
-            np.array([force.x, force.y, force.z]), np.array([torque.x, torque.y, torque.z]), self.plant.time + PUSH_DURATION
+            np.array([force.x, force.y, force.z]),
+            np.array([torque.x, torque.y, torque.z]),
+            self.plant.time + PUSH_DURATION,
         )
 
     def _apply_push(self, force: Array, torque: Array, ends: float) -> None:
@@ -250,7 +258,7 @@ class SimNode(Node):
 
 def main() -> int:
     """Run the node until its duration is over; the exit code is 1 where it could not start."""
-    return run(SimNode, lambda node: node.finished)  # type: ignore[arg-type, attr-defined]
+    return run(SimNode, lambda node: node.finished)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ ENTRY_POINTS = "diffusion_mpc.tasks"
 
 def available_tasks() -> dict[str, type[Task]]:
     """All task classes by name, our own and those of installed packages."""
-    modules = [
-        importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__) if info.name != "base"
-    ]
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__) if info.name != "base"]
     classes = [task for module in modules for task in _defined_in(module)]
     classes += [entry.load() for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
     return {task.name: task for task in sorted(classes, key=lambda task: task.name)}
@@ -49,7 +47,8 @@ def _from_file(path: Path) -> type[Task]:
     if not path.is_file():
         raise TaskError(f"task file '{path}' does not exist")
     spec = importlib.util.spec_from_file_location(f"diffusion_mpc_task_{path.stem}", path)
-    assert spec is not None and spec.loader is not None, path
+    assert spec is not None, path
+    assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:

@@ -113,8 +113,8 @@ class Task:
     reference: ClassVar[str] = "none"
     base: ClassVar[str | None] = None
     keyframe: ClassVar[str | None] = None
-    defaults: ClassVar[Mapping[str, object]] = {}
-    demo: ClassVar[Mapping[str, object]] = {}
+    defaults: ClassVar[Mapping[str, bool | int | float | str]] = {}
+    demo: ClassVar[Mapping[str, bool | int | float | str]] = {}
 
     @classmethod
     def cost_terms(cls) -> dict[str, CostTerm]:
@@ -216,8 +216,7 @@ def _limits(model: mujoco.MjModel, path: Path) -> tuple[np.ndarray, np.ndarray]:
 def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:
     """Columns of `sensordata` by sensor name."""
     return {
-        model.sensor(i).name: slice(model.sensor_adr[i], model.sensor_adr[i] + model.sensor_dim[i])
-        for i in range(model.nsensor)
+        model.sensor(i).name: slice(model.sensor_adr[i], model.sensor_adr[i] + model.sensor_dim[i]) for i in range(model.nsensor)
     }
 
 
