@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -38,11 +39,16 @@ class Mailbox:
             self._newest = Arrival(state, time, self._newest.number + 1 if self._newest else 1)
             self._changed.notify_all()
 
-    def get(self, seen: int, timeout: float) -> Arrival | None:
-        """The newest state; None where none beyond number `seen` came within `timeout` seconds."""
+    def get(self, seen: int, after: float, timeout: float) -> Arrival | None:
+        """The newest state; None where none beyond number `seen` arrives after time `after` (s) within `timeout` seconds."""
+
+        def news() -> Arrival | None:
+            newest = self._newest
+            return newest if newest is not None and newest.number > seen and newest.time > after else None
+
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None and self._newest.number > seen, timeout)
-            return self._newest if self._newest is not None and self._newest.number > seen else None
+            self._changed.wait_for(news, timeout)
+            return news()
 
 
 class Pacer:
@@ -71,9 +77,15 @@ class Pacer:
         self.due = due
         return due
 
-    def early(self, now: float) -> float:
+    def wait(self, now: float) -> float:
         """Time in s to wait before looking for the next state; a tenth of a period early counts as due."""
-        return 0.0 if self.due is None else min(self.due + 0.9 * self.period - now, self.period)
+        return 0.0 if self.due is None else max(0.0, min(self.due + 0.9 * self.period - now, self.period))
+
+    def oldest(self, now: float) -> float:
+        """Arrival (s) from which a state is meant for the next plan; one that is older belongs to a plan that was left out."""
+        if self.due is None or abs(now - self.due) > 3.0 * self.period:
+            return -math.inf
+        return self.due + 0.5 * self.period
 
 
 class Loop(threading.Thread):
@@ -140,8 +152,9 @@ class PlanLoop(Loop):
     def turn(self) -> None:
         """Wait for a state, plan, report."""
         if not self._lockstep:
-            self.stopping.wait(max(self._pacer.early(self._now()), 0.0))
-        arrival = self._mailbox.get(self._seen, timeout=0.1)
+            self.stopping.wait(self._pacer.wait(self._now()))
+        after = -math.inf if self._lockstep else self._pacer.oldest(self._now())
+        arrival = self._mailbox.get(self._seen, after, timeout=0.1)
         if arrival is None:
             return
         state, self._seen = arrival.state, arrival.number

@@ -40,7 +40,7 @@ class Ant(Task):
         """Yaw rate of the torso against the commanded one."""
         return x.qvel[..., 5] - float(reference.velocity[2])
 
-    @cost(weight=10.0, norm=smooth_abs)
+    @cost(weight=20.0, norm=smooth_abs)
     def upright(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return 1.0 - x.sensor("torso_up")[..., 2]
