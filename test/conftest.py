@@ -3,9 +3,11 @@ import sys
 
 import pytest
 
+from diffusion_mpc.ros.bringup import free_domain_id
+
 # Tests must neither reach another ROS system nor be reached by one.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
 
 
 def pytest_collection_modifyitems(items):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -164,8 +166,24 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def isolation() -> dict[str, str]:
     """Environment that keeps a simulation off the network: it must never reach a robot. What the user has set stands."""
-    wanted = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(1 + os.getpid() % 100)}
+    wanted = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(free_domain_id())}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+def free_domain_id() -> int:
+    """A ROS domain that nobody on this machine is in, so that two simulations side by side do not mix.
+
+    The first participant of a domain takes UDP port 7410 + 250 * domain (DDSI-RTPS 2.3, section 9.6.1.1). Domains up to 101 have
+    their ports below those that the system hands out.
+    """
+    for domain in random.sample(range(1, 102), 101):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7410 + 250 * domain))
+            except OSError:
+                continue
+            return domain
+    raise ConfigError("all ROS domains from 1 to 101 are in use on this machine; set ROS_DOMAIN_ID")
 
 
 class Running:
