@@ -202,7 +202,7 @@ class SimConfig:
     duration: float = param(0.0, "Simulated time after which the node exits; 0: never.", unit="s", low=0.0, high=1e6)
     hold_until_command: bool = param(True, "Keep the robot at its initial state until the first command arrives.")
     wait_for_subscribers: int = param(
-        1, "Subscribers of joint_states to wait for before the first state is published.", low=0, high=100
+        1, "Subscribers of joint_states and joint_command to wait for before the first state.", low=0, high=100
     )
     command_timeout: float = param(
         0.2,

@@ -224,6 +224,10 @@ class Running:
         codes = {name: child.poll() for name, child in self._children.items()}
         return {name: code for name, code in codes.items() if code is not None}
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a node."""
+        self._children[name].send_signal(number)
+
     def log(self, name: str, lines: int = 5) -> str:
         """Last lines that a node has written."""
         return "\n".join((self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])

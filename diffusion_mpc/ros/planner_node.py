@@ -17,6 +17,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
@@ -170,6 +171,8 @@ class PlannerNode(LifecycleNode):
         self._command_loop.stop()
         if self._last_state is not None:
             self._publish_command(self.now(), self._safe_command(), None)
+            # The node may be gone in a moment, and with it a message that is still on its way.
+            self._outputs["command"].wait_for_all_acked(Duration(seconds=0.2))
 
     # In: messages to states
 

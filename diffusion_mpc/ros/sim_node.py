@@ -93,13 +93,15 @@ class SimNode(Node):
 
     def _wait(self) -> None:
         self._subscribe_to_commands()
-        there = self._subscription is not None and self._joint_states.get_subscription_count() >= self.config.wait_for_subscribers
-        if not there and self.config.wait_for_subscribers:
+        wanted = self.config.wait_for_subscribers
+        # Whoever listens to the states besides the planner listens to the commands besides this node.
+        there = self._joint_states.get_subscription_count() >= wanted and self.count_subscribers("joint_command") >= wanted
+        if wanted and not (there and self._subscription is not None):
             self._ready_since = None
             return
         # Discovery of a node's topics is not one event; a moment later all of them are there.
         self._ready_since = self._ready_since or steady()
-        if steady() - self._ready_since < SETTLE and self.config.wait_for_subscribers:
+        if wanted and steady() - self._ready_since < SETTLE:
             return
         self.destroy_timer(self._timer)
         if self.config.lockstep:

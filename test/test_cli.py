@@ -1,0 +1,104 @@
+"""The command line, and whole runs in lockstep, where a run is the same on every machine's every day."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from diffusion_mpc.cli import build_parser, main
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    names = ["demo", "sim", "evaluate", "tasks", "test"]
+    for name in names:
+        with pytest.raises(SystemExit) as caught:
+            build_parser().parse_args([name, "--help"])
+        assert caught.value.code == 0
+        assert f"example: diffusion-mpc {name}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_tasks_are_listed(capsys, tmp_path):
+    assert main(["tasks", "--json", str(tmp_path / "t.json")]) == 0
+    assert "cartpole" in capsys.readouterr().out
+    assert "velocity" in json.loads((tmp_path / "t.json").read_text())["ant"]["cost_terms"]
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sim", "antt"], "error: unknown task 'antt'; did you mean 'ant'?"),
+        (["sim", "ant", "--set", "command.vx"], "error: --set command.vx: write NAME=VALUE"),
+        (["sim", "ant", "--set", "planner.rat=3"], "error: unknown parameter 'planner.rat'; did you mean 'planner.rate'?"),
+        (["sim", "ant", "--params-file", "nowhere.yaml"], "error: parameter file 'nowhere.yaml' does not exist"),
+        (["sim", "ant", "--video"], "error: --video needs --record DIR, the folder to write the video to"),
+        (["evaluate", "nowhere"], "error: bag 'nowhere' does not exist"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(capsys, arguments, message):
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == message + "\n"
+
+
+def test_without_ros_the_library_imports_and_lists_its_tasks():
+    """A GPU server has no ROS; imports of rclpy are made to fail there."""
+    program = (
+        "import sys; sys.modules['rclpy'] = None; sys.modules['diffusion_mpc.msg'] = None\n"
+        "import importlib, pkgutil, diffusion_mpc\n"
+        "for m in pkgutil.walk_packages(diffusion_mpc.__path__, 'diffusion_mpc.'):\n"
+        "    if not m.name.startswith(('diffusion_mpc.ros.', 'diffusion_mpc.msg')): importlib.import_module(m.name)\n"
+        "from diffusion_mpc.cli import main\n"
+        "sys.exit(main(['tasks']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def run_sim(folder, *arguments):
+    command = [sys.executable, "-m", "diffusion_mpc.cli", "sim", *arguments, "--lockstep", "--record", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_the_ant_reaches_the_commanded_speed_upright_and_every_message_is_in_the_bag(tmp_path):
+    summary = run_sim(tmp_path / "run", "ant", "--duration", "8", "--set", "command.vx=1.5")
+    assert summary["falls"] == 0
+    assert summary["command_speed"] == 1.5
+    assert summary["mean_speed"] == pytest.approx(1.5, abs=0.2)
+    assert summary["duration_s"] == pytest.approx(8.0, abs=0.03)
+    counts = [summary["topics"][f"/{name}"] for name in ("joint_states", "odom", "joint_command", "planner/plan", "planner/stats")]
+    assert max(counts) - min(counts) <= 1
+    assert min(counts) >= 399
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert (tmp_path / "run" / "plot.png").is_file()
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_the_same_run_twice_costs_the_same(tmp_path):
+    costs = [run_sim(tmp_path / name, "cartpole", "--duration", "4")["mean_cost"] for name in ("first", "second")]
+    assert costs[0] == costs[1]
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_user_who_interrupts_gets_a_clean_end(tmp_path):
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "diffusion_mpc.cli", "sim", "cartpole", "--duration", "0", "--record", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    bag = tmp_path / "run" / "bag"
+    deadline = time.monotonic() + 60.0
+    while not (bag.is_dir() and any(f.stat().st_size > 20_000 for f in bag.glob("*.mcap"))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["plans"] > 0
+    children = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
+    assert children == ""

@@ -1,0 +1,224 @@
+"""The planner node over real DDS: what it does when all is well, and when something is not."""
+
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+
+SETTINGS = {"task": "cartpole", "planner.num_samples": 8, "planner.horizon_steps": 10, "planner.num_knots": 3}
+PERIOD = 0.02
+# What a loaded machine adds to a period: the wake-up of a thread, and one message through DDS.
+SLACK = 0.03
+
+
+@pytest.fixture
+def bring_up(tmp_path, monkeypatch):
+    """Starts one planner node with its robot; returns both."""
+    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
+    from robot import Robot
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    made = []
+
+    def start(robot=None, wait=True, **settings):
+        layers = ({**SETTINGS, **{name.replace("__", "."): value for name, value in settings.items()}},)
+        running = Running([Process("planner", layers)], tmp_path)
+        made.append(running.stop)
+        robot = Robot(**(robot or {}))
+        made.append(robot.close)
+        if wait:
+            robot.spin_until(lambda: robot.diagnostics, "the planner's first diagnostics")
+        return running, robot
+
+    yield start
+    for close in reversed(made):
+        close()
+
+
+@pytest.fixture
+def controlled(bring_up):
+    """A planner that controls a robot."""
+    running, robot = bring_up()
+    robot.start()
+    robot.spin_until(lambda: len(robot.commands) > 20, "commands")
+    return running, robot
+
+
+def test_without_a_state_there_is_no_command_and_a_warning_says_what_is_missing(bring_up):
+    _, robot = bring_up(robot={"joints": ()}, task="ant")
+    robot.spin_until(lambda: len(robot.diagnostics) > 1, "diagnostics")
+    assert robot.diagnostics[-1].level == b"\x01"
+    assert robot.diagnostics[-1].message == "waiting for joint_states, odom"
+    assert not robot.commands
+
+
+def test_commands_answer_states_evenly_and_within_limits(controlled):
+    _, robot = controlled
+    robot.commands.clear()
+    robot.spin(2.0)
+    commands = [message for _, message in robot.commands]
+    assert len(commands) == pytest.approx(100, abs=10)
+    assert not any(c.safe for c in commands)
+    assert {tuple(c.name) for c in commands} == {("slider",)}
+    assert max(abs(c.effort[0]) for c in commands) <= 10.0
+    ages = [c.header.stamp.sec - c.state_stamp.sec + 1e-9 * (c.header.stamp.nanosec - c.state_stamp.nanosec) for c in commands]
+    assert np.median(ages) < 2.5 * PERIOD
+
+
+def test_a_stale_state_brings_the_safe_command_within_a_period_of_the_timeout_and_control_returns(controlled):
+    _, robot = controlled
+    robot.stop()
+    silence = robot.last_published
+    robot.spin_until(lambda: robot.commands[-1][1].safe, "the safe command")
+    when, command = next((t, m) for t, m in robot.commands if m.safe)
+    assert 0.1 - PERIOD < when - silence < 0.1 + PERIOD + SLACK
+    assert list(command.effort) == [0.0]
+    robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x02", "ERROR")
+    assert "more than state_timeout of 100 ms" in robot.diagnostics[-1].message
+    robot.start()
+    robot.spin_until(lambda: not robot.commands[-1][1].safe, "control to return")
+    robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x00", "OK")
+
+
+def spoil_nan(message):
+    message.position[0] = np.nan
+    return message
+
+
+def spoil_missing(message):
+    message.name, message.position, message.velocity = message.name[1:], message.position[1:], message.velocity[1:]
+    return message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(spoil_nan, "joint_states: NaN or infinite value"), (spoil_missing, "joint_states: joint 'slider' is missing")],
+    ids=["NaN", "missing joint"],
+)
+def test_a_bad_state_is_rejected_with_a_reason_and_the_last_good_one_ages(controlled, spoil, reason):
+    _, robot = controlled
+    robot.edit = spoil
+    robot.spin_until(lambda: robot.commands[-1][1].safe, "the safe command")
+    robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x02", "ERROR")
+    values = {v.key: v.value for v in robot.diagnostics[-1].values}
+    assert values["last_rejection"] == reason
+    assert int(values["rejected"]) > 0
+    robot.edit = lambda message: message
+    robot.spin_until(lambda: not robot.commands[-1][1].safe, "control to return")
+
+
+def test_a_stamp_that_jumps_back_brings_the_safe_command_until_there_is_a_new_plan(controlled):
+    _, robot = controlled
+    robot.stop()
+    robot.commands.clear()
+    robot.publish(stamp=robot.now() - 3600.0)
+    robot.spin_until(lambda: robot.commands and robot.commands[-1][1].safe, "the safe command")
+    robot.start()
+    robot.spin_until(lambda: not robot.commands[-1][1].safe, "control to return")
+
+
+def lockstep_command(robot, stamp):
+    robot.commands.clear()
+    robot.spin_until(lambda: robot.publish(stamp) and robot.executor.spin_once(0.05) is None and robot.commands, "an answer")
+    return list(robot.commands[0][1].effort)
+
+
+def test_the_order_of_joints_in_a_message_does_not_matter(bring_up):
+    from diffusion_mpc.estimation.estimator import Estimator
+    from diffusion_mpc.tasks import find_task
+
+    joints = list(Estimator(find_task("ant")().model, "torso").addresses)
+    _, robot = bring_up(robot={"joints": joints, "base": True}, task="ant", lockstep=True)
+    robot.position = np.linspace(-0.3, 0.9, 8)
+    straight = lockstep_command(robot, 5.0)
+    order = np.random.default_rng(1).permutation(8)
+    robot.joints, robot.position = [joints[i] for i in order], robot.position[order]
+    assert robot.call("planner/reset").success
+    assert lockstep_command(robot, 5.0) == straight
+    robot.position = np.roll(robot.position, 1)
+    assert robot.call("planner/reset").success
+    assert lockstep_command(robot, 5.0) != straight
+
+
+def test_live_parameters_change_the_next_plans_and_bad_ones_are_refused(controlled):
+    _, robot = controlled
+    assert robot.set_parameters(planner__num_samples=16, cost__upright=2.0) == (True, "")
+    robot.stats.clear()
+    robot.spin_until(lambda: robot.stats and robot.stats[-1].num_samples == 16, "plans with 16 samples")
+    for values, reason in [
+        ({"planner__num_samples": 1}, "num_samples"),
+        ({"planner__temperature": -1.0}, "temperature"),
+        ({"planner__num_samples": 32, "planner__horizon_steps": 20}, "read-only"),
+        ({"safe_command": "brake"}, "is not one of zero, hold, damping"),
+    ]:
+        successful, said = robot.set_parameters(**values)
+        assert not successful
+        assert reason in said.replace("parameter is read-only", "read-only")
+    robot.stats.clear()
+    robot.spin_until(lambda: robot.stats, "the next plan")
+    assert robot.stats[-1].num_samples == 16
+    assert not robot.commands[-1][1].safe
+
+
+def test_deactivating_sends_the_safe_command_once_and_activating_resumes(controlled):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    _, robot = controlled
+    deactivate = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
+    assert robot.call("planner/change_state", deactivate).success
+    robot.spin(0.2)
+    assert robot.commands[-1][1].safe
+    count = len(robot.commands)
+    robot.spin(0.3)
+    assert len(robot.commands) == count
+    assert robot.call("planner/get_state").current_state.label == "inactive"
+    assert robot.call("planner/change_state", ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))).success
+    robot.spin_until(lambda: not robot.commands[-1][1].safe, "control to return")
+
+
+def test_without_autostart_the_node_waits_to_be_configured(bring_up):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    _, robot = bring_up(wait=False, autostart=False)
+    assert robot.call("planner/get_state").current_state.label == "unconfigured"
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert robot.call("planner/change_state", ChangeState.Request(transition=Transition(id=transition))).success
+    robot.start()
+    robot.spin_until(lambda: robot.commands, "commands")
+
+
+def test_interrupting_the_node_leaves_the_safe_command_behind(controlled):
+    import signal
+
+    running, robot = controlled
+    running.signal("planner", signal.SIGINT)
+    robot.spin_until(lambda: "planner" in running.ended(), "the planner to end")
+    robot.spin(0.1)
+    assert running.ended() == {"planner": 0}
+    assert robot.commands[-1][1].safe
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"planer.rate": 50.0}, "error: unknown parameter 'planer.rate'; did you mean 'planner.rate'?"),
+        ({"planner.rate": "fast"}, "error: planner.rate: 'fast' is not of type float"),
+        ({"model.path": "nowhere.xml"}, "error: model file 'nowhere.xml' does not exist; set model.path to an MJCF file"),
+        ({"task": "cartpool"}, "error: unknown task 'cartpool'; did you mean 'cartpole'?"),
+        ({"planner.num_knots": 2}, "error: planner.num_knots is 2; a quadratic spline over 10 steps needs 3 to 10"),
+    ],
+    ids=["unknown parameter", "wrong type", "missing model", "unknown task", "parameters that do not fit"],
+)
+def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(tmp_path, settings, message):
+    from diffusion_mpc.ros.bringup import Process, Running
+
+    with Running([Process("planner", ({**SETTINGS, **settings},))], tmp_path) as running:
+        deadline = time.monotonic() + 30.0
+        while not running.ended() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert running.ended() == {"planner": 1}
+    assert message in running.log("planner", lines=1)

@@ -1,0 +1,99 @@
+"""The simulated robot over real DDS."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def bring_up(tmp_path, monkeypatch):
+    """Starts one simulated cartpole with a node that commands it; returns both."""
+    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
+    from pilot import Pilot
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    made = []
+
+    def start(**settings):
+        running = Running([Process("sim", ({"task": "cartpole", **settings},))], tmp_path)
+        made.append(running.stop)
+        pilot = Pilot()
+        made.append(pilot.close)
+        pilot.spin_until(lambda: pilot.states, "the first state")
+        return running, pilot
+
+    yield start
+    for close in reversed(made):
+        close()
+
+
+def test_the_robot_stands_still_until_the_first_command(bring_up):
+    _, pilot = bring_up()
+    pilot.spin(0.5)
+    assert len(pilot.states) > 10
+    assert all(state.position[1] == pytest.approx(np.pi, abs=1e-6) and state.velocity[0] == 0.0 for state in pilot.states)
+    pilot.command(5.0)
+    pilot.spin_until(lambda: pilot.states[-1].velocity[0] > 0.01, "motion")
+
+
+def test_the_robot_stops_being_pushed_when_commands_stop(bring_up):
+    _, pilot = bring_up(command_timeout=0.1)
+    for _ in range(10):
+        pilot.command(5.0)
+        pilot.spin(0.02)
+    pilot.spin(0.3)
+    pilot.states.clear()
+    pilot.spin(0.3)
+    speeds = np.array([state.velocity[0] for state in pilot.states])
+    accelerations = np.diff(speeds) / 0.02
+    # 5 N on 1.1 kg would be 4.5 m/s^2; what is left is friction and the swinging pole
+    assert abs(accelerations).max() < 1.5
+
+
+def test_in_lockstep_a_command_advances_one_period_and_a_repeated_one_none(bring_up):
+    _, pilot = bring_up(lockstep=True, wait_for_subscribers=1)
+    first = pilot.states[-1]
+    pilot.command(5.0, answering=first)
+    pilot.spin_until(lambda: pilot.stamp() > pilot.stamp(first) + 0.01, "the next state")
+    assert pilot.stamp() - pilot.stamp(first) == pytest.approx(0.02)
+    pilot.command(5.0, answering=first)
+    pilot.spin(0.3)
+    assert pilot.stamp() - pilot.stamp(first) == pytest.approx(0.02)
+
+
+def test_pause_step_and_reset(bring_up):
+    from std_srvs.srv import SetBool
+
+    _, pilot = bring_up(command_timeout=10.0)
+    assert not pilot.call("sim/step").success
+    pilot.command(5.0)
+    pilot.spin_until(lambda: pilot.states[-1].position[0] > 0.001, "motion")
+    assert pilot.call("sim/pause", SetBool.Request(data=True)).success
+    pilot.spin(0.1)
+    held = pilot.states[-1].position[0]
+    pilot.spin(0.2)
+    assert pilot.states[-1].position[0] == held
+    assert pilot.call("sim/step").success
+    pilot.spin_until(lambda: pilot.states[-1].position[0] > held, "one step")
+    assert pilot.call("sim/reset").success
+    assert pilot.call("sim/pause", SetBool.Request(data=False)).success
+    pilot.spin(0.1)
+    assert pilot.states[-1].position[0] == 0.0
+
+
+def test_a_duration_ends_the_node_with_exit_code_0(bring_up):
+    running, pilot = bring_up(duration=0.2, command_timeout=10.0)
+    pilot.command(0.0)
+    pilot.spin_until(lambda: running.ended(), "the node to end")
+    assert running.ended() == {"sim": 0}
+
+
+def test_a_bad_command_is_rejected_and_the_last_one_stands(bring_up):
+    running, pilot = bring_up(command_timeout=10.0)
+    pilot.command(5.0)
+    pilot.spin_until(lambda: pilot.states[-1].velocity[0] > 0.01, "motion")
+    pilot.command(float("nan"))
+    pilot.spin(0.2)
+    assert pilot.states[-1].velocity[0] > 0.3
+    assert "message rejected: joint_command: NaN or infinite value" in running.log("sim")
