@@ -3,7 +3,6 @@
 ros2 launch diffusion_mpc ant_sim.launch.py duration:=20.0 record:=/tmp/ant_bag
 """
 
-from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
 from launch.event_handlers import OnProcessExit
@@ -12,6 +11,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from diffusion_mpc.ros.bringup import ARGUMENTS, Options, isolation, processes
+from launch import LaunchContext, LaunchDescription
 
 
 def nodes(context: LaunchContext) -> list[Action]:

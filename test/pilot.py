@@ -2,12 +2,12 @@
 
 from array import array
 
+from diffusion_mpc.msg import JointCommand
 from rclpy.qos import QoSProfile
+from robot import Robot
 from sensor_msgs.msg import JointState
 
-from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.ros.time import to_seconds
-from robot import Robot
 
 
 class Pilot(Robot):

@@ -8,6 +8,7 @@ from array import array
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from diffusion_mpc.msg import JointCommand, PlannerStats
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -19,7 +20,6 @@ from rosgraph_msgs.msg import Clock  # noqa: F401  (fails early where the ROS en
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
-from diffusion_mpc.msg import JointCommand, PlannerStats
 from diffusion_mpc.ros.time import to_stamp
 
 SERVICES = {"reset": Trigger, "step": Trigger, "pause": SetBool, "change_state": ChangeState, "get_state": GetState}

@@ -16,8 +16,9 @@ SLACK = 0.03
 @pytest.fixture
 def bring_up(tmp_path, monkeypatch):
     """Starts one planner node with its robot; returns both."""
-    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
     from robot import Robot
+
+    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []

@@ -9,8 +9,9 @@ pytestmark = pytest.mark.ros
 @pytest.fixture
 def bring_up(tmp_path, monkeypatch):
     """Starts one simulated cartpole with a node that commands it; returns both."""
-    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
     from pilot import Pilot
+
+    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
