@@ -20,6 +20,7 @@ class Plant:
         """Load the model at its initial state."""
         self.model = task.compile(timestep=config.timestep, integrator=config.integrator, iterations=config.iterations)
         self._task = task
+        self.data = mujoco.MjData(self.model)
         self.reset()
 
     @property
@@ -29,7 +30,8 @@ class Plant:
 
     def reset(self) -> None:
         """Back to the task's initial state."""
-        self.data = self._task.initial_data(self.model)
+        # In place: a viewer may be looking at it.
+        mujoco.mj_copyData(self.data, self.model, self._task.initial_data(self.model))
 
     def step(self, control: Callable[[Array, Array], Array], duration: float) -> None:
         """Advance by `duration` seconds, a multiple of the physics time step.

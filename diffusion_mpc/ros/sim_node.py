@@ -6,6 +6,7 @@ depend on the machine's speed; its time then starts at 1 s, since ROS takes a ti
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -65,6 +66,7 @@ class SimNode(Node):
         self.failure = ""
         self._push_ends = 0.0
         self._ready_since: float | None = None
+        self._viewer: Any = None
         self._offset = 0.0
 
         state_qos = QoSProfile(depth=10)
@@ -80,11 +82,19 @@ class SimNode(Node):
         self.create_service(Trigger, "~/step", self._on_step)
 
     def begin(self) -> None:
-        """Start the clock."""
+        """Open the viewer, where there is one, and wait for listeners.
+
+        Raises:
+            ValueError: there is no display for the viewer
+        """
+        if self.config.viewer:
+            self._viewer = open_viewer(self.plant)
         self._timer = self.create_timer(0.1, self._wait)
 
     def end(self) -> None:
-        """Nothing outlives the node."""
+        """Close the viewer."""
+        if self._viewer is not None:
+            self._viewer.close()
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
         self.config = build(SimConfig, values)
@@ -135,13 +145,16 @@ class SimNode(Node):
         if self._paused or waiting or now - self._stamp() > 0.5:
             # Time that passes while the robot stands still, or while this process does, is not made up for.
             self._offset = now - self.plant.time
+            self._publish_clock()
             if now - self._published * self._period >= self._period:
                 self._published = int(now / self._period)
                 self._publish_state()
             return
         timestep = self.plant.model.opt.timestep
-        while self._stamp() + timestep <= now and not self._paused:
+        # A timer that fires a little early must not cost a whole step of delay.
+        while self._stamp() + 0.9 * timestep <= now and not self._paused:
             self._advance(timestep)
+        self._publish_clock()
 
     def _advance(self, duration: float) -> None:
         """Step the plant, publishing the state whenever a period is full."""
@@ -179,9 +192,10 @@ class SimNode(Node):
 
     def _publish_state(self) -> None:
         stamp = to_stamp(self._stamp())
-        if self._clock_publisher is not None:
-            self._clock_publisher.publish(Clock(clock=stamp))
+        self._publish_clock()
         data = self.plant.data
+        if self._viewer is not None:
+            self._viewer.sync()
         joints = JointState(name=list(self._joints))
         joints.header.stamp = stamp
         joints.position = array("d", (data.qpos[q] for q, _ in self._joints.values()))
@@ -189,6 +203,10 @@ class SimNode(Node):
         self._joint_states.publish(joints)
         if self._odom is not None:
             self._odom.publish(self._odometry(stamp))
+
+    def _publish_clock(self) -> None:
+        if self._clock_publisher is not None:
+            self._clock_publisher.publish(Clock(clock=to_stamp(self._stamp())))
 
     def _odometry(self, stamp: Any) -> Odometry:  # noqa: ANN401
         joint = self.plant.model.body(self.task.base).jntadr[0]
@@ -256,6 +274,19 @@ class SimNode(Node):
         if self._paused:
             self._advance(self._period)
         return response
+
+
+def open_viewer(plant: Plant) -> Any:  # noqa: ANN401  (MuJoCo's handle has no public type)
+    """MuJoCo's viewer window on the plant.
+
+    Raises:
+        ValueError: this machine has no display
+    """
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ValueError("viewer: there is no display; run headless, or set DISPLAY")
+    import mujoco.viewer
+
+    return mujoco.viewer.launch_passive(plant.model, plant.data)
 
 
 def main() -> int:
