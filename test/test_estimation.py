@@ -39,6 +39,16 @@ def test_a_state_needs_every_part(ant):
     assert not ant.consistent()
 
 
+def test_a_state_is_taken_once_and_only_when_every_part_of_it_is_new(ant):
+    feed(ant, 1.0)
+    assert ant.take().stamp == 1.0
+    assert ant.take() is None
+    ant.update_joints(2.0, names(ant), np.zeros(8), np.zeros(8))
+    assert ant.take() is None
+    ant.update_odometry(2.0, *POSE)
+    assert ant.take().stamp == 2.0
+
+
 def test_joints_may_come_in_any_order(ant):
     feed(ant)
     straight = ant.state()

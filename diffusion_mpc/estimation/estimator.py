@@ -37,6 +37,7 @@ class Estimator:
         self.model = model
         self._qpos, self._qvel = np.zeros(model.nq), np.zeros(model.nv)
         self._stamps: dict[str, float] = {}
+        self._fresh: set[str] = set()
         self._free: tuple[slice, slice] | None = None
         self.addresses: dict[str, tuple[int, int]] = {}
         for i in range(model.njnt):
@@ -93,6 +94,16 @@ class Estimator:
         qpos, qvel = odometry_to_qpos_qvel(position, np.asarray(quaternion_xyzw) / length, linear_body, angular_body)
         self._qpos[self._free[0]], self._qvel[self._free[1]] = qpos, qvel
 
+    def take(self) -> State | None:
+        """The state, once every part of it is newer than when it was last taken; None until then.
+
+        A state made of this period's joints and the last period's odometry would be a robot that never was.
+        """
+        if len(self._fresh) < len(self.required):
+            return None
+        self._fresh.clear()
+        return self.state()
+
     def state(self) -> State | None:
         """The newest state, stamped with its oldest part; None as long as a part is missing."""
         if self.waiting_for():
@@ -110,12 +121,14 @@ class Estimator:
     def reset(self) -> None:
         """Forget all messages."""
         self._stamps.clear()
+        self._fresh.clear()
 
     def _note(self, topic: str, stamp: float) -> None:
         if stamp < self._stamps.get(topic, -np.inf):
             # Time began anew (a simulation was reset, a clock was set): nothing held from before belongs to the new time.
-            self._stamps.clear()
+            self.reset()
         self._stamps[topic] = stamp
+        self._fresh.add(topic)
 
 
 def _require_finite(topic: str, values: Sequence[float]) -> None:

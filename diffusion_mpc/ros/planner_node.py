@@ -209,7 +209,7 @@ class PlannerNode(LifecycleNode):
             self._last_rejection = str(error)
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return
-        state = self.estimator.state()
+        state = self.estimator.take()
         if state is None or (not self.estimator.consistent() and self.config.lockstep):
             return
         if self._last_state is not None and state.stamp < self._last_state.stamp:
