@@ -1,0 +1,119 @@
+"""The launch file under the real launch: what it starts, that it ends, and what it says about itself."""
+
+# ruff: noqa: E402  (without launch, the skip comes before the imports)
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
+launch_pytest = pytest.importorskip("launch_pytest", reason="needs launch_pytest, which PyPI's ROS 2 does not have")
+pytest.importorskip("launch_ros", reason="needs launch_ros, which PyPI's ROS 2 does not have")
+
+from ament_index_python.packages import get_package_share_directory
+from diffusion_mpc.msg import JointCommand
+from launch.actions import IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.launch_service import LaunchService
+from launch_pytest.actions import ReadyToTest
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from diffusion_mpc.evaluation.messages import read_messages
+from diffusion_mpc.ros.bringup import ARGUMENTS, free_domain_id
+
+pytestmark = pytest.mark.ros
+
+SHARE = Path(get_package_share_directory("diffusion_mpc"))
+SOURCE = PythonLaunchDescriptionSource(str(SHARE / "launch" / "ant_sim.launch.py"))
+TIMEOUT = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _own_domain(monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+
+
+@pytest.fixture
+def exit_codes():
+    """Exit codes by executable, filled while a launch runs."""
+    return {}
+
+
+def description(exit_codes, **arguments):
+    def ended(event, context):
+        exit_codes[event.process_name.rsplit("-", 1)[0]] = event.returncode
+
+    return LaunchDescription(
+        [
+            RegisterEventHandler(OnProcessExit(on_exit=ended)),
+            IncludeLaunchDescription(SOURCE, launch_arguments=arguments.items()),
+            ReadyToTest(),
+        ]
+    )
+
+
+@launch_pytest.fixture
+def real_time(_own_domain, exit_codes):
+    return description(exit_codes)
+
+
+@launch_pytest.fixture(auto_shutdown=False)
+def lockstep(_own_domain, exit_codes, tmp_path):
+    # The file has lockstep off and no duration: arguments win over it.
+    file = str(SHARE / "config" / "ant.yaml")
+    return description(exit_codes, params_file=file, lockstep="true", duration="0.5", record=str(tmp_path / "bag"))
+
+
+@pytest.mark.launch(fixture=real_time)
+def test_planner_and_simulation_come_up_commands_flow_and_an_interrupt_ends_both(exit_codes):
+    commands = []
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("listener", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    node.create_subscription(JointCommand, "joint_command", commands.append, 10)
+    end = time.monotonic() + TIMEOUT
+    while len(commands) < 20 and time.monotonic() < end and not exit_codes:
+        executor.spin_once(timeout_sec=0.1)
+    names = set(node.get_node_names())
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    assert len(commands) >= 20, exit_codes
+    assert names >= {"planner", "sim"}
+    assert len(set(commands[-1].name)) == 8
+    yield
+    assert exit_codes == {"planner_node": 0, "sim_node": 0}
+
+
+@pytest.mark.launch(fixture=lockstep, shutdown=True)
+def test_a_lockstep_run_ends_by_itself_and_leaves_a_bag(exit_codes, tmp_path):
+    assert exit_codes == {"recorder_node": 0, "planner_node": 0, "sim_node": 0}
+    assert read_messages(tmp_path / "bag", lambda topic, kind: False).counts["/joint_command"] == 25
+
+
+def test_a_mistake_in_the_parameter_file_is_told_and_starts_nothing(exit_codes, tmp_path, capfd):
+    file = tmp_path / "parameters.yaml"
+    file.write_text("/**/sim:\n  ros__parameters:\n    command_timout: 0.1\n")
+    service = LaunchService()
+    service.include_launch_description(description(exit_codes, params_file=str(file)))
+    assert service.run() == 1
+    assert "unknown parameter 'command_timout'; did you mean 'command_timeout'?" in "".join(capfd.readouterr())
+    assert not exit_codes
+
+
+def test_every_argument_is_declared_with_a_description_and_its_default():
+    declared = {a.name: a for a in SOURCE.get_launch_description(LaunchContext()).get_launch_arguments()}
+    assert list(declared) == [argument.name for argument in ARGUMENTS]
+    for argument in ARGUMENTS:
+        assert declared[argument.name].description.startswith(argument.description)
+        assert "".join(part.text for part in declared[argument.name].default_value) == argument.default
