@@ -282,6 +282,9 @@ def cost_weights(values: Mapping[str, Value]) -> dict[str, float]:
 NODES: dict[str, type] = {"planner": NodeConfig, "sim": SimConfig, "recorder": RecorderConfig}
 """The nodes by name, and their parameters."""
 
+# Every ROS node has these; they are not ours to know.
+ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
 
 def load_parameters(config: type, given: Mapping[str, Any]) -> tuple[dict[str, Parameter], dict[str, Value]]:
     """Descriptions and checked values of a node's parameters; the task among `given` decides which there are.

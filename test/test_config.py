@@ -85,15 +85,15 @@ def test_bring_up_starts_planner_and_simulation_and_a_recorder_when_asked():
 
 def test_settings_reach_the_node_they_belong_to():
     nodes = by_name(Options(settings={"command.vx": "2", "sim.command_timeout": "0.5"}))
-    assert nodes["planner"].layers[-1]["command.vx"] == 2.0
-    assert nodes["sim"].layers[-1]["command_timeout"] == 0.5
+    assert nodes["planner"].parameters["command.vx"] == 2.0
+    assert nodes["sim"].parameters["command_timeout"] == 0.5
 
 
 def test_the_simulation_runs_at_the_planners_rate_wherever_that_is_set(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("/**/planner:\n  ros__parameters:\n    planner:\n      rate: 25.0\n")
-    assert by_name(Options(params_file=str(path)))["sim"].layers[0]["rate"] == 25.0
-    assert by_name(Options(settings={"planner.rate": "100"}))["sim"].layers[0]["rate"] == 100.0
+    assert by_name(Options(params_file=str(path)))["sim"].parameters["rate"] == 25.0
+    assert by_name(Options(settings={"planner.rate": "100"}))["sim"].parameters["rate"] == 100.0
 
 
 @pytest.mark.parametrize(

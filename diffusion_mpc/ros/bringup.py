@@ -5,19 +5,20 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from diffusion_mpc.config import NODES, ConfigError, Value, load_parameters, parameters
+from diffusion_mpc.config import NODES, ROS_OWN, ConfigError, Value, load_parameters, parameters
 from diffusion_mpc.tasks import find_task
 
 
@@ -33,7 +34,7 @@ class Argument:
 
 ARGUMENTS = (
     Argument("task", "ant", "Name of the task, or a Python file that defines one."),
-    Argument("params_file", "", "ROS parameter file for the nodes; empty: the task's defaults."),
+    Argument("params_file", "", "ROS parameter file for the nodes; the other arguments win over it."),
     Argument("backend", "cpu", "Rollout backend of the planner.", ("cpu",)),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
@@ -65,7 +66,17 @@ class Options:
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Options:
-        """Options from the texts of launch arguments."""
+        """Options from the texts of launch arguments.
+
+        Raises:
+            ConfigError: a text is not a number
+        """
+
+        def number(name: str) -> float:
+            try:
+                return float(texts[name])
+            except ValueError:
+                raise ConfigError(f"{name}: '{texts[name]}' is not a number") from None
 
         def flag(name: str) -> bool:
             return texts[name].lower() == "true"
@@ -77,7 +88,7 @@ class Options:
             headless=flag("headless"),
             record=texts["record"],
             lockstep=flag("lockstep"),
-            duration=float(texts["duration"]),
+            duration=number("duration"),
             use_sim_time=flag("use_sim_time"),
         )
 
@@ -88,11 +99,11 @@ class Process:
 
     Attributes:
         name: name of the node; its executable is `<name>_node`
-        layers: its parameters, later ones override earlier ones: mappings, or ROS parameter files
+        parameters: its parameters, by full name, as far as they are not left at their defaults
     """
 
     name: str
-    layers: tuple[Mapping[str, Value] | Path, ...]
+    parameters: Mapping[str, Value]
 
 
 def processes(options: Options) -> list[Process]:
@@ -102,12 +113,11 @@ def processes(options: Options) -> list[Process]:
         ConfigError: a setting or a parameter in the file is unknown or does not fit
         TaskError: there is no such task
     """
+    # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under `/**/planner` and one under `/planner`
+    # override each other in the order in which these names first appear, not in the order of the files.
     task = find_task(options.task)
-    files = (Path(options.params_file),) if options.params_file else ()
+    given = {node: _read(options.params_file, node) for node in NODES}
     settings = _split(options.settings, options.task)
-    # Rates of planner and simulation belong together unless the user says otherwise.
-    planner = {**task.demo, **_read(files, "planner"), **settings["planner"]}
-    rate = load_parameters(NODES["planner"], {**planner, "task": options.task})[1]["planner.rate"]
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     together: dict[str, Value] = {"task": options.task, "lockstep": options.lockstep}
     simulation: dict[str, Value] = {
@@ -116,17 +126,21 @@ def processes(options: Options) -> list[Process]:
         "viewer": not options.headless,
         "wait_for_subscribers": 2 if options.record else 1,
     }
+    planner = {**task.demo, **given["planner"], **together, "backend.name": options.backend, **settings["planner"]}
+    # Rates of planner and simulation belong together unless the user says otherwise.
+    rate = _checked("planner", planner)["planner.rate"]
     # The simulation is the source of time, so it follows the wall clock itself.
-    started = [
-        Process(
-            "planner",
-            (dict(task.demo), *files, {**together, **common, "backend.name": options.backend, **settings["planner"]}),
-        ),
-        Process("sim", ({"rate": rate}, *files, {**together, **simulation, **settings["sim"]})),
-    ]
+    sim = {"rate": rate, **given["sim"], **together, **simulation, **settings["sim"], "use_sim_time": False}
+    started = [Process("planner", {**planner, **common}), Process("sim", sim)]
     if options.record:
-        started.insert(0, Process("recorder", (*files, {**common, "directory": options.record})))
+        started.insert(0, Process("recorder", {**given["recorder"], **common, "directory": options.record}))
+    for process in started:
+        _checked(process.name, process.parameters)
     return started
+
+
+def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
+    return load_parameters(NODES[node], {name: value for name, value in values.items() if not name.startswith(ROS_OWN)})[1]
 
 
 def _split(settings: Mapping[str, str], task: str) -> dict[str, dict[str, Value]]:
@@ -141,20 +155,48 @@ def _split(settings: Mapping[str, str], task: str) -> dict[str, dict[str, Value]
     return split
 
 
-def _read(files: Sequence[Path], node: str) -> dict[str, Any]:
-    """Flat parameters of one node in ROS parameter files."""
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as rcl does; PyYAML wants 1.0e-3."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def _read(file: str, node: str) -> dict[str, Any]:
+    """Flat parameters of one node in a ROS parameter file; none where there is no file."""
+    if not file:
+        return {}
+    if not Path(file).is_file():
+        raise ConfigError(f"parameter file '{file}' does not exist")
+    try:
+        content = yaml.load(Path(file).read_text(), _Loader) or {}
+    except OSError as error:
+        raise ConfigError(f"parameter file '{file}' cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"parameter file '{file}' is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"parameter file '{file}' is not a mapping from nodes to their parameters")
     values: dict[str, Any] = {}
-    for path in files:
-        if not path.is_file():
-            raise ConfigError(f"parameter file '{path}' does not exist")
-        try:
-            content = yaml.safe_load(path.read_text()) or {}
-        except yaml.YAMLError as error:
-            raise ConfigError(f"parameter file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
-        for pattern, section in content.items():
-            if pattern.rsplit("/", 1)[-1] in (node, "**", "*"):
-                values.update(_flat(section.get("ros__parameters", {})))
+    for pattern, section in _sections(content):
+        if _matches(pattern, f"/{node}"):
+            values.update(_flat(section))
     return values
+
+
+def _sections(content: Mapping[Any, Any], namespace: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Nodes' names or patterns, and their parameters; a name may be spread over nested namespaces."""
+    for name, section in content.items():
+        path = f"{namespace}/{str(name).strip('/')}"
+        if name == "ros__parameters" and isinstance(section, Mapping):
+            yield namespace, section
+        elif isinstance(section, Mapping):
+            yield from _sections(section, path)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """As rcl: `*` stands for one part of a name, `**` for any number of parts."""
+    parts = {"**": r"(/\w+)*", "*": r"/\w+"}
+    return re.fullmatch("".join(parts.get(part, f"/{re.escape(part)}") for part in pattern.split("/")[1:]), name) is not None
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -210,12 +252,10 @@ class Running:
         self.stop()
 
     def _start(self, process: Process) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"diffusion_mpc.ros.{process.name}_node", "--ros-args"]
-        for i, layer in enumerate(process.layers):
-            path = layer if isinstance(layer, Path) else self.folder / f"{process.name}.{i}.yaml"
-            if not isinstance(layer, Path):
-                path.write_text(yaml.safe_dump({f"/**/{process.name}": {"ros__parameters": dict(layer)}}))
-            command += ["--params-file", str(path)]
+        path = self.folder / f"{process.name}.yaml"
+        path.write_text(yaml.safe_dump({f"/**/{process.name}": {"ros__parameters": dict(process.parameters)}}))
+        module = f"diffusion_mpc.ros.{process.name}_node"
+        command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
         with (self.folder / f"{process.name}.log").open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
 

@@ -10,10 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from diffusion_mpc.config import ConfigError, Parameter, Value, check, load_parameters
-
-# Every ROS node has these; they are not ours to know.
-ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+from diffusion_mpc.config import ROS_OWN, ConfigError, Parameter, Value, check, load_parameters
 
 
 def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]], None] | None = None) -> dict[str, Value]:

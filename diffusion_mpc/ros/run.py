@@ -60,6 +60,9 @@ def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: Fals
         while not (stop or finished(node)):
             executor.spin_once(timeout_sec=0.05)
     finally:
+        # Nothing is left to interrupt: a signal now would only make an exit code of -2 out of an orderly end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         node.end()
         executor.shutdown()
         node.destroy_node()
