@@ -120,6 +120,9 @@ class PlannerConfig:
     )
     num_knots: int = param(5, "Spline knots that a plan's controls come from.", low=2, high=500)
     spline: str = param("quadratic", "Interpolation between knots.", choices=("zero", "linear", "quadratic", "cubic"))
+    time_budget: float = param(
+        0.9, "Share of the time until a plan is due after which no further denoising step begins.", low=0.1, high=10.0, live=True
+    )
     temperature: float = param(
         0.05, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True
     )

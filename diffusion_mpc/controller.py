@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 
@@ -56,19 +57,20 @@ class Controller:
         self.plan(State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act)), Reference(), 0.0)
         self.reset()
 
-    def plan(self, state: State, reference: Reference, start_time: float) -> Plan:
+    def plan(self, state: State, reference: Reference, start_time: float, budget: float = math.inf) -> Plan:
         """One cycle of the data path.
 
         Args:
             state: measured state
             reference: what to track
             start_time: time that the plan's first action is meant for, s
+            budget: time that planning may take, s
 
         Raises:
             NoFeasibleSampleError: every sample is infeasible; the plan before stays in force
         """
         start = self.predictor.predict(state, start_time, self.command_at)
-        self.current = self.planner.plan(start, reference, stamp=state.stamp)
+        self.current = self.planner.plan(start, reference, stamp=state.stamp, budget=budget)
         return self.current
 
     def sent(self, time: float, control: Array) -> None:

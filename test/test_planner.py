@@ -183,6 +183,14 @@ def test_more_denoising_finds_cheaper_plans():
     assert costs[1] < costs[0]
 
 
+def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
+    controller = make_controller(**{"planner.iterations": 5})
+    state = initial_state(controller)
+    assert controller.plan(state, Reference(), 0.0).stats.iterations == 5
+    assert controller.plan(state, Reference(), 0.0, budget=0.0).stats.iterations == 1
+    assert controller.plan(state, Reference(), 0.0, budget=60.0).stats.iterations == 5
+
+
 def test_controls_stay_within_the_control_range():
     controller = make_controller(**{"planner.noise_start": 2.0})
     controls = controller.plan(initial_state(controller), Reference(), 0.0).controls

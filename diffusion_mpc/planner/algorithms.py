@@ -38,6 +38,7 @@ class MBD:
     def __init__(self, config: PlannerConfig) -> None:
         """Take the configuration of one plan."""
         self.config = config
+        self._profile = torch.from_numpy(knot_profile(config.num_knots, config.noise_growth))[:, None]
 
     def start(self, previous: torch.Tensor) -> torch.Tensor:
         """The previous plan: Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried."""
@@ -47,8 +48,7 @@ class MBD:
         """Gaussian knots around the mean, with this step's noise level and the profile along the horizon."""
         c = self.config
         level = online_noise(step, c.iterations, c.noise_start, c.noise_end)
-        std = level * torch.as_tensor(knot_profile(len(mean), c.noise_growth)).to(mean)
-        return sample_knots(mean, std[:, None], c.num_samples, generator)
+        return sample_knots(mean, level * self._profile.to(mean), c.num_samples, generator)
 
     def update(self, knots: torch.Tensor, costs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted mean of the samples (eq. 9 in eq. 8)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Mapping
 
 import torch
@@ -42,6 +44,7 @@ class Planner:
         self._centre = torch.as_tensor((low + high) / 2, dtype=backend.dtype, device=backend.device)
         self._half_range = torch.as_tensor((high - low) / 2, dtype=backend.dtype, device=backend.device)
         self._generator = torch.Generator(backend.device)
+        self._step_times: deque[float] = deque(maxlen=50)
         self.configure(config, weights)
         self.reset()
 
@@ -57,13 +60,14 @@ class Planner:
         self._start_time: float | None = None
         self._generator.manual_seed(config.seed)
 
-    def plan(self, state: State, reference: Reference, stamp: float | None = None) -> Plan:
+    def plan(self, state: State, reference: Reference, stamp: float | None = None, budget: float = math.inf) -> Plan:
         """Plan from `state`, whose stamp is the time that the first action is meant for.
 
         Args:
             state: state at the time of the first action
             reference: what to track
             stamp: stamp of the measurement that `state` was predicted from, s; None: `state` is the measurement
+            budget: time that planning may take, s; a denoising step that would not end in time is left out, the first never
 
         Raises:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the previous mean is kept
@@ -73,6 +77,9 @@ class Planner:
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
         mean = algorithm.start(self.spline.shift(self._mean, max(elapsed, 0.0)))
         for step in range(config.iterations):
+            step_began = time.perf_counter()
+            if step > 0 and step_began - began + self._step_time() > budget:
+                break
             knots = algorithm.sample(mean, step, self._generator)
             batch = self.backend.rollout(state, self.controls(knots), config.control_dt)
             terms = {name: term_weights[name] * cost.mean(-1) for name, cost in self.task.costs(batch, reference).items()}
@@ -80,6 +87,8 @@ class Planner:
             if batch.invalid is not None:
                 costs = costs.masked_fill(batch.invalid, torch.inf)
             mean, weights = algorithm.update(knots, costs)
+            done = step + 1
+            self._step_times.append(time.perf_counter() - step_began)
         self._mean, self._start_time = mean, state.stamp
 
         finite = costs.isfinite()
@@ -90,7 +99,7 @@ class Planner:
             term_costs={name: float(cost[best]) for name, cost in terms.items()},
             effective_sample_size=effective_sample_size(weights),
             infeasible_share=1.0 - float(finite.double().mean()),
-            iterations=config.iterations,
+            iterations=done,
             plan_time=time.perf_counter() - began,
         )
         return Plan(
@@ -102,6 +111,10 @@ class Planner:
             path=batch.qpos[best].cpu().numpy().copy(),
             stats=stats,
         )
+
+    def _step_time(self) -> float:
+        """Time that nine of ten recent denoising steps ended within, s."""
+        return sorted(self._step_times)[int(0.9 * (len(self._step_times) - 1))]
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""

@@ -26,12 +26,15 @@ def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
         NoFeasibleSampleError: no cost is finite
     """
     finite = costs.isfinite()
-    if not bool(finite.any()):
+    count = finite.sum()
+    if int(count) == 0:
         raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
-    good = costs[finite]
-    std = good.std(correction=0)
-    scaled = (costs - good.mean()) / torch.where(std < 1e-4, torch.ones_like(std), std)
-    return torch.softmax(torch.where(finite, -scaled / temperature, -torch.inf), dim=0)
+    good = costs.where(finite, 0.0)
+    mean = good.sum() / count
+    deviation = (good - mean).where(finite, 0.0)
+    std = (deviation.square().sum() / count).sqrt()
+    scaled = deviation / (temperature * std.where(std >= 1e-4, 1.0))
+    return torch.softmax((-scaled).where(finite, -torch.inf), dim=0)
 
 
 def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ Messages are handled by a single-threaded executor. Planning and commanding have
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -253,8 +254,10 @@ class PlannerNode(LifecycleNode):
     # Plan
 
     def _make_plan(self, state: State, start_time: float) -> Plan:
+        # In lockstep there is no hurry, and a plan must not depend on how fast the machine is.
+        budget = math.inf if self.config.lockstep else (start_time - self.now()) * self.config.planner.time_budget
         with self._planning:
-            return self.controller.plan(state, self._reference(), start_time)
+            return self.controller.plan(state, self._reference(), start_time, budget)
 
     def _start_time(self) -> float | None:
         plan = self.controller.current

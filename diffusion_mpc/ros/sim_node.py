@@ -59,7 +59,7 @@ class SimNode(Node):
         self._joints = Estimator(self.plant.model, self.task.base).addresses
         self._zero = plain(np.zeros(self.plant.model.nu))
         self._command = self._zero
-        self._command_time: float | None = None
+        self._commanded, self._command_time = False, 0.0
         self._period = 1.0 / self.config.rate
         self._published = 0
         self._paused = self.finished = False
@@ -119,7 +119,9 @@ class SimNode(Node):
             self._publish_state()
         else:
             self._offset = self._now()
-            self._timer = self.create_timer(self.plant.model.opt.timestep, self._follow_clock)
+            # Time passes when somebody looks: when a state is due and when a command comes. /clock needs finer steps.
+            fine = self.plant.model.opt.timestep
+            self._timer = self.create_timer(fine if self.config.publish_clock else self._period, self._follow_clock)
 
     def _subscribe_to_commands(self) -> None:
         if self._subscription is not None:
@@ -141,7 +143,7 @@ class SimNode(Node):
 
     def _follow_clock(self) -> None:
         now = self._now()
-        waiting = self.config.hold_until_command and self._command_time is None
+        waiting = self.config.hold_until_command and not self._commanded
         if self._paused or waiting or now - self._stamp() > 0.5:
             # Time that passes while the robot stands still, or while this process does, is not made up for.
             self._offset = now - self.plant.time
@@ -160,15 +162,9 @@ class SimNode(Node):
         """Step the plant, publishing the state whenever a period is full."""
         if self._push_ends and self.plant.time >= self._push_ends:
             self._apply_push(np.zeros(3), np.zeros(3), ends=0.0)
-        command = self._command
-        if (
-            not self.config.lockstep
-            and self._command_time is not None
-            and steady() - self._command_time > self.config.command_timeout
-        ):
-            command = self._zero
         before = self.plant.time
-        self.plant.step(self._law(command), duration)
+        overdue = not self.config.lockstep and before - self._command_time > self.config.command_timeout
+        self.plant.step(self._law(self._zero if overdue else self._command), duration)
         if self.config.duration and self.plant.time >= self.config.duration - 1e-9:
             self._finish()
         elif int(before / self._period + 1e-6) != int(self.plant.time / self._period + 1e-6):
@@ -230,7 +226,12 @@ class SimNode(Node):
         except CommandRejectedError as error:
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return
-        self._command, self._command_time = command, steady()
+        if not self.config.lockstep:
+            self._follow_clock()
+            if not self._commanded:
+                # Time begins now, and with it the beat of the states.
+                self._timer.reset()
+        self._command, self._commanded, self._command_time = command, True, self.plant.time
         if self.config.lockstep and not self._paused and self._answers(message):
             self._timer.reset()
             self._advance(self._period)
@@ -256,13 +257,14 @@ class SimNode(Node):
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.plant.reset()
-        self._offset, self._command, self._command_time = self._now(), self._zero, None
+        self._offset, self._command, self._commanded = self._now(), self._zero, False
         self._publish_state()
         response.success, response.message = True, "robot is at its initial state"
         return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._paused = bool(request.data)
+        self._timer.reset()
         response.success, response.message = True, "paused" if self._paused else "running"
         if self.config.lockstep and not self._paused:
             self._publish_state()

@@ -27,7 +27,7 @@ class Ant(Task):
     reference = "cmd_vel"
     base = "torso"
     keyframe = "home"
-    defaults = {"planner.num_knots": 4}
+    defaults = {"planner.num_knots": 4, "planner.horizon_steps": 18}
     demo = {"command.vx": 1.0}
 
     @cost(weight=1.0, unit="m/s")
@@ -62,8 +62,9 @@ class Ant(Task):
 
 def heading_velocity(x: RolloutBatch) -> Tensor:
     """Horizontal velocity (samples, horizon, 2) of the torso in the frame that its forward axis points along."""
-    forward = x.sensor("torso_forward")[..., :2]
-    forward = forward / forward.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-    left = torch.stack((-forward[..., 1], forward[..., 0]), dim=-1)
-    velocity = x.sensor("torso_velocity")[..., :2]
-    return torch.stack(((forward * velocity).sum(-1), (left * velocity).sum(-1)), dim=-1)
+    forward_x, forward_y, _ = x.sensor("torso_forward").unbind(-1)
+    velocity_x, velocity_y, _ = x.sensor("torso_velocity").unbind(-1)
+    scale = (forward_x.square() + forward_y.square()).clamp(min=1e-12).rsqrt()
+    forward = (forward_x * velocity_x + forward_y * velocity_y) * scale
+    left = (forward_x * velocity_y - forward_y * velocity_x) * scale
+    return torch.stack((forward, left), dim=-1)
