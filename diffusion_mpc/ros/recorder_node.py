@@ -57,6 +57,7 @@ class RecorderNode(Node):
         topics = [*map(self.resolve_topic_name, TOPICS), self._start_on, self._stop_on]
         self._undiscovered = [topic for topic in dict.fromkeys(topics) if topic]
         self._since: int | None = None if self._start_on else 0
+        self._until: int | None = None
         self._newest: dict[str, tuple[int, bytes]] = {}
 
     def begin(self) -> None:
@@ -107,11 +108,14 @@ class RecorderNode(Node):
         arrival = info["received_timestamp"]
         if self._since is None and topic == self._start_on:
             self._since = arrival
+        if self._until is not None and arrival > self._until:
+            return
         if self._since is None or arrival < self._since:
             self._newest[topic] = (stamp, data)
         else:
             self._guarded(partial(self._write, topic, stamp, data))
-        self.finished = self.finished or topic == self._stop_on
+        if topic == self._stop_on:
+            self.finished, self._until = True, arrival
 
     def _write(self, topic: str, stamp: int, data: bytes) -> None:
         if topic in self._newest:
