@@ -90,9 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def demo(options: argparse.Namespace) -> int:
     """The ant in simulation for 20 s, with everything written."""
-    session = _session()
-    folder = session.new_run_folder()
-    summary = session.simulate("ant", duration=20.0, folder=folder, video=not options.no_video)
+    simulation = _simulation()
+    folder = simulation.new_run_folder()
+    summary = simulation.simulate("ant", duration=20.0, folder=folder, video=not options.no_video)
     return _done(summary, options.json)
 
 
@@ -101,7 +101,7 @@ def sim(options: argparse.Namespace) -> int:
     if options.video and options.record is None:
         raise CommandError("--video needs --record DIR, the folder to write the video to")
     settings = dict(_setting(text) for text in options.set)
-    summary = _session().simulate(
+    summary = _simulation().simulate(
         options.task,
         duration=options.duration,
         folder=options.record,
@@ -159,12 +159,12 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _session() -> ModuleType:
+def _simulation() -> ModuleType:
     if importlib.util.find_spec("rclpy") is None:
         raise CommandError("this needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
-    from diffusion_mpc.ros import session
+    from diffusion_mpc.ros import simulate
 
-    return session
+    return simulate
 
 
 def _done(figures: object, path: Path | None) -> int:

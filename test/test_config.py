@@ -111,6 +111,15 @@ def test_bad_settings_are_refused_before_anything_starts(settings, message):
     assert str(caught.value) == message
 
 
+def test_a_section_whose_name_is_nearly_a_nodes_is_a_slip(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("/**/planer:\n  ros__parameters:\n    planner.rate: 25.0\n")
+    with pytest.raises(ConfigError, match=r"has a section '/\*\*/planer'; did you mean 'planner'\?"):
+        processes(Options(params_file=str(path)))
+    path.write_text("/amcl:\n  ros__parameters:\n    alpha: 0.2\n")
+    assert by_name(Options(params_file=str(path)))
+
+
 def test_launch_arguments_are_the_options_of_bring_up():
     texts = {argument.name: argument.default for argument in ARGUMENTS}
     assert Options.from_texts(texts) == Options()

@@ -277,7 +277,7 @@ def test_cost_is_that_of_the_measured_states_under_the_commands_in_force(run, an
     previous = np.concatenate([[0.0], 1.5 * np.arange(1, 49)]) / ant.ctrl_limits[1][0]
     np.testing.assert_allclose(measured.costs["effort"][:49], 0.02 * 8 * previous**2, rtol=1e-9)
     np.testing.assert_allclose(measured.costs["velocity"][:200], 0.2**2, rtol=1e-9)
-    np.testing.assert_allclose(measured.costs["upright"][200:220], 10 * (math.sqrt(4.01) - 0.1), rtol=1e-9)
+    np.testing.assert_allclose(measured.costs["upright"][200:220], 20 * (math.sqrt(4.01) - 0.1), rtol=1e-9)
     figures = summarise(run, ant)
     assert figures["mean_cost"] == pytest.approx(sum(cost.mean() for cost in measured.costs.values()))
     assert figures["mean_cost"] == pytest.approx(sum(figures["term_costs"].values()))

@@ -18,14 +18,15 @@ def bring_up(tmp_path, monkeypatch):
     """Starts one planner node with its robot; returns both."""
     from robot import Robot
 
-    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
+    from diffusion_mpc.ros.bringup import Process, free_domain_id
+    from diffusion_mpc.ros.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
 
     def start(robot=None, wait=True, **settings):
-        layers = ({**SETTINGS, **{name.replace("__", "."): value for name, value in settings.items()}},)
-        running = Running([Process("planner", layers)], tmp_path)
+        parameters = {**SETTINGS, **{name.replace("__", "."): value for name, value in settings.items()}}
+        running = Running([Process("planner", parameters)], tmp_path)
         made.append(running.stop)
         robot = Robot(**(robot or {}))
         made.append(robot.close)
@@ -196,7 +197,7 @@ def test_interrupting_the_node_leaves_the_safe_command_behind(controlled):
     import signal
 
     running, robot = controlled
-    running.signal("planner", signal.SIGINT)
+    running.send("planner", signal.SIGINT)
     robot.spin_until(lambda: "planner" in running.ended(), "the planner to end")
     robot.spin(0.1)
     assert running.ended() == {"planner": 0}
@@ -215,9 +216,10 @@ def test_interrupting_the_node_leaves_the_safe_command_behind(controlled):
     ids=["unknown parameter", "wrong type", "missing model", "unknown task", "parameters that do not fit"],
 )
 def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(tmp_path, settings, message):
-    from diffusion_mpc.ros.bringup import Process, Running
+    from diffusion_mpc.ros.bringup import Process
+    from diffusion_mpc.ros.processes import Running
 
-    with Running([Process("planner", ({**SETTINGS, **settings},))], tmp_path) as running:
+    with Running([Process("planner", {**SETTINGS, **settings})], tmp_path) as running:
         deadline = time.monotonic() + 30.0
         while not running.ended() and time.monotonic() < deadline:
             time.sleep(0.05)

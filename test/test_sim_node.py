@@ -11,13 +11,14 @@ def bring_up(tmp_path, monkeypatch):
     """Starts one simulated cartpole with a node that commands it; returns both."""
     from pilot import Pilot
 
-    from diffusion_mpc.ros.bringup import Process, Running, free_domain_id
+    from diffusion_mpc.ros.bringup import Process, free_domain_id
+    from diffusion_mpc.ros.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
 
     def start(**settings):
-        running = Running([Process("sim", ({"task": "cartpole", **settings},))], tmp_path)
+        running = Running([Process("sim", {"task": "cartpole", **settings})], tmp_path)
         made.append(running.stop)
         pilot = Pilot()
         made.append(pilot.close)

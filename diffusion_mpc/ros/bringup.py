@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
+import difflib
 import os
 import random
 import re
-import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,6 +174,11 @@ def _read(file: str, node: str) -> dict[str, Any]:
         raise ConfigError(f"parameter file '{file}' is not a mapping from nodes to their parameters")
     values: dict[str, Any] = {}
     for pattern, section in _sections(content):
+        # A file may hold the parameters of other nodes, but one that is nearly ours is a slip.
+        name = pattern.rsplit("/", 1)[-1]
+        near = difflib.get_close_matches(name, NODES, n=1, cutoff=0.75)
+        if near and name not in NODES:
+            raise ConfigError(f"parameter file '{file}' has a section '{pattern}'; did you mean '{near[0]}'?")
         if _matches(pattern, f"/{node}"):
             values.update(_flat(section))
     return values
@@ -226,72 +227,3 @@ def free_domain_id() -> int:
                 continue
             return domain
     raise ConfigError("all ROS domains from 1 to 101 are in use on this machine; set ROS_DOMAIN_ID")
-
-
-class Running:
-    """Nodes as processes of their own, without `ros2`. Use as a context manager: on leaving, every process has ended."""
-
-    def __init__(self, started: Sequence[Process], folder: Path) -> None:
-        """Start the nodes.
-
-        Args:
-            started: what to start, in order
-            folder: existing folder for parameter files and logs
-        """
-        self.folder = folder
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-        for process in started:
-            self._children[process.name] = self._start(process)
-
-    def __enter__(self) -> Running:
-        """The running nodes."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End all of them."""
-        self.stop()
-
-    def _start(self, process: Process) -> subprocess.Popen[bytes]:
-        path = self.folder / f"{process.name}.yaml"
-        path.write_text(yaml.safe_dump({f"/**/{process.name}": {"ros__parameters": dict(process.parameters)}}))
-        module = f"diffusion_mpc.ros.{process.name}_node"
-        command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
-        with (self.folder / f"{process.name}.log").open("wb") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
-
-    def ended(self) -> dict[str, int]:
-        """Exit codes of the nodes that have ended."""
-        codes = {name: child.poll() for name, child in self._children.items()}
-        return {name: code for name, code in codes.items() if code is not None}
-
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a node."""
-        self._children[name].send_signal(number)
-
-    def log(self, name: str, lines: int = 5) -> str:
-        """Last lines that a node has written."""
-        return "\n".join((self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
-
-    def stop(self, patience: float = 5.0) -> None:
-        """Interrupt the nodes, the last started first; kill those that do not end within `patience` seconds."""
-        for child in reversed(self._children.values()):
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)
-                _wait(child, patience)
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-
-
-def _wait(child: subprocess.Popen[bytes], patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _die_with_parent() -> None:
-    # A session of its own, so that Ctrl-C reaches the nodes through `stop`, in order; and no orphan if this process is killed.
-    os.setsid()
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

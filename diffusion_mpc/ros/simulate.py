@@ -25,13 +25,14 @@ from rich.text import Text
 
 from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.msg import PlannerStats
-from diffusion_mpc.ros.bringup import Options, Running, isolation, processes
+from diffusion_mpc.ros.bringup import Options, isolation, processes
+from diffusion_mpc.ros.processes import Running
 
 REFRESH = 0.5
 START_TIMEOUT = 60.0
 
 
-class SessionError(ValueError):
+class SimulationError(ValueError):
     """A node ended too early, or nothing moved; the message says which and why."""
 
 
@@ -67,10 +68,10 @@ def simulate(
 
     Raises:
         ConfigError, TaskError: the description of what to run is wrong
-        SessionError: a node failed
+        SimulationError: a node failed
     """
     if folder is not None and folder.exists():
-        raise SessionError(f"'{folder}' exists already; name a new folder")
+        raise SimulationError(f"'{folder}' exists already; name a new folder")
     with tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as scratch:
         where = folder if folder is not None else Path(scratch)
         bag = where / "bag"
@@ -114,11 +115,11 @@ def _watch(running: Running, duration: float) -> None:
                 ended = running.ended()
                 for name, code in ended.items():
                     if code != 0 or name == "planner":
-                        raise SessionError(f"the {name} node ended with exit code {code}: {running.log(name)}")
+                        raise SimulationError(f"the {name} node ended with exit code {code}: {running.log(name)}")
                 if "sim" in ended:
                     break
                 if not status.plans and time.monotonic() - began > START_TIMEOUT:
-                    raise SessionError(f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in {running.folder}")
+                    raise SimulationError(f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in {running.folder}")
                 status.update()
                 live.update(status.text(), refresh=True)
                 time.sleep(REFRESH)
