@@ -144,6 +144,57 @@ def test_the_order_of_joints_in_a_message_does_not_matter(bring_up):
     assert lockstep_command(robot, 5.0) != straight
 
 
+FRAGILE = """
+from pathlib import Path
+from diffusion_mpc.tasks.base import cost
+from diffusion_mpc.tasks.cartpole import Cartpole
+
+class Fragile(Cartpole):
+    name = "fragile"
+
+    @cost(weight=1.0)
+    def fault(self, x, reference):
+        "Fails when it is told to."
+        if Path("{folder}/raise").exists():
+            raise RuntimeError("device lost")
+        return x.qpos[..., 0] * (float("nan") if Path("{folder}/nan").exists() else 0.0)
+"""
+
+
+@pytest.fixture
+def fragile(bring_up, tmp_path):
+    """A planner that fails while a file is there."""
+    task = tmp_path / "fragile.py"
+    task.write_text(FRAGILE.replace("{folder}", str(tmp_path)))
+    _, robot = bring_up(task=str(task))
+    robot.start()
+    robot.spin_until(lambda: len(robot.commands) > 20, "commands")
+    return robot, tmp_path
+
+
+def test_a_planner_that_raises_brings_the_safe_command_and_tries_again(fragile):
+    robot, folder = fragile
+    (folder / "raise").touch()
+    robot.spin_until(lambda: robot.commands[-1][1].safe, "the safe command")
+    robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x02", "ERROR")
+    assert "planner raised RuntimeError: device lost; next try in" in robot.diagnostics[-1].message
+    (folder / "raise").unlink()
+    robot.spin_until(lambda: not robot.commands[-1][1].safe, "control to return")
+    robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x00", "OK")
+
+
+def test_when_no_sample_is_feasible_the_previous_plan_stands_until_it_is_too_old(fragile):
+    robot, folder = fragile
+    robot.commands.clear()
+    (folder / "nan").touch()
+    robot.spin_until(lambda: robot.commands and robot.commands[-1][1].safe, "the safe command")
+    stood = robot.commands[-1][0] - robot.commands[0][0]
+    assert 0.25 < stood < 0.3 + 3 * PERIOD + SLACK
+    robot.spin_until(lambda: "all 8 samples have a NaN or infinite cost" in robot.diagnostics[-1].message, "the reason")
+    (folder / "nan").unlink()
+    robot.spin_until(lambda: not robot.commands[-1][1].safe, "control to return")
+
+
 def test_live_parameters_change_the_next_plans_and_bad_ones_are_refused(controlled):
     _, robot = controlled
     assert robot.set_parameters(planner__num_samples=16, cost__upright=2.0) == (True, "")

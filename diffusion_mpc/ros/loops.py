@@ -124,6 +124,7 @@ class PlanLoop(Loop):
         mailbox: Mailbox,
         plan: Callable[[State, float], Plan],
         done: Callable[[Plan, float, float], None],
+        infeasible: Callable[[str], None],
         failed: Callable[[str], None],
         repeat: Callable[[State], bool],
         now: Now,
@@ -136,6 +137,7 @@ class PlanLoop(Loop):
             mailbox: where states come in
             plan: (state, start time in s) -> plan
             done: called with a plan, the time (s) at which planning began and the time it had left then
+            infeasible: called with the reason when every sample was infeasible
             failed: called with the reason when planning raised
             repeat: in lockstep, called with a state that was planned from already; says whether it was answered again
             now: ROS time, s
@@ -143,7 +145,8 @@ class PlanLoop(Loop):
             lockstep: see above
         """
         super().__init__("planner")
-        self._mailbox, self._plan, self._done, self._failed, self._repeat = mailbox, plan, done, failed, repeat
+        self._mailbox, self._plan, self._done, self._repeat = mailbox, plan, done, repeat
+        self._infeasible, self._failed = infeasible, failed
         self._now, self._lockstep = now, lockstep
         self._pacer = Pacer(period)
         self._seen = 0
@@ -165,7 +168,7 @@ class PlanLoop(Loop):
         try:
             plan = self._plan(state, start)
         except NoFeasibleSampleError as error:
-            self._failed(str(error))
+            self._infeasible(str(error))
             return
         except Exception as error:
             self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)

@@ -102,7 +102,7 @@ class PlannerNode(LifecycleNode):
         self.controller.warm_up()
         self._cmd_vel: tuple[float, np.ndarray] | None = None
         self._counts = {"plans": 0, "misses": 0, "rejected": 0}
-        self._level, self._last_rejection = OK, ""
+        self._level, self._last_rejection, self._infeasible = OK, "", ""
         self._last_state: State | None = None
         self._planning, self._sending = threading.Lock(), threading.Lock()
 
@@ -126,15 +126,17 @@ class PlannerNode(LifecycleNode):
         """Start planning and commanding."""
         self._forget()
         period = 1.0 / self.config.planner.rate
+        self.controller.configure(self.config, self._weights)
         self._plan_loop = PlanLoop(
             self.mailbox,
-            self._make_plan,
-            self._on_plan,
-            self._on_failure,
-            self._repeat,
-            self.now,
-            period,
-            self.config.lockstep,
+            plan=self._make_plan,
+            done=self._on_plan,
+            infeasible=self._on_infeasible,
+            failed=self._on_failure,
+            repeat=self._repeat,
+            now=self.now,
+            period=period,
+            lockstep=self.config.lockstep,
         )
         command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
         self._command_loop = CommandLoop(self._send, self._start_time, self.now, command_period)
@@ -266,6 +268,7 @@ class PlannerNode(LifecycleNode):
     def _on_plan(self, plan: Plan, began: float, allowed: float) -> None:
         now = self.now()
         self.watchdog.plan_arrived(steady(), plan.start_time - now)
+        self._infeasible = ""
         missed = not self.config.lockstep and now > plan.start_time
         self._counts["plans"] += 1
         self._counts["misses"] += missed
@@ -277,6 +280,11 @@ class PlannerNode(LifecycleNode):
         self._outputs["stats"].publish(stats)
         if self.config.lockstep:
             self._send(plan.start_time)
+
+    def _on_infeasible(self, reason: str) -> None:
+        # The plan before stands, until it is older than max_plan_age.
+        self._infeasible = reason
+        self.get_logger().warning(f"previous plan stands: {reason}", throttle_duration_sec=1.0)
 
     def _on_failure(self, reason: str) -> None:
         self.watchdog.plan_failed(reason)
@@ -368,7 +376,10 @@ class PlannerNode(LifecycleNode):
             if self.config.lockstep
             else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
         )
-        return (ERROR, f"safe command: {lost}") if lost else (OK, "following the plan")
+        because = f" ({self._infeasible})" if self._infeasible else ""
+        if lost:
+            return ERROR, f"safe command: {lost}{because}"
+        return (WARN, f"previous plan stands{because}") if because else (OK, "following the plan")
 
 
 def main() -> int:
