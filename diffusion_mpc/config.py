@@ -181,6 +181,9 @@ class NodeConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
+    wait_for_subscribers: int = param(
+        0, "Subscribers of joint_command to wait for before the first plan in lockstep.", low=0, high=100
+    )
     state_timeout: float = param(
         0.1, "Age of the state from which the safe command is sent.", unit="s", low=0.005, high=10.0, live=True
     )

@@ -115,12 +115,16 @@ def processes(options: Options) -> list[Process]:
     given = {node: _read(options.params_file, node) for node in NODES}
     settings = _split(options.settings, options.task)
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
-    together: dict[str, Value] = {"task": options.task, "lockstep": options.lockstep}
+    # Robot and recorder listen to the commands, planner and recorder to the states.
+    together: dict[str, Value] = {
+        "task": options.task,
+        "lockstep": options.lockstep,
+        "wait_for_subscribers": 2 if options.record else 1,
+    }
     simulation: dict[str, Value] = {
         "duration": options.duration,
         "publish_clock": options.use_sim_time,
         "viewer": not options.headless,
-        "wait_for_subscribers": 2 if options.record else 1,
     }
     planner = {**task.demo, **given["planner"], **together, "backend.name": options.backend, **settings["planner"]}
     # Rates of planner and simulation belong together unless the user says otherwise.

@@ -106,7 +106,7 @@ class PlannerNode(LifecycleNode):
         self._last_state: State | None = None
         self._planning, self._sending = threading.Lock(), threading.Lock()
 
-        self._outputs = {
+        self._outputs: dict[str, Any] = {
             "command": self.create_publisher(MESSAGES[config.output.type], "joint_command", COMMAND_QOS),
             "plan": self.create_publisher(PlanMessage, "~/plan", 10),
             "stats": self.create_publisher(PlannerStats, "~/stats", 10),
@@ -213,7 +213,7 @@ class PlannerNode(LifecycleNode):
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return
         state = self.estimator.take()
-        if state is None or (not self.estimator.consistent() and self.config.lockstep):
+        if state is None or (self.config.lockstep and not (self.estimator.consistent() and self._heard())):
             return
         if self._last_state is not None and state.stamp < self._last_state.stamp:
             self._forget()
@@ -222,6 +222,14 @@ class PlannerNode(LifecycleNode):
         now = self.now()
         self.watchdog.state_arrived(steady(), 0.0 if self.config.lockstep else now - state.stamp)
         self.mailbox.put(state, now)
+
+    def _heard(self) -> bool:
+        """Whether all who are waited for listen. The simulation asks again for a state that was not answered."""
+        wanted = self.config.wait_for_subscribers
+        others = (self._outputs["plan"], self._outputs["stats"])
+        return self._outputs["command"].get_subscription_count() >= wanted and all(
+            publisher.get_subscription_count() >= wanted - 1 for publisher in others
+        )
 
     def _on_cmd_vel(self, message: Twist | TwistStamped) -> None:
         twist = message.twist if isinstance(message, TwistStamped) else message

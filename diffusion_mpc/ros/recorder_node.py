@@ -104,18 +104,18 @@ class RecorderNode(Node):
 
     def _on_message(self, topic: str, data: bytes, info: Mapping[str, int]) -> None:
         stamp = self.get_clock().now().nanoseconds
-        # The time of arrival at this machine. Where the executor lags behind, it takes messages up in another order.
-        arrival = info["received_timestamp"]
+        # The time it was sent. A recorder that lags behind takes messages up in another order.
+        sent = info["source_timestamp"]
         if self._since is None and topic == self._start_on:
-            self._since = arrival
-        if self._until is not None and arrival > self._until:
+            self._since = sent
+        if self._until is not None and sent > self._until:
             return
-        if self._since is None or arrival < self._since:
+        if self._since is None or sent < self._since:
             self._newest[topic] = (stamp, data)
         else:
             self._guarded(partial(self._write, topic, stamp, data))
         if topic == self._stop_on:
-            self.finished, self._until = True, arrival
+            self.finished, self._until = True, sent
 
     def _write(self, topic: str, stamp: int, data: bytes) -> None:
         if topic in self._newest:

@@ -105,7 +105,9 @@ class SimNode(Node):
         self._subscribe_to_commands()
         wanted = self.config.wait_for_subscribers
         # Whoever listens to the states besides the planner listens to the commands besides this node.
-        there = self._joint_states.get_subscription_count() >= wanted and self.count_subscribers("joint_command") >= wanted
+        states = (self._joint_states,) if self._odom is None else (self._joint_states, self._odom)
+        there = all(publisher.get_subscription_count() >= wanted for publisher in states)
+        there = there and self.count_subscribers("joint_command") >= wanted
         if wanted and not (there and self._subscription is not None):
             self._ready_since = None
             return
