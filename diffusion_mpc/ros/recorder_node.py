@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,7 @@ class RecorderNode(Node):
         topics = [*map(self.resolve_topic_name, TOPICS), self._start_on, self._stop_on]
         self._undiscovered = [topic for topic in dict.fromkeys(topics) if topic]
         self._since: int | None = None if self._start_on else 0
+        self._early: dict[str, deque[tuple[int, int, bytes]]] = {}
         self._until: int | None = None
         self._newest: dict[str, tuple[int, bytes]] = {}
 
@@ -77,6 +79,7 @@ class RecorderNode(Node):
             self.executor.spin_once(timeout_sec=0.0)
         if self._since is None:
             self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
+            self._newest = {topic: (messages[-1][0], messages[-1][2]) for topic, messages in self._early.items()}
         self._guarded(self._write_newest)
         self._guarded(self.bag.close)
         if not self.failure:
@@ -108,14 +111,28 @@ class RecorderNode(Node):
         sent = info["source_timestamp"]
         if self._since is None and topic == self._start_on:
             self._since = sent
+            self._sort_early(stamp)
         if self._until is not None and sent > self._until:
             return
-        if self._since is None or sent < self._since:
+        if self._since is None:
+            self._early.setdefault(topic, deque(maxlen=DEPTH)).append((stamp, sent, data))
+        elif sent < self._since:
             self._newest[topic] = (stamp, data)
         else:
             self._guarded(partial(self._write, topic, stamp, data))
         if topic == self._stop_on:
             self.finished, self._until = True, sent
+
+    def _sort_early(self, stamp: int) -> None:
+        """Of what was taken up before the first command, keep the newest that was sent before it, and all that was sent after."""
+        assert self._since is not None
+        for topic, messages in self._early.items():
+            for received, sent, data in messages:
+                if sent < self._since:
+                    self._newest[topic] = (received, data)
+                else:
+                    self._guarded(partial(self._write, topic, stamp, data))
+        self._early.clear()
 
     def _write(self, topic: str, stamp: int, data: bytes) -> None:
         if topic in self._newest:
