@@ -60,6 +60,14 @@ def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_b
     return (noisy + (1.0 - alpha_bar) * score(noisy, clean, alpha_bar)) / alpha**0.5
 
 
+def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float, noise: torch.Tensor) -> torch.Tensor:
+    """One step of the reverse SDE, `(Y_i + (1 - alpha_i)/2 score) / sqrt(alpha_i) + sqrt(1 - alpha_i) z` (2407.01573, eq. 4).
+
+    For comparison: it draws a sample of the plan distribution where score ascent climbs to its peak. `noise` is z, standard normal.
+    """
+    return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
+
+
 def effective_sample_size(weights: torch.Tensor) -> float:
     """`1 / sum w^2`: 1 when one sample decides, the number of samples when all weigh the same."""
     return float(1.0 / weights.square().sum())
