@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_planner import initial_state, make_controller
 
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import (
@@ -17,6 +18,8 @@ from diffusion_mpc.planner.optimize import (
 )
 from diffusion_mpc.planner.schedule import alpha_bars
 from diffusion_mpc.planner.score import NoFeasibleSampleError, reverse_sde, sample_weights, score_ascent
+from diffusion_mpc.planner.trajectory import Demonstration, TrajectoryProblem, optimize_trajectory
+from diffusion_mpc.types import Reference
 
 
 def sphere(x):
@@ -189,3 +192,60 @@ def test_modes_are_apart_and_best_first():
 def test_both_minima_of_a_double_well_are_among_the_modes():
     result = minimize(lambda x: (x.square() - 0.25).square().sum(-1), 1, Settings(samples=256, modes=2, mode_distance=0.5))
     assert sorted(round(float(mode.point[0]), 1) for mode in result.modes) == [-0.5, 0.5]
+
+
+# Trajectories
+
+
+def make_problem(demonstration=None, **settings):
+    controller = make_controller("cartpole", **settings)
+    config, weights, _ = controller.planner._settings
+    state = initial_state(controller)
+    return TrajectoryProblem(controller.task, controller.backend, config, weights, state, Reference(), demonstration)
+
+
+def test_a_trajectory_is_a_point_of_one_coordinate_a_knot():
+    problem = make_problem(**{"planner.num_knots": 50, "planner.spline": "zero"})
+    assert problem.origin.shape == (50,)
+    point = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
+    low, high = problem.task.ctrl_limits
+    np.testing.assert_allclose(problem.controls(point).numpy()[:, 0], np.linspace(low[0], high[0], 50))
+
+
+def test_costs_of_trajectories_do_not_depend_on_their_batch():
+    problem = make_problem()
+    points = torch.rand((3, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    together = problem.evaluate(points).costs.clone()
+    torch.testing.assert_close(torch.cat([problem.evaluate(p[None]).costs for p in points]), together)
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+def test_an_open_loop_pass_beats_doing_nothing_and_its_controls_cost_what_it_says(variant):
+    problem = make_problem()
+    result = optimize_trajectory(problem, Settings(samples=64, levels=20, variant=variant))
+    # In the second that the horizon lasts the cart cannot swing the pole up, only begin to.
+    assert result.best.cost < 0.96 * float(problem.evaluate(problem.origin[None]).costs)
+    assert float(problem.evaluate(result.best.point[None]).costs) == pytest.approx(result.best.cost)
+
+
+def test_the_density_of_a_demonstration_by_hand():
+    problem = make_problem()
+    batch = problem.backend.rollout(problem.state, problem.controls(problem.origin[None]), problem.control_dt)
+    there = batch.qpos[0, :, :1].clone()
+    assert float(Demonstration(there, (0,), 0.5, 0.0).log_density(batch)) == 0.0
+    assert float(Demonstration(there + 0.1, (0,), 0.5, 0.0).log_density(batch)) == pytest.approx(-0.04)
+    assert float(Demonstration(there + 9.0, (0,), 0.5, 0.0).log_density(batch)) == -1.0
+
+
+def test_a_demonstration_draws_a_search_whose_cost_is_flat():
+    """As with the paper's car in the maze: without a demonstration all weights are equal."""
+    flat = {"cost.upright": 0.0, "cost.centred": 0.0, "cost.still": 0.0, "cost.effort": 0.0}
+    target = torch.linspace(0.0, 0.5, 50, dtype=torch.float64)[:, None]
+    demonstration = Demonstration(target, (0,), 0.5, cost=-2.0)
+    apart = []
+    for given_demonstration in (demonstration, None):
+        problem = make_problem(given_demonstration, **flat)
+        point = optimize_trajectory(problem, Settings(samples=64, levels=30)).final.point
+        batch = problem.backend.rollout(problem.state, problem.controls(point[None]), problem.control_dt)
+        apart.append(float((batch.qpos[0, :, :1] - target).norm()))
+    assert apart[0] < 0.5 * apart[1]
