@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 
@@ -35,6 +37,34 @@ def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
     std = (deviation.square().sum() / count).sqrt()
     scaled = deviation / (temperature * std.where(std >= 1e-4, 1.0))
     return torch.softmax((-scaled).where(finite, -torch.inf), dim=0)
+
+
+def elite_weights(costs: torch.Tensor, count: int) -> torch.Tensor:
+    """Equal weights (samples,) of the `count` cheapest samples, zero for the others; see `ranked_weights`."""
+    return ranked_weights(costs, [1.0] * count)
+
+
+def ranked_weights(costs: torch.Tensor, by_rank: Sequence[float]) -> torch.Tensor:
+    """Weights that depend on the order of the costs only.
+
+    Args:
+        costs: (samples,)
+        by_rank: weights of the cheapest sample, the second, ...; what would fall to NaN or infinite costs is left out
+
+    Returns:
+        (samples,) non-negative, sum 1
+
+    Raises:
+        NoFeasibleSampleError: no cost is finite
+    """
+    finite = costs.isfinite()
+    count = min(len(by_rank), int(finite.sum()))
+    if count == 0:
+        raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
+    weights = torch.zeros_like(costs)
+    # Stable: among equals the first wins, which is the mean itself.
+    weights[costs.where(finite, torch.inf).argsort(stable=True)[:count]] = costs.new_tensor(by_rank[:count])
+    return weights / weights.sum()
 
 
 def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
