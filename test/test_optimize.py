@@ -1,5 +1,7 @@
 """Model-Based Diffusion of black-box functions, and open-loop trajectory optimisation."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_planner import initial_state, make_controller
 
+from diffusion_mpc.cli import main
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import (
     Candidate,
@@ -249,3 +252,34 @@ def test_a_demonstration_draws_a_search_whose_cost_is_flat():
         batch = problem.backend.rollout(problem.state, problem.controls(point[None]), problem.control_dt)
         apart.append(float((batch.qpos[0, :, :1] - target).norm()))
     assert apart[0] < 0.5 * apart[1]
+
+
+# The command
+
+
+def test_the_command_minimises_a_function(capsys, tmp_path):
+    path = tmp_path / "out.json"
+    assert main(["optimize", "levy", "--dim", "3", "--levels", "20", "--variant", "paper", "--json", str(path)]) == 0
+    assert "final estimate" in capsys.readouterr().out
+    figures = json.loads(path.read_text())
+    assert figures["evaluations"] == 256 * 19 + 1
+    assert figures["best_cost"] == pytest.approx(float(FUNCTIONS["levy"].value(tensor(*figures["best"]))))
+
+
+def test_the_command_optimises_a_trajectory(capsys, tmp_path):
+    path = tmp_path / "out.json"
+    assert main(["optimize", "cartpole", "--samples", "16", "--levels", "5", "--json", str(path)]) == 0
+    assert np.array(json.loads(path.read_text())["best"]).shape == (50, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ackly"], "unknown task 'ackly'"),
+        (["ackley", "--dim", "0"], "--dim 0: a function has at least one dimension"),
+        (["ackley", "--levels", "1"], "a reverse pass needs at least 2 samples, 2 levels and a temperature above 0"),
+    ],
+)
+def test_what_cannot_be_optimised_is_said_in_one_line(capsys, arguments, message):
+    assert main(["optimize", *arguments]) == 1
+    assert message in capsys.readouterr().err
