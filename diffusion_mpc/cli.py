@@ -87,7 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     optimize_command.add_argument("--dim", type=int, default=20, metavar="D", help="dimension of the function (default: 20)")
     optimize_command.add_argument("--samples", type=int, default=256, metavar="N", help="samples at each level (default: 256)")
     optimize_command.add_argument("--levels", type=int, default=100, metavar="L", help="noise levels (default: 100)")
-    optimize_command.add_argument("--temperature", type=float, default=0.1, metavar="T", help="of the weights (default: 0.1)")
+    optimize_command.add_argument(
+        "--temperature", type=float, metavar="T", help="of the weights (default: 1 for a function, 0.1 for a task)"
+    )
     optimize_command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default: 0)")
     optimize_command.add_argument(
         "--variant",
@@ -145,11 +147,13 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def optimize(options: argparse.Namespace) -> int:
     """One reverse pass on a function or a task."""
+    from diffusion_mpc.planner.functions import FUNCTIONS
     from diffusion_mpc.planner.optimize import Settings
     from diffusion_mpc.planner.run import run_optimize
 
     o = options
-    settings = Settings(o.samples, o.levels, o.temperature, o.variant, o.seed)
+    temperature = o.temperature if o.temperature is not None else 1.0 if o.problem in FUNCTIONS else 0.1
+    settings = Settings(o.samples, o.levels, temperature, o.variant, o.seed)
     return _done(run_optimize(o.problem, o.dim, settings), o.json)
 
 

@@ -15,7 +15,8 @@ class Function:
 
     Attributes:
         value: (samples, d) -> (samples,)
-        low, high: domain of each coordinate; off centre, so that a search that begins in the middle does not begin at the minimum
+        low, high: domain of each coordinate; off centre, so that a search that begins in the middle begins at no minimum, nor at
+            one of Rastrigin's local ones
         minimiser: each coordinate of the minimum, where the value is 0
     """
 
@@ -54,6 +55,6 @@ def levy(x: torch.Tensor) -> torch.Tensor:
 
 FUNCTIONS: dict[str, Function] = {
     "ackley": Function(ackley, -5.0, 10.0, 0.0),
-    "rastrigin": Function(rastrigin, -4.0, 6.0, 0.0),
+    "rastrigin": Function(rastrigin, -4.0, 6.5, 0.0),
     "levy": Function(levy, -5.0, 10.0, 1.0),
 }
