@@ -93,7 +93,8 @@ def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_b
 def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float, noise: torch.Tensor) -> torch.Tensor:
     """One step of the reverse SDE, `(Y_i + (1 - alpha_i)/2 score) / sqrt(alpha_i) + sqrt(1 - alpha_i) z` (2407.01573, eq. 4).
 
-    For comparison: it draws a sample of the plan distribution where score ascent climbs to its peak. `noise` is z, standard normal.
+    For comparison: it draws a sample of the plan distribution where score ascent climbs to its peak, and in the hundred levels that
+    planning has time for it stays far from any minimum. `noise` is z, standard normal.
     """
     return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
 
