@@ -20,6 +20,7 @@ setup(
     package_data={"diffusion_mpc": ["py.typed", "models/**/*.xml"]},
     # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
     install_requires=[
+        "cma>=4.0",
         "imageio-ffmpeg",
         "matplotlib>=3.6",
         "mujoco>=4.0",

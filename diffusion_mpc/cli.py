@@ -14,6 +14,7 @@ EXAMPLES = {
     "demo": "diffusion-mpc demo",
     "sim": "diffusion-mpc sim ant --duration 30 --set command.vx=2.0 --json out.json",
     "evaluate": "diffusion-mpc evaluate runs/20260101-120000/bag",
+    "optimize": "diffusion-mpc optimize ackley --dim 20 --samples 256 --json out.json",
     "tasks": "diffusion-mpc tasks",
     "test": "diffusion-mpc test -k planner",
 }
@@ -81,6 +82,23 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate_command.add_argument("--video", action="store_true", help="render a video as well")
     evaluate_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
 
+    optimize_command = add("optimize", optimize, "Minimise a function, or the cost of a task over one horizon, open loop.")
+    optimize_command.add_argument("problem", help="ackley, rastrigin, levy, or a task: its name, or a Python file that defines one")
+    optimize_command.add_argument("--dim", type=int, default=20, metavar="D", help="dimension of the function (default: 20)")
+    optimize_command.add_argument("--samples", type=int, default=256, metavar="N", help="samples at each level (default: 256)")
+    optimize_command.add_argument("--levels", type=int, default=100, metavar="L", help="noise levels (default: 100)")
+    optimize_command.add_argument(
+        "--temperature", type=float, metavar="T", help="of the weights (default: 1 for a function, 0.1 for a task)"
+    )
+    optimize_command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default: 0)")
+    optimize_command.add_argument(
+        "--variant",
+        default="code",
+        choices=("paper", "code", "sde"),
+        help="the paper's samples, its authors' code's (default), or the reverse SDE",
+    )
+    optimize_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+
     tasks_command = add("tasks", tasks, "List the tasks.")
     tasks_command.add_argument("--json", type=Path, metavar="FILE", help="write the list to a file")
 
@@ -125,6 +143,18 @@ def evaluate(options: argparse.Namespace) -> int:
         sys.stdout.write(report.text())
         summaries.append(report.summary)
     return _done(summaries if len(summaries) > 1 else summaries[0], options.json)
+
+
+def optimize(options: argparse.Namespace) -> int:
+    """One reverse pass on a function or a task."""
+    from diffusion_mpc.planner.functions import FUNCTIONS
+    from diffusion_mpc.planner.optimize import Settings
+    from diffusion_mpc.planner.run import run_optimize
+
+    o = options
+    temperature = o.temperature if o.temperature is not None else 1.0 if o.problem in FUNCTIONS else 0.1
+    settings = Settings(o.samples, o.levels, temperature, o.variant, o.seed)
+    return _done(run_optimize(o.problem, o.dim, settings), o.json)
 
 
 def tasks(options: argparse.Namespace) -> int:

@@ -110,7 +110,11 @@ class PlantModelConfig(ModelConfig):
 class PlannerConfig:
     """The search for a plan."""
 
-    algorithm: str = param("mbd", "Sampling algorithm.", choices=("mbd",))
+    algorithm: str = param(
+        "mbd",
+        "Sampling algorithm: Model-Based Diffusion, or one to compare it with.",
+        choices=("mbd", "predictive_sampling", "mppi", "cem", "dial", "cma_es"),
+    )
     rate: float = param(50.0, "Plans per second.", unit="Hz", low=1.0, high=500.0)
     num_samples: int = param(64, "Rollouts in one denoising step.", low=2, high=65536, live=True)
     iterations: int = param(2, "Denoising steps in one plan.", low=1, high=100, live=True)
@@ -131,6 +135,18 @@ class PlannerConfig:
     )
     noise_end: float = param(0.3, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
     noise_growth: float = param(1.0, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
+    elite_share: float = param(
+        0.1, "Share of the samples, two at least, that cem refits mean and standard deviation to.", low=0.001, high=1.0, live=True
+    )
+    noise_floor: float = param(
+        0.05, "Least standard deviation of cem, so that the search never comes to a stop.", low=0.0, high=2.0, live=True
+    )
+    dial_beta1: float = param(
+        0.7, "How slowly dial's noise falls from step to step; large: hardly at all.", low=0.05, high=100.0, live=True
+    )
+    dial_beta2: float = param(
+        2.0, "How slowly dial's noise falls from the last knot to the first; large: hardly at all.", low=0.05, high=100.0, live=True
+    )
     seed: int = param(0, "Seed of the samples: same seed, same states, same plans.", low=0, high=2**31 - 1)
 
 

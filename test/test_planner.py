@@ -6,13 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
+from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM
 from diffusion_mpc.planner.sampler import sample_knots
-from diffusion_mpc.planner.schedule import alpha_bars, knot_profile, noise_levels, online_noise
+from diffusion_mpc.planner.schedule import alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
     NoFeasibleSampleError,
     effective_sample_size,
+    elite_weights,
+    ranked_weights,
     sample_weights,
     score_ascent,
     weighted_mean,
@@ -149,19 +152,85 @@ def test_the_first_sample_is_the_mean_and_all_are_within_bounds():
     assert samples[1:].std() > 0.3
 
 
+def test_dials_noise_by_hand():
+    # two steps, two knots, beta1 = 0.5 and beta2 = 1: the first step's last knot has 1, a step less e^-1, a knot less e^-0.5
+    np.testing.assert_allclose(dial_noise(0, 2, 2, 0.5, 1.0), [np.exp(-0.5), 1.0])
+    np.testing.assert_allclose(dial_noise(1, 2, 2, 0.5, 1.0), [np.exp(-1.5), np.exp(-1.0)])
+
+
+def test_elites_weigh_the_same_and_bad_samples_are_none():
+    costs = torch.tensor([3.0, np.nan, 1.0, np.inf, 2.0], dtype=torch.float64)
+    assert elite_weights(costs, 2).tolist() == [0.0, 0.0, 0.5, 0.0, 0.5]
+    assert elite_weights(costs, 5).tolist() == pytest.approx([1 / 3, 0.0, 1 / 3, 0.0, 1 / 3])
+    assert ranked_weights(costs, [3.0, 1.0]).tolist() == [0.0, 0.0, 0.75, 0.0, 0.25]
+
+
+# Algorithms
+
+
+def test_cem_refits_mean_and_deviation_to_the_elites():
+    cem = CEM(PlannerConfig(num_knots=2, elite_share=0.5, noise_floor=0.2))
+    knots = torch.tensor([[[1.0], [0.5]], [[0.0], [0.5]], [[9.0], [9.0]], [[9.0], [9.0]]], dtype=torch.float64)
+    costs = torch.tensor([1.0, 2.0, 3.0, np.nan], dtype=torch.float64)
+    belief, _ = cem.update(cem.start(torch.zeros(2, 1, dtype=torch.float64)), knots, costs)
+    assert belief.mean.flatten().tolist() == [0.5, 0.5]
+    assert belief.spread.flatten().tolist() == [0.5, 0.2]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_them(name):
+    algorithm = ALGORITHMS[name](PlannerConfig(num_samples=17, num_knots=4, noise_start=1.0))
+    previous = torch.tensor([[0.9, 0.0], [-0.9, 0.1], [0.5, 0.2], [0.0, 0.3]], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    belief = algorithm.start(previous)
+    for step in range(2):
+        knots = algorithm.sample(belief, step, generator)
+        assert knots.shape == (17, 4, 2)
+        assert knots.abs().max() <= 1.0
+        torch.testing.assert_close(knots[0], belief.mean)
+        belief, _ = algorithm.update(belief, knots, knots.square().sum((1, 2)))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_bad_samples_weigh_nothing_in_every_algorithm(name):
+    algorithm = ALGORITHMS[name](PlannerConfig(num_samples=16, num_knots=4))
+    belief = algorithm.start(torch.zeros(4, 2, dtype=torch.float64))
+    knots = algorithm.sample(belief, 0, torch.Generator().manual_seed(0))
+    costs = knots.square().sum((1, 2))
+    costs[1::2], costs[4] = torch.nan, torch.inf
+    belief, weights = algorithm.update(belief, knots, costs)
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert weights[1::2].abs().max() == weights[4] == 0.0
+    assert belief.mean.isfinite().all()
+    with pytest.raises(NoFeasibleSampleError):
+        algorithm.update(belief, knots, costs * torch.nan)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_finds_the_bottom_of_a_bowl(name):
+    algorithm = ALGORITHMS[name](PlannerConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02))
+    belief, generator = algorithm.start(torch.zeros(4, 2, dtype=torch.float64)), torch.Generator().manual_seed(0)
+    for step in range(30):
+        knots = algorithm.sample(belief, step, generator)
+        belief, _ = algorithm.update(belief, knots, (knots - 0.4).square().sum((1, 2)))
+    assert float((belief.mean - 0.4).abs().max()) < 0.2
+
+
 # Planner
 
 
-def test_same_seed_and_state_give_the_same_plan():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_same_seed_and_state_give_the_same_plan(algorithm):
     plans = []
     for _ in range(2):
-        controller = make_controller()
+        controller = make_controller(**{"planner.algorithm": algorithm})
         plans.append([controller.plan(initial_state(controller, t), Reference(), t).controls for t in (0.0, 0.02)])
     np.testing.assert_array_equal(plans[0], plans[1])
 
 
-def test_warming_up_leaves_no_trace():
-    cold, warm = make_controller(), make_controller()
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_warming_up_leaves_no_trace(algorithm):
+    cold, warm = make_controller(**{"planner.algorithm": algorithm}), make_controller(**{"planner.algorithm": algorithm})
     warm.warm_up()
     np.testing.assert_array_equal(
         cold.plan(initial_state(cold), Reference(), 0.0).controls,
@@ -169,16 +238,21 @@ def test_warming_up_leaves_no_trace():
     )
 
 
-def test_term_costs_add_up_to_the_cost():
-    controller = make_controller("ant")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_term_costs_add_up_to_the_cost(algorithm):
+    controller = make_controller("ant", **{"planner.algorithm": algorithm})
     stats = controller.plan(initial_state(controller), Reference(velocity=np.array([1.0, 0.0, 0.0])), 0.0).stats
     assert sum(stats.term_costs.values()) == pytest.approx(stats.cost)
     assert stats.cost <= stats.cost_mean
     assert 1.0 <= stats.effective_sample_size <= 64.0
 
 
-def test_more_denoising_finds_cheaper_plans():
-    few, many = make_controller(**{"planner.iterations": 1}), make_controller(**{"planner.iterations": 20})
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_more_denoising_finds_cheaper_plans(algorithm):
+    few, many = (
+        make_controller(**{"planner.algorithm": algorithm, "planner.iterations": 1}),
+        make_controller(**{"planner.algorithm": algorithm, "planner.iterations": 20}),
+    )
     costs = [c.plan(initial_state(c), Reference(), 0.0).stats.cost for c in (few, many)]
     assert costs[1] < costs[0]
 
@@ -191,16 +265,18 @@ def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
     assert controller.plan(state, Reference(), 0.0, budget=60.0).stats.iterations == 5
 
 
-def test_controls_stay_within_the_control_range():
-    controller = make_controller(**{"planner.noise_start": 2.0})
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_controls_stay_within_the_control_range(algorithm):
+    controller = make_controller(**{"planner.algorithm": algorithm, "planner.noise_start": 2.0})
     controls = controller.plan(initial_state(controller), Reference(), 0.0).controls
     low, high = controller.task.ctrl_limits
     assert (controls >= low).all()
     assert (controls <= high).all()
 
 
-def test_an_impossible_state_keeps_the_previous_plan():
-    controller = make_controller()
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_impossible_state_keeps_the_previous_plan(algorithm):
+    controller = make_controller(**{"planner.algorithm": algorithm})
     before = controller.plan(initial_state(controller), Reference(), 0.0)
     broken = State(0.02, np.full(2, np.nan), np.zeros(2))
     with pytest.raises(NoFeasibleSampleError):

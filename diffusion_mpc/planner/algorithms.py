@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.sampler import sample_knots
-from diffusion_mpc.planner.schedule import knot_profile, online_noise
-from diffusion_mpc.planner.score import sample_weights, weighted_mean
+from diffusion_mpc.planner.schedule import dial_noise, knot_profile, online_noise
+from diffusion_mpc.planner.score import elite_weights, ranked_weights, sample_weights, weighted_mean
+from diffusion_mpc.types import Array
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What a search knows between two denoising steps; only the mean outlives the plan.
+
+    Attributes:
+        mean: (num_knots, nu) the plan
+        spread: what else the algorithm carries on, None for most
+    """
+
+    mean: torch.Tensor
+    spread: Any = None
 
 
 class Algorithm(Protocol):
     """A search over knots that keeps nothing between plans but the knots it returns."""
 
-    def start(self, previous: torch.Tensor) -> torch.Tensor:
-        """Mean (num_knots, nu) that the search starts from, given the previous plan shifted to now."""
+    def start(self, previous: torch.Tensor) -> Belief:
+        """Where the search starts from, given the knots (num_knots, nu) of the previous plan shifted to now."""
         ...
 
-    def sample(self, mean: torch.Tensor, step: int, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
         """Knots (num_samples, num_knots, nu) to roll out at a denoising step."""
         ...
 
-    def update(self, knots: torch.Tensor, costs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """New mean (num_knots, nu) and the weights (num_samples,) it came from."""
+    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+        """What is known after the rollouts, and the weights (num_samples,) that the new mean came from."""
         ...
 
 
@@ -40,20 +57,126 @@ class MBD:
         self.config = config
         self._profile = torch.from_numpy(knot_profile(config.num_knots, config.noise_growth))[:, None]
 
-    def start(self, previous: torch.Tensor) -> torch.Tensor:
+    def start(self, previous: torch.Tensor) -> Belief:
         """The previous plan: Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried."""
-        return previous
+        return Belief(previous)
 
-    def sample(self, mean: torch.Tensor, step: int, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
         """Gaussian knots around the mean, with this step's noise level and the profile along the horizon."""
         c = self.config
         level = online_noise(step, c.iterations, c.noise_start, c.noise_end)
-        return sample_knots(mean, level * self._profile.to(mean), c.num_samples, generator)
+        return sample_knots(belief.mean, level * self._profile.to(belief.mean), c.num_samples, generator)
 
-    def update(self, knots: torch.Tensor, costs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """The weighted mean of the samples (eq. 9 in eq. 8)."""
         weights = sample_weights(costs, self.config.temperature)
-        return weighted_mean(weights, knots), weights
+        return Belief(weighted_mean(weights, knots)), weights
 
 
-ALGORITHMS: dict[str, type[MBD]] = {"mbd": MBD}
+class MPPI(MBD):
+    """Model Predictive Path Integral control (Williams et al., 1707.02342): as MBD, but with the same noise at every step.
+
+    Its weights are those of MBD, standardised, so that one temperature suits every cost.
+    """
+
+    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
+        """Gaussian knots around the mean, `noise_start` wide."""
+        return sample_knots(
+            belief.mean, self.config.noise_start * self._profile.to(belief.mean), self.config.num_samples, generator
+        )
+
+
+class PredictiveSampling(MPPI):
+    """Predictive sampling (Howell et al., 2212.00541): the cheapest sample becomes the plan."""
+
+    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+        """The cheapest sample; the mean itself is one of them."""
+        weights = elite_weights(costs, 1)
+        return Belief(knots[weights.argmax()]), weights
+
+
+class CEM(MBD):
+    """Cross-entropy method (de Boer et al., 2005): mean and standard deviation of each knot are refitted to the elites.
+
+    The standard deviation starts at `noise_start` and never falls below `noise_floor`.
+    """
+
+    def start(self, previous: torch.Tensor) -> Belief:
+        """The previous plan, with the profile along the horizon as its standard deviation (num_knots, nu)."""
+        return Belief(previous, self.config.noise_start * self._profile.to(previous).expand_as(previous))
+
+    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
+        """Gaussian knots with the belief's mean and standard deviation."""
+        return sample_knots(belief.mean, belief.spread, self.config.num_samples, generator)
+
+    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+        """Mean and standard deviation of the elites."""
+        weights = elite_weights(costs, max(2, round(self.config.elite_share * len(knots))))
+        mean = weighted_mean(weights, knots)
+        std = weighted_mean(weights, (knots - mean).square()).sqrt()
+        return Belief(mean, std.clamp(min=self.config.noise_floor)), weights
+
+
+class DIAL(MBD):
+    """DIAL-MPC (Xue et al., 2409.15610): noise that falls with each step, and from the end of the horizon towards its beginning.
+
+    `noise_start` scales the profile; the paper's is 1.
+    """
+
+    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
+        """Gaussian knots around the mean, with the noise of this step by knot."""
+        c = self.config
+        profile = torch.from_numpy(dial_noise(step, c.iterations, c.num_knots, c.dial_beta1, c.dial_beta2))[:, None]
+        return sample_knots(belief.mean, c.noise_start * profile.to(belief.mean), c.num_samples, generator)
+
+
+class CMAES:
+    """Covariance Matrix Adaptation Evolution Strategy (Hansen, 1604.00772) of the package `cma`, begun anew with each plan.
+
+    The eigenvalues of a full covariance are found on the CPU, so it suits tens of knot values, not hundreds.
+    """
+
+    def __init__(self, config: PlannerConfig) -> None:
+        """Take the configuration of one plan."""
+        self.config = config
+
+    def start(self, previous: torch.Tensor) -> Belief:
+        """The previous plan as mean, `noise_start` as standard deviation."""
+        # Imported here, for the package brings half a second of start-up that other algorithms need not wait for.
+        import cma
+
+        options = {"popsize": self.config.num_samples, "verbose": -10, "seed": float("nan"), "randn": self._normal}
+        # A standard deviation of zero, which others understand as no search, is an error to the package.
+        return Belief(previous, cma.CMAEvolutionStrategy(previous.flatten().tolist(), max(self.config.noise_start, 1e-6), options))
+
+    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
+        """What the strategy asks for, clipped to [-1, 1]; the first row is the mean itself."""
+        self._generator = generator
+        rows = torch.as_tensor(np.array(belief.spread.ask())).to(belief.mean)
+        rows[0] = belief.mean.flatten()
+        return rows.clamp(-1.0, 1.0).reshape(-1, *belief.mean.shape)
+
+    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+        """The strategy's own update; NaN and infinite costs count as worse than the worst finite one."""
+        strategy = belief.spread
+        weights = ranked_weights(costs, strategy.sp.weights.positive_weights)
+        worst = costs[costs.isfinite()].max()
+        told = costs.where(costs.isfinite(), worst + worst.abs() + 1.0)
+        strategy.tell(list(knots.flatten(1).double().cpu().numpy()), told.tolist())
+        mean = torch.as_tensor(np.array(strategy.mean)).to(knots).clamp(-1.0, 1.0)
+        return Belief(mean.reshape(belief.mean.shape), strategy), weights
+
+    def _normal(self, *shape: int) -> Array:
+        """Standard normal numbers of the planner's own generator: the package's would change what others draw from NumPy."""
+        generator = self._generator
+        return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device).cpu().numpy()
+
+
+ALGORITHMS: dict[str, Callable[[PlannerConfig], Algorithm]] = {
+    "mbd": MBD,
+    "predictive_sampling": PredictiveSampling,
+    "mppi": MPPI,
+    "cem": CEM,
+    "dial": DIAL,
+    "cma_es": CMAES,
+}

@@ -75,20 +75,21 @@ class Planner:
         began = time.perf_counter()
         config, term_weights, algorithm = self._settings
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
-        mean = algorithm.start(self.spline.shift(self._mean, max(elapsed, 0.0)))
+        belief = algorithm.start(self.spline.shift(self._mean, max(elapsed, 0.0)))
         for step in range(config.iterations):
             step_began = time.perf_counter()
             if step > 0 and step_began - began + self._step_time() > budget:
                 break
-            knots = algorithm.sample(mean, step, self._generator)
+            knots = algorithm.sample(belief, step, self._generator)
             batch = self.backend.rollout(state, self.controls(knots), config.control_dt)
             terms = {name: term_weights[name] * cost.mean(-1) for name, cost in self.task.costs(batch, reference).items()}
             costs = torch.stack(list(terms.values())).sum(0)
             if batch.invalid is not None:
                 costs = costs.masked_fill(batch.invalid, torch.inf)
-            mean, weights = algorithm.update(knots, costs)
+            belief, weights = algorithm.update(belief, knots, costs)
             done = step + 1
             self._step_times.append(time.perf_counter() - step_began)
+        mean = belief.mean
         self._mean, self._start_time = mean, state.stamp
 
         finite = costs.isfinite()

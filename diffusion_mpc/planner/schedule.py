@@ -40,3 +40,9 @@ def knot_profile(num_knots: int, growth: float) -> Array:
     """Noise of each knot relative to the mean over all knots, (num_knots,), `growth`-fold from first to last (DIAL, 2409.15610)."""
     profile: Array = growth ** np.linspace(0.0, 1.0, num_knots)
     return profile / profile.mean()
+
+
+def dial_noise(step: int, steps: int, num_knots: int, beta1: float, beta2: float) -> Array:
+    """Noise of each knot at a step, `exp(-(N-i)/(b1 N) - (H-h)/(b2 H))`, (num_knots,) (DIAL, 2409.15610); i runs from N to 1."""
+    knots = np.arange(1, num_knots + 1)
+    return np.exp(-step / (beta1 * steps) - (num_knots - knots) / (beta2 * num_knots), dtype=np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 
@@ -37,6 +39,34 @@ def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
     return torch.softmax((-scaled).where(finite, -torch.inf), dim=0)
 
 
+def elite_weights(costs: torch.Tensor, count: int) -> torch.Tensor:
+    """Equal weights (samples,) of the `count` cheapest samples, zero for the others; see `ranked_weights`."""
+    return ranked_weights(costs, [1.0] * count)
+
+
+def ranked_weights(costs: torch.Tensor, by_rank: Sequence[float]) -> torch.Tensor:
+    """Weights that depend on the order of the costs only.
+
+    Args:
+        costs: (samples,)
+        by_rank: weights of the cheapest sample, the second, ...; what would fall to NaN or infinite costs is left out
+
+    Returns:
+        (samples,) non-negative, sum 1
+
+    Raises:
+        NoFeasibleSampleError: no cost is finite
+    """
+    finite = costs.isfinite()
+    count = min(len(by_rank), int(finite.sum()))
+    if count == 0:
+        raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
+    weights = torch.zeros_like(costs)
+    # Stable: among equals the first wins, which is the mean itself.
+    weights[costs.where(finite, torch.inf).argsort(stable=True)[:count]] = costs.new_tensor(by_rank[:count])
+    return weights / weights.sum()
+
+
 def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
     """Monte-Carlo estimate of the clean plan, `Ybar = sum_n w_n Y0_n` (2407.01573, eq. 9).
 
@@ -58,6 +88,15 @@ def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_b
     With the score inserted this is `sqrt(abar_{i-1}) Ybar` exactly: the step forgets `Y_i`. Online planning therefore carries Ybar.
     """
     return (noisy + (1.0 - alpha_bar) * score(noisy, clean, alpha_bar)) / alpha**0.5
+
+
+def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float, noise: torch.Tensor) -> torch.Tensor:
+    """One step of the reverse SDE, `(Y_i + (1 - alpha_i)/2 score) / sqrt(alpha_i) + sqrt(1 - alpha_i) z` (2407.01573, eq. 4).
+
+    For comparison: it draws a sample of the plan distribution where score ascent climbs to its peak, and in the hundred levels that
+    planning has time for it stays far from any minimum. `noise` is z, standard normal.
+    """
+    return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
 
 
 def effective_sample_size(weights: torch.Tensor) -> float:
