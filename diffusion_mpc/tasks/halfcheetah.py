@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class HalfCheetah(Task):
     """Run forward as fast as possible with a planar two-legged robot.
 
-    The cost of a step at the default weights is the negative of the reward in MBD (arXiv 2407.01573), v_x - 0.1 sum u^2, plus a term
-    that keeps the robot off its back, from where a short horizon sees no way up.
+    The cost of a step at the default weights is the negative of the reward in MBD (arXiv 2407.01573), v_x - 0.1 sum u^2, plus a
+    term that keeps the robot off its back, from where a short horizon sees no way up.
     """
 
     name = "halfcheetah"
