@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,9 +116,3 @@ class Plan:
         # A command that is due exactly at a step's beginning must not fall into the step before through rounding of the stamps.
         step = int(np.floor((time - self.start_time) / self.control_dt + 1e-3))
         return self.controls[min(max(step, 0), len(self.controls) - 1)]
-
-    def replace_stats(self, **changes: Any) -> Plan:  # noqa: ANN401  (forwards dataclass fields)
-        """Copy of the plan with some of its figures replaced."""
-        from dataclasses import replace
-
-        return replace(self, stats=replace(self.stats, **changes))

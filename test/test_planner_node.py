@@ -10,7 +10,7 @@ pytestmark = pytest.mark.ros
 SETTINGS = {"task": "cartpole", "planner.num_samples": 8, "planner.horizon_steps": 10, "planner.num_knots": 3}
 PERIOD = 0.02
 # What a loaded machine adds to a period: the wake-up of a thread, and one message through DDS.
-SLACK = 0.03
+SLACK = 0.05
 
 
 @pytest.fixture
@@ -124,7 +124,9 @@ def test_a_stamp_that_jumps_back_brings_the_safe_command_until_there_is_a_new_pl
 def lockstep_command(robot, stamp):
     robot.commands.clear()
     robot.spin_until(lambda: robot.publish(stamp) and robot.executor.spin_once(0.05) is None and robot.commands, "an answer")
-    return list(robot.commands[0][1].effort)
+    answer = list(robot.commands[0][1].effort)
+    robot.spin(0.3)  # a state sent twice must not reach the planner after a reset
+    return answer
 
 
 def test_the_order_of_joints_in_a_message_does_not_matter(bring_up):

@@ -310,11 +310,7 @@ class PlannerNode(LifecycleNode):
     # Out: commands
 
     def _send(self, due: float) -> None:
-        lost = (
-            ""
-            if self.config.lockstep
-            else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
-        )
+        lost = self._lost()
         plan = self.controller.current
         if lost and self._last_state is not None:
             self._publish_command(self.now(), self._safe_command(), None)
@@ -325,6 +321,12 @@ class PlannerNode(LifecycleNode):
             self._publish_command(due if self.config.lockstep else self.now(), plain(control), plan.stamp)
         if bool(lost) != (self._level == ERROR):
             self._diagnose()
+
+    def _lost(self) -> str:
+        """Why control is lost; empty while it is not. In lockstep nothing moves while nobody plans, so nothing can be too old."""
+        if self.config.lockstep:
+            return ""
+        return self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
 
     def _safe_command(self) -> Command:
         c = self.config
@@ -379,11 +381,7 @@ class PlannerNode(LifecycleNode):
         if self._last_state is None:
             rejected = f"; last message rejected: {self._last_rejection}" if self._last_rejection else ""
             return WARN, f"waiting for {', '.join(self.estimator.waiting_for()) or 'a state'}{rejected}"
-        lost = (
-            ""
-            if self.config.lockstep
-            else self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
-        )
+        lost = self._lost()
         because = f" ({self._infeasible})" if self._infeasible else ""
         if lost:
             return ERROR, f"safe command: {lost}{because}"
