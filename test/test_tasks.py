@@ -77,6 +77,32 @@ def test_leaning_costs_and_lying_is_a_failure(ant):
     assert ant.failed(moment(ant, tilted)).item()
 
 
+def test_halfcheetah_by_hand():
+    task = find_task("halfcheetah")()
+    x = moment(task, [0, 0.6, np.pi / 3, 0, 0, 0, 0, 0, 0], [4.0] + [0] * 8, ctrl=[120, -90, 30, 0, 0, 0])
+    assert costs(task, x) == pytest.approx({"velocity": -4.0, "effort": 2.25, "upright": 0.5})
+    assert not task.failed(x).item()
+    assert task.failed(moment(task, [0, 0.2, np.pi, 0, 0, 0, 0, 0, 0])).item()
+
+
+def test_walker2d_by_hand():
+    task = find_task("walker2d")()
+    x = moment(task, [7.0, 0.9, np.pi / 3] + [0] * 6, [2.0] + [0] * 8, ctrl=[100, -50, 0, 0, 0, 60])
+    assert costs(task, x) == pytest.approx({"velocity": -2.0, "height": 0.2, "upright": 0.5, "effort": 2.25})
+    assert costs(task, moment(task, [0, 3.1] + [0] * 7))["height"] == pytest.approx(1.0)
+    assert not task.failed(x).item()
+    assert task.failed(moment(task, [0, 0.5] + [0] * 7)).item()
+    assert task.failed(moment(task, [0, 1.1, np.pi / 2] + [0] * 6)).item()
+
+
+def test_arm_by_hand():
+    task = find_task("arm")()
+    # Straight up the tip is at 0.1 + 0.2 + 0.35 + 0.16 + 0.14 + 0.08 + 0.1 = 1.13 m.
+    x = moment(task, [0] * 6, [1.0, -2.0, 0, 0, 0, 0], ctrl=[2.0, -1.0, 0, 0, 0, 0])
+    found = {k: float(v) for k, v in task.costs(x, Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0]))).items()}
+    assert found == pytest.approx({"reach": np.sqrt(25.01) - 0.1, "still": 5.0, "effort": 1.25})
+
+
 def test_smooth_abs_is_zero_at_zero_and_linear_far_away():
     values = smooth_abs(torch.tensor([0.0, 100.0, -100.0], dtype=torch.float64))
     np.testing.assert_allclose(values, [0.0, 99.9, 99.9], atol=1e-3)

@@ -1,0 +1,45 @@
+"""The arm reaches for `goal_pose` with its tip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks.base import Task, cost, smooth_abs
+from diffusion_mpc.types import Reference, RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Arm(Task):
+    """Bring the tip of a six-joint arm to a goal position and hold it there."""
+
+    name = "arm"
+    model_path = MODELS / "arm" / "arm.xml"
+    sensors = {"tip": ("framepos", "site", "tip")}
+    reference = "goal_pose"
+    keyframe = "home"
+    # With the usual noise, meant for legs, the tip wanders about the goal by 2 cm; with this by 1 cm.
+    defaults = {
+        "planner.num_knots": 4,
+        "planner.horizon_steps": 25,
+        "planner.num_samples": 32,
+        "planner.noise_start": 0.4,
+        "planner.noise_end": 0.15,
+    }
+
+    @cost(weight=1.0, norm=smooth_abs, unit="0.1 m")
+    def reach(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Distance of the tip from the goal; its orientation is free."""
+        return (x.sensor("tip") - x.qpos.new_tensor(reference.pose[:3])).norm(dim=-1) / 0.1
+
+    @cost(weight=0.02, unit="rad/s")
+    def still(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Joint velocities."""
+        return x.qvel
+
+    @cost(weight=0.02)
+    def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Commanded joint velocities as a share of their limits."""
+        return self.normalise(x.ctrl)
