@@ -188,6 +188,17 @@ class CommandConfig:
 
 
 @dataclass(frozen=True)
+class GoalConfig:
+    """The goal to pursue while no `goal_pose` has come."""
+
+    wait: bool = param(True, "Send no command before a goal_pose has come; otherwise pursue the goal below until then.")
+    x: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
+    y: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
+    z: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
+    yaw: float = param(0.0, "Goal angle about the world's vertical.", unit="rad", low=-10.0, high=10.0, live=True)
+
+
+@dataclass(frozen=True)
 class OutputConfig:
     """How commands leave the node."""
 
@@ -212,6 +223,7 @@ class NodeConfig:
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
+    goal: GoalConfig = field(default_factory=GoalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")

@@ -42,6 +42,12 @@ def odometry_to_qpos_qvel(position: Array, quaternion_xyzw: Array, linear_body: 
     return np.concatenate([position, quaternion]), np.concatenate([linear_world, angular_body])
 
 
+def pose_to_goal(position: Array, quaternion_xyzw: Array) -> Array:
+    """Goal (7,), position and quaternion wxyz as MuJoCo orders them, of a ROS pose: position (3,), m, and unit quaternion (4,)."""
+    x, y, z, w = quaternion_xyzw
+    return np.array([*position, w, x, y, z])
+
+
 def qpos_qvel_to_odometry(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
     """Position (3,), quaternion xyzw (4,), linear (3,) and angular (3,) velocity in the base frame of a free joint's qpos and qvel.
 

@@ -10,12 +10,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import Level, OnLevel, Result, Settings, minimize
 from diffusion_mpc.planner.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Reference, State
+from diffusion_mpc.types import State
 
 
 def run_optimize(name: str, dim: int, settings: Settings) -> dict[str, Any]:
@@ -76,8 +77,7 @@ def _task(name: str, settings: Settings, on_level: OnLevel) -> tuple[Result, Any
     backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
-    reference = Reference(velocity=np.array([config.command.vx, config.command.vy, config.command.yaw_rate]))
-    problem = TrajectoryProblem(task, backend, config.planner, cost_weights(values), state, reference)
+    problem = TrajectoryProblem(task, backend, config.planner, cost_weights(values), state, parameter_reference(config))
     result = optimize_trajectory(problem, settings, on_level)
     return result, problem.controls(result.best.point).tolist()
 

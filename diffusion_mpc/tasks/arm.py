@@ -20,6 +20,7 @@ class Arm(Task):
     sensors = {"tip": ("framepos", "site", "tip")}
     reference = "goal_pose"
     keyframe = "home"
+    demo = {"goal.wait": False, "goal.x": 0.35, "goal.y": 0.35, "goal.z": 0.45}
     # With the usual noise, meant for legs, the tip wanders about the goal by 2 cm; with this by 1 cm.
     defaults = {
         "planner.num_knots": 4,
@@ -32,8 +33,7 @@ class Arm(Task):
     @cost(weight=1.0, norm=smooth_abs, unit="0.1 m")
     def reach(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """Distance of the tip from the goal; its orientation is free."""
-        offset = x.sensor("tip") - x.qpos.new_tensor(reference.pose[:3])
-        return offset.square().sum(-1).sqrt() / 0.1
+        return self._distance(x, reference) / 0.1
 
     @cost(weight=0.02, unit="rad/s")
     def still(self, x: RolloutBatch, reference: Reference) -> Tensor:
@@ -44,3 +44,10 @@ class Arm(Task):
     def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """Commanded joint velocities as a share of their limits."""
         return self.normalise(x.ctrl)
+
+    def goal_errors(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+        """Distance of the tip from the goal, m."""
+        return {"position_m": self._distance(x, reference)}
+
+    def _distance(self, x: RolloutBatch, reference: Reference) -> Tensor:
+        return (x.sensor("tip") - x.qpos.new_tensor(reference.pose[:3])).square().sum(-1).sqrt()
