@@ -103,6 +103,25 @@ def test_arm_by_hand():
     assert found == pytest.approx({"reach": np.sqrt(25.01) - 0.1, "still": 5.0, "effort": 1.25})
 
 
+def goal(x, y, yaw):
+    return Reference(pose=np.array([x, y, 0.3, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
+
+
+def test_pusht_by_hand():
+    task = find_task("pusht")()
+    x = moment(task, [0.1, 0.2, -np.pi * 3 / 4, 0.4, 0.6])
+    reference = goal(-0.2, 0.6, np.pi * 3 / 4)
+    # The T is 0.5 m from its goal and a quarter turn by the shorter way; the disc is 0.5 m from the T.
+    found = {name: float(value) for name, value in task.costs(x, reference).items()}
+    assert found == pytest.approx({"position": 0.5, "angle": 0.5, "reach": 0.3})
+    errors = {name: float(value) for name, value in task.goal_errors(x, reference).items()}
+    assert errors == pytest.approx({"position_m": 0.5, "angle_rad": np.pi / 2})
+    near = moment(task, [0.1, 0.2, 0.0, 0.1, 0.1])
+    assert {name: float(value) for name, value in task.costs(near, goal(0.1, 0.2, 2 * np.pi)).items()} == pytest.approx(
+        {"position": 0.0, "angle": 0.0, "reach": 0.0}, abs=1e-9
+    )
+
+
 def test_smooth_abs_is_zero_at_zero_and_linear_far_away():
     values = smooth_abs(torch.tensor([0.0, 100.0, -100.0], dtype=torch.float64))
     np.testing.assert_allclose(values, [0.0, 99.9, 99.9], atol=1e-3)
