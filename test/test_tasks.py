@@ -95,12 +95,25 @@ def test_walker2d_by_hand():
     assert task.failed(moment(task, [0, 1.1, np.pi / 2] + [0] * 6)).item()
 
 
+def test_hopper_by_hand():
+    task = find_task("hopper")()
+    x = moment(task, [7.0, 0.9, np.pi / 3, 0, 0, 0], [1.5] + [0] * 5, ctrl=[150, -75, 0])
+    assert costs(task, x) == pytest.approx({"velocity": -1.5, "height": 0.2, "upright": 0.5, "effort": 1.25})
+    fast = moment(task, [0, 1.5, 0, 0, 0, 0], [3.0] + [0] * 5)
+    assert costs(task, fast) == pytest.approx({"velocity": -2.0, "height": 0.0, "upright": 0.0, "effort": 0.0})
+    assert not task.failed(x).item()
+    assert task.failed(moment(task, [0, 0.5, 0, 0, 0, 0])).item()
+    assert task.failed(moment(task, [0, 1.2, np.pi / 2, 0, 0, 0])).item()
+
+
 def test_arm_by_hand():
     task = find_task("arm")()
     # Straight up the tip is at 0.1 + 0.2 + 0.35 + 0.16 + 0.14 + 0.08 + 0.1 = 1.13 m.
     x = moment(task, [0] * 6, [1.0, -2.0, 0, 0, 0, 0], ctrl=[2.0, -1.0, 0, 0, 0, 0])
     found = {k: float(v) for k, v in task.costs(x, Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0]))).items()}
     assert found == pytest.approx({"reach": np.sqrt(25.01) - 0.1, "still": 5.0, "effort": 1.25})
+    errors = task.goal_errors(x, Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0])))
+    assert float(errors["position_m"]) == pytest.approx(0.5)
 
 
 def goal(x, y, yaw):
