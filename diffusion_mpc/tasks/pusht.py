@@ -33,6 +33,7 @@ class PushT(Task):
     defaults = {
         "model.timestep": 0.025,
         "planner.rate": 20.0,
+        "state_timeout": 0.2,
         "planner.control_dt": 0.05,
         "planner.horizon_steps": 40,
         "planner.num_knots": 10,
