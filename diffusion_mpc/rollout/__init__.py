@@ -6,15 +6,25 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.rollout.base import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
+from diffusion_mpc.rollout.function import FunctionBackend
+from diffusion_mpc.tasks.base import TaskError
 
 if TYPE_CHECKING:
     from diffusion_mpc.config import BackendConfig, ModelConfig
     from diffusion_mpc.tasks.base import Task
 
-__all__ = ["CpuBackend", "RolloutBackend", "make_backend"]
+__all__ = ["CpuBackend", "FunctionBackend", "RolloutBackend", "make_backend"]
 
 
 def make_backend(config: BackendConfig, model: ModelConfig, task: Task) -> RolloutBackend:
-    """The backend that a configuration names, on a planning model of the task."""
+    """The backend that a configuration names, on a planning model of the task.
+
+    Raises:
+        TaskError: task and backend do not fit
+    """
     planning_model = task.compile(timestep=model.timestep, integrator=model.integrator, iterations=model.iterations)
+    if config.name == "function":
+        return FunctionBackend(task, planning_model)
+    if task.dynamics is not None:
+        raise TaskError(f"task '{task.name}' has dynamics of its own; set backend.name to function")
     return {"cpu": CpuBackend}[config.name](planning_model, config.threads)
