@@ -111,7 +111,7 @@ def positions_of(model: mujoco.MjModel) -> dict[str, tuple[int, int]]:
     """Addresses in qpos and qvel of what can be demonstrated, by name as in the module's docstring."""
     found = {}
     for i in range(model.njnt):
-        name, kind = model.joint(i).name, int(model.jnt_type[i])
+        name, kind = model.joint(i).name or model.body(model.jnt_bodyid[i]).name, int(model.jnt_type[i])
         q, v = int(model.jnt_qposadr[i]), int(model.jnt_dofadr[i])
         if kind == int(mujoco.mjtJoint.mjJNT_FREE):
             found.update({f"{name}.{axis}": (q + k, v + k) for k, axis in enumerate("xyz")})
@@ -137,7 +137,7 @@ def read_demonstration(source: str | Path, task: Task) -> DemonstratedPath:
         raise DemonstrationError(f"demonstration '{source}' does not exist; give a CSV file or a bag")
     path = _from_csv(here[0], task) if here[0].suffix == ".csv" else _from_bag(here[0], task)
     if len(path.times) < 2:
-        raise DemonstrationError(f"demonstration '{source}' has {len(path.times)} rows; it needs two at least")
+        raise DemonstrationError(f"demonstration '{source}' has fewer than two rows")
     if not (np.isfinite(path.times).all() and np.isfinite(path.positions).all()):
         row = int(np.argmin(np.isfinite(np.column_stack([path.times, path.positions])).all(axis=1)))
         raise DemonstrationError(f"demonstration '{source}' has a NaN or infinite value in row {row + 1}")
