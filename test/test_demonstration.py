@@ -10,6 +10,7 @@ from test_evaluation import START, BagMaker
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of, read_demonstration
+from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
@@ -20,11 +21,11 @@ def car():
     return find_task("car")()
 
 
-def make_guide(task, path, **settings):
+def make_guide(task, path, weights=None, **settings):
     _, values = load_parameters(NodeConfig, {"task": task.name, **settings})
     config = build(NodeConfig, values)
-    backend = make_backend(config.backend, config.model, task)
-    return Guide(task, backend, config.planner, path), cost_weights(values)
+    backend = make_backend(config.backend, config.model, config.robust, task)
+    return Guide(Objective(task, backend, config.planner, weights or cost_weights(values)), config.planner, path)
 
 
 def written(folder, text):
@@ -124,22 +125,23 @@ def test_a_bag_without_states_is_an_error(car, tmp_path):
 
 
 def test_the_path_is_followed_from_its_start_or_from_the_nearest_point(car):
-    guide, weights = make_guide(car, read_demonstration("round_the_wall.csv", car))
-    start = guide.from_start(Reference(), weights)
+    guide = make_guide(car, read_demonstration("round_the_wall.csv", car))
+    start = guide.from_start(Reference())
     assert start.positions.shape == (50, 2)
     np.testing.assert_allclose(start.positions[[7, 16, 49]], [[-1.5, 0.0], [-1.5, 1.2], [0.5, 0.0]], atol=1e-12)
-    near = guide.from_nearest(State(0.0, np.array([-1.7, 1.0, 0.0]), np.zeros(3)), Reference(), weights)
+    near = guide.from_nearest(State(0.0, np.array([-1.7, 1.0, 0.0]), np.zeros(3)), Reference())
     # Nearest is (-1.5, 1.0), between the rows of 1.5 s and 1.6 s: 0.9333 and 1.0667.
     np.testing.assert_allclose(near.positions[:2], [[-1.5, 1.2 * 8 / 9], [-1.5, 1.2]], atol=1e-12)
     np.testing.assert_allclose(near.positions[-15:], [[0.5, 0.0]] * 15, atol=1e-12)
 
 
 def test_a_demonstration_costs_what_its_states_cost(car):
-    guide, weights = make_guide(car, read_demonstration("round_the_wall.csv", car))
+    guide = make_guide(car, read_demonstration("round_the_wall.csv", car))
     # At 4/3 m/s it is nearer than 0.2 m in the last 0.15 s before 4.1 s: one row costs less than 1, the ten after it nothing.
     expected = (39 + (0.1 * 4.0 / 3.0 / 0.2) ** 2) / 50
-    assert guide.from_start(Reference(), weights).cost == pytest.approx(expected)
-    assert guide.from_start(Reference(), {"goal": 3.0}).cost == pytest.approx(3.0 * expected)
+    assert guide.from_start(Reference()).cost == pytest.approx(expected)
+    guide = make_guide(car, read_demonstration("round_the_wall.csv", car), {"goal": 3.0})
+    assert guide.from_start(Reference()).cost == pytest.approx(3.0 * expected)
 
 
 def test_sensors_and_velocities_of_a_demonstration_are_those_of_its_positions(tmp_path):
@@ -147,21 +149,20 @@ def test_sensors_and_velocities_of_a_demonstration_are_those_of_its_positions(tm
     ant = find_task("ant")()
     height = ant.initial_data(ant.model).qpos[2]
     path = read_demonstration(written(tmp_path, f"time,base.x,base.z\n0,0,{height}\n9,18,{height}\n"), ant)
-    guide, weights = make_guide(ant, path)
-    alone = {name: float(name == "velocity") for name in weights}
-    cost = guide.from_start(Reference(velocity=np.array([1.5, 0.0, 0.0])), alone).cost
-    assert cost == pytest.approx(0.25)
-    rest = {name: float(name != "velocity") for name in weights}
-    assert guide.from_start(Reference(), rest).cost == pytest.approx(0.0, abs=1e-9)
+    fast = make_guide(ant, path, {name: float(name == "velocity") for name in ant.cost_terms()})
+    assert fast.from_start(Reference(velocity=np.array([1.5, 0.0, 0.0]))).cost == pytest.approx(0.25)
+    rest = make_guide(ant, path, {name: float(name != "velocity") for name in ant.cost_terms()})
+    assert rest.from_start(Reference()).cost == pytest.approx(0.0, abs=1e-9)
 
 
 def test_single_precision_stays_single_precision(car):
     from diffusion_mpc.rollout.function import FunctionBackend
 
     _, values = load_parameters(NodeConfig, {"task": "car"})
-    backend = FunctionBackend(car, car.compile(timestep=0.1), dtype=torch.float32)
-    guide = Guide(car, backend, build(NodeConfig, values).planner, read_demonstration("round_the_wall.csv", car))
-    assert guide.from_start(Reference(), cost_weights(values)).positions.dtype == torch.float32
+    config = build(NodeConfig, values).planner
+    objective = Objective(car, FunctionBackend(car, car.compile(timestep=0.1), dtype=torch.float32), config, {"goal": 1.0})
+    guide = Guide(objective, config, read_demonstration("round_the_wall.csv", car))
+    assert guide.from_start(Reference()).positions.dtype == torch.float32
 
 
 # The command

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, PlantModelConfig, build, load_parameters
+from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, PlantModelConfig, RobustConfig, build, load_parameters
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.rollout import make_backend
@@ -60,7 +60,7 @@ START = State(7.0, np.array([0.5]), np.array([-1.0]))
 
 def test_a_double_integrator_moves_as_in_mujoco(slider):
     model = slider.compile(timestep=0.01, integrator="euler")
-    batches = [b.rollout(START, some_controls(), 0.02) for b in (FunctionBackend(slider, model), CpuBackend(model, 1))]
+    batches = [b.rollout(START, some_controls(), 0.02) for b in (FunctionBackend(slider, model), CpuBackend([model], 1))]
     torch.testing.assert_close(batches[0].qpos, batches[1].qpos, rtol=0.0, atol=1e-12)
     torch.testing.assert_close(batches[0].qvel, batches[1].qvel, rtol=0.0, atol=1e-12)
     assert not batches[0].invalid.any()
@@ -134,21 +134,23 @@ class WithoutDynamics(Slider):
 
 
 @pytest.mark.parametrize(
-    ("kind", "backend", "message"),
+    ("kind", "backend", "models", "message"),
     [
-        (WithSensors, "function", r"task 'slider' reads sensors \(place\), which the function backend does not have"),
+        (WithSensors, "function", 1, r"task 'slider' reads sensors \(place\), which the function backend does not have"),
         (
             WithOneRow,
             "function",
+            1,
             r"dynamics of task 'slider' return positions of \(1,\), .*; they were given \(2, 1\)",
         ),
-        (WithoutDynamics, "function", "task 'slider' has no dynamics of its own; set backend.name to cpu"),
-        (Slider, "cpu", "task 'slider' has dynamics of its own; set backend.name to function"),
+        (WithoutDynamics, "function", 1, "task 'slider' has no dynamics of its own; set backend.name to cpu"),
+        (Slider, "function", 2, "robust.models is 2, but the function backend has one model only; set it to 1"),
+        (Slider, "cpu", 1, "task 'slider' has dynamics of its own; set backend.name to function"),
     ],
 )
-def test_a_task_that_does_not_fit_its_backend_is_named(kind, backend, message, slider):
+def test_a_task_that_does_not_fit_its_backend_is_named(kind, backend, models, message, slider):
     with pytest.raises(TaskError, match=message):
-        make_backend(BackendConfig(name=backend, threads=1), ModelConfig(), kind(slider.path))
+        make_backend(BackendConfig(name=backend, threads=1), ModelConfig(), RobustConfig(models=models), kind(slider.path))
 
 
 def test_a_push_on_dynamics_that_know_no_forces_is_an_error(slider):

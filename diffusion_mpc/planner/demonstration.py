@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,7 @@ import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig
-from diffusion_mpc.planner.trajectory import Demonstration
-from diffusion_mpc.rollout.base import RolloutBackend
+from diffusion_mpc.planner.objective import Demonstration, Objective
 from diffusion_mpc.tasks.base import Task, sensor_slices
 from diffusion_mpc.types import Array, Reference, RolloutBatch, State
 
@@ -50,50 +48,49 @@ class DemonstratedPath:
 class Guide:
     """A demonstrated path at the pace of a planner: what the robot is to do next, and what that would cost."""
 
-    def __init__(self, task: Task, backend: RolloutBackend, config: PlannerConfig, path: DemonstratedPath) -> None:
+    def __init__(self, objective: Objective, config: PlannerConfig, path: DemonstratedPath) -> None:
         """Resample the path to the control step.
 
         Args:
-            task: task whose cost the path is measured with
-            backend: backend of the planner
+            objective: what the planner minimises
             config: horizon, control step, and the distance from which a position counts as far off
             path: the path
         """
-        self._task, self._config = task, config
-        addresses = positions_of(backend.model)
+        self._objective, self._config = objective, config
+        addresses = positions_of(objective.backend.model)
         self._columns = tuple(addresses[name][0] for name in path.names)
         count = int(np.ceil(path.times[-1] / config.control_dt - 1e-6)) + 1
         self._rows = path.at(np.arange(count, dtype=np.float64) * config.control_dt)
         speeds = np.gradient(self._rows, config.control_dt, axis=0) if count > 1 else np.zeros_like(self._rows)
-        self._batch = _batch(task, backend, self._rows, speeds, [addresses[name] for name in path.names])
+        self._batch = _batch(objective, self._rows, speeds, [addresses[name] for name in path.names])
 
-    def from_start(self, reference: Reference, weights: Mapping[str, float]) -> Demonstration:
+    def from_start(self, reference: Reference) -> Demonstration:
         """The path from its beginning on."""
-        return self._ahead(0, reference, weights)
+        return self._ahead(0, reference)
 
-    def from_nearest(self, state: State, reference: Reference, weights: Mapping[str, float]) -> Demonstration:
+    def from_nearest(self, state: State, reference: Reference) -> Demonstration:
         """The path from the point on that is nearest to a state, the earliest of equals: who falls behind is waited for."""
         apart = np.linalg.norm(self._rows - state.qpos[list(self._columns)], axis=1)
-        return self._ahead(int(apart.argmin()), reference, weights)
+        return self._ahead(int(apart.argmin()), reference)
 
-    def _ahead(self, row: int, reference: Reference, weights: Mapping[str, float]) -> Demonstration:
+    def _ahead(self, row: int, reference: Reference) -> Demonstration:
         steps = torch.arange(1, self._config.horizon_steps + 1)
         rows = (row + steps).clamp(max=len(self._rows) - 1).to(self._batch.qpos.device)
         whole = self._batch
         x = RolloutBatch(
             whole.qpos[:, rows], whole.qvel[:, rows], whole.ctrl[:, rows], whole.sensordata[:, rows], whole.sensor_slices
         )
-        costs = self._task.costs(x, reference)
         return Demonstration(
             positions=x.qpos[0][:, list(self._columns)],
             columns=self._columns,
             distance=self._config.demonstration_distance,
-            cost=sum(weights[name] * float(value.mean()) for name, value in costs.items()),
+            cost=float(self._objective.terms(x, reference).sum()),
         )
 
 
-def _batch(task: Task, backend: RolloutBackend, positions: Array, speeds: Array, addresses: list[tuple[int, int]]) -> RolloutBatch:
+def _batch(objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]) -> RolloutBatch:
     """A trajectory of one sample along the path: what is not demonstrated is as in the initial state, and no effort is made."""
+    task, backend = objective.task, objective.backend
     model, data = backend.model, task.initial_data(backend.model)
     columns, velocities = ([a[i] for a in addresses] for i in (0, 1))
     data.ctrl[:] = np.clip(0.0, *task.ctrl_limits)

@@ -78,15 +78,13 @@ def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[
     task_class = find_task(name)
     _, values = load_parameters(NodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo})
     config, task = build(NodeConfig, values), task_class(str(values["model.path"]))
-    backend = make_backend(config.backend, config.model, task)
+    backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
     reference = Reference(velocity=np.array([config.command.vx, config.command.vy, config.command.yaw_rate]))
-    weights, demonstration = cost_weights(values), None
+    problem = TrajectoryProblem(task, backend, config.planner, cost_weights(values), state, reference)
     if demo:
-        guide = Guide(task, backend, config.planner, read_demonstration(demo, task))
-        demonstration = guide.from_start(reference, weights)
-    problem = TrajectoryProblem(task, backend, config.planner, weights, state, reference, demonstration)
+        problem.demonstration = Guide(problem.objective, config.planner, read_demonstration(demo, task)).from_start(reference)
     result = optimize_trajectory(problem, settings, on_level)
     return result, problem.controls(result.best.point).tolist()
 

@@ -14,6 +14,7 @@ class FunctionBackend:
     """`Task.dynamics`, step by step for all samples at once. It has no sensors: terms read positions, velocities and controls."""
 
     name = "function"
+    variants = 1
 
     def __init__(
         self,
