@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from test_evaluation import START, BagMaker
+from test_planner import initial_state, make_controller
 
 from diffusion_mpc.cli import main
-from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import NodeConfig, PlantModelConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
+from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
 
@@ -163,6 +165,35 @@ def test_single_precision_stays_single_precision(car):
     objective = Objective(car, FunctionBackend(car, car.compile(timestep=0.1), dtype=torch.float32), config, {"goal": 1.0})
     guide = Guide(objective, config, read_demonstration("round_the_wall.csv", car))
     assert guide.from_start(Reference()).positions.dtype == torch.float32
+
+
+# Online
+
+
+def test_the_car_leaves_the_maze_online_with_a_demonstration_and_not_without(car):
+    reached = []
+    for demonstration in ("round_the_wall.csv", ""):
+        controller = make_controller("car", **{"planner.demonstration": demonstration})
+        plant, nearest = Plant(car, PlantModelConfig(timestep=0.1)), np.inf
+        for i in range(50):
+            plan = controller.plan(plant.state(0.1 * i), Reference(), 0.1 * i)
+            plant.step(lambda q, v, plan=plan, i=i: plan.control(0.1 * i), 0.1)
+            nearest = min(nearest, np.linalg.norm(plant.data.qpos[:2] - [0.5, 0.0]))
+        reached.append(nearest < 0.1)
+    assert reached == [True, False]
+
+
+def test_a_planner_with_a_demonstration_plans_the_same_for_the_same_state(car):
+    plans = []
+    for _ in range(2):
+        controller = make_controller("car")
+        plans.append(controller.plan(initial_state(controller), Reference(), 0.0))
+    np.testing.assert_array_equal(plans[0].knots, plans[1].knots)
+
+
+def test_a_planner_whose_demonstration_is_missing_says_so():
+    with pytest.raises(DemonstrationError, match=r"demonstration 'nowhere\.csv' does not exist"):
+        make_controller("cartpole", **{"planner.demonstration": "nowhere.csv"})
 
 
 # The command

@@ -129,7 +129,8 @@ def read_demonstration(source: str | Path, task: Task) -> DemonstratedPath:
         DemonstrationError: it cannot be read, or names, times or values are not as they should be
         BagError: the bag cannot be read
     """
-    here = [place for place in (Path(source), task.path.parent / source) if place.exists()]
+    folders = (Path(), task.path.parent, task.model_path.parent)
+    here = [folder / source for folder in folders if (folder / source).exists()]
     if not here:
         raise DemonstrationError(f"demonstration '{source}' does not exist; give a CSV file or a bag")
     path = _from_csv(here[0], task) if here[0].suffix == ".csv" else _from_bag(here[0], task)

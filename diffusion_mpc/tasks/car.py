@@ -35,6 +35,17 @@ class Car(Task):
         "planner.horizon_steps": 50,
         "planner.num_knots": 50,
         "planner.spline": "zero",
+        "planner.rate": 10.0,
+        "planner.num_samples": 256,
+        "planner.iterations": 3,
+        "planner.noise_start": 0.4,
+        "planner.noise_end": 0.05,
+        "planner.demonstration": "round_the_wall.csv",
+        "state_timeout": 0.5,
+        "max_plan_age": 0.5,
+        "sim.model.timestep": 0.1,
+        "sim.rate": 10.0,
+        "sim.command_timeout": 0.5,
     }
 
     REACHED = 0.2
