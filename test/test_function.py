@@ -108,6 +108,12 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
     assert plant.data.body(plant.model.nbody - 1).xpos[0] == pytest.approx(plant.data.qpos[0])
 
 
+def test_a_prediction_notices_a_command_that_changes_within_a_coarse_step(slider):
+    predictor = Predictor(slider, slider.compile(timestep=0.1))
+    predicted = predictor.predict(State(0.0, np.zeros(1), np.zeros(1)), 0.1, lambda t: np.array([4.0 if t < 0.0599 else 0.0]))
+    assert predicted.qvel[0] == pytest.approx(2.0 * 0.06)
+
+
 def test_a_plan_brings_the_simulated_slider_where_it_is_to_be(slider):
     given = {"planner.horizon_steps": 25, "planner.control_dt": 0.04, "backend.name": "function", "planner.rate": 25.0}
     _, values = load_parameters(NodeConfig, given)

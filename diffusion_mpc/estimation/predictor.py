@@ -12,6 +12,9 @@ import numpy as np
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Array, State
 
+LONGEST_STEP = 0.02
+"""Longest step of a prediction, s: within it the command is taken not to change, however coarse the planning model is."""
+
 
 class Predictor:
     """Rolls the planning model forward with the commands already sent (delay compensation)."""
@@ -20,7 +23,7 @@ class Predictor:
         """Copy the task's planning model: prediction fits its step to the interval."""
         self._task = task
         self._model = copy.copy(model)
-        self._timestep = model.opt.timestep
+        self._timestep = min(model.opt.timestep, LONGEST_STEP)
         self._data = mujoco.MjData(self._model)
 
     def predict(self, state: State, time: float, command: Callable[[float], Array]) -> State:
