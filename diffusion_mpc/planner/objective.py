@@ -32,7 +32,7 @@ class Demonstration:
     cost: float
 
     def log_density(self, batch: RolloutBatch) -> torch.Tensor:
-        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), for states only (2407.01573, eq. 13 and authors' code)."""
+        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), the `p_demo` of 2407.01573, eq. 13, in its authors' code."""
         apart = (batch.qpos[..., list(self.columns)] - self.positions.to(batch.qpos)).norm(dim=-1)
         return -(apart.clamp(max=self.distance) / self.distance).square().mean(-1)
 
