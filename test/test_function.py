@@ -93,11 +93,11 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
     task = slider if name == "slider" else find_task(name)()
     nu = task.model.nu
     control = 0.4 * task.ctrl_limits[1] * np.array([1.0, -0.7])[:nu]
-    backend = FunctionBackend(task, task.compile(timestep=0.05))
-    plant = Plant(task, PlantModelConfig(timestep=0.05))
+    backend = FunctionBackend(task, task.compile(timestep=0.02))
+    plant = Plant(task, PlantModelConfig(timestep=0.02))
     start = plant.state(3.0)
     plant.step(lambda q, v: control, 0.3)
-    batch = backend.rollout(start, torch.from_numpy(control).expand(1, 6, nu), 0.05)
+    batch = backend.rollout(start, torch.from_numpy(control).expand(1, 15, nu), 0.02)
     predicted = Predictor(task, backend.model).predict(start, 3.3, lambda t: control)
     assert plant.time == pytest.approx(0.3)
     assert np.abs(plant.data.qpos - start.qpos).max() > 0.02
