@@ -46,7 +46,11 @@ class DemonstratedPath:
 
 
 class Guide:
-    """A demonstrated path at the pace of a planner: what the robot is to do next, and what that would cost."""
+    """A demonstrated path at the pace of a planner: what the robot is to do next, and what that would cost.
+
+    By the max rule a demonstration draws the search only while it costs less than the samples: the horizon has to reach to where
+    following it pays.
+    """
 
     def __init__(self, objective: Objective, config: PlannerConfig, path: DemonstratedPath) -> None:
         """Resample the path to the control step.
