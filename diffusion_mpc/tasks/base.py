@@ -105,6 +105,7 @@ class Task:
         keyframe: keyframe the simulation starts from; without it the model's `qpos0`
         defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps": 25}`
         demo: parameters that `sim`, `demo` and the simulation launch file set on top, e.g. a command to follow
+        trial_duration: simulated time of one run of `benchmark quality`, s; long enough to see what the task is about
     """
 
     name: ClassVar[str]
@@ -115,6 +116,7 @@ class Task:
     keyframe: ClassVar[str | None] = None
     defaults: ClassVar[Mapping[str, bool | int | float | str]] = {}
     demo: ClassVar[Mapping[str, bool | int | float | str]] = {}
+    trial_duration: ClassVar[float] = 6.0
 
     @classmethod
     def cost_terms(cls) -> dict[str, CostTerm]:
@@ -176,6 +178,20 @@ class Task:
             mujoco.mj_resetDataKeyframe(model, data, key)
         mujoco.mj_forward(model, data)
         return data
+
+    def trial_state(self, model: mujoco.MjModel, data: mujoco.MjData, random: np.random.Generator) -> None:
+        """Change the initial state in `data` to that of one trial of a benchmark: here, a little of everything.
+
+        Degrees of freedom are displaced by 0.01 rad or m, and their velocities by 0.05 rad/s or m/s (standard deviations).
+        """
+        displacement = random.normal(0.0, 0.01, model.nv)
+        mujoco.mj_integratePos(model, data.qpos, displacement, 1.0)
+        data.qvel[:] += random.normal(0.0, 0.05, model.nv)
+        mujoco.mj_forward(model, data)
+
+    def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
+        """What the robot is asked to do in one trial of a benchmark: here `reference`, which comes from `demo`, in all of them."""
+        return reference
 
 
 INTEGRATORS = {
