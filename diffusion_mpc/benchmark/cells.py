@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from diffusion_mpc.config import ConfigError
 
 Cell = Mapping[str, Any]
 Figures = dict[str, Any]
@@ -150,12 +154,34 @@ def run_cells(work: Callable[[Cell], Figures], cells: Sequence[Cell], file: Cell
     return Outcome(tuple(file.find(cell) for cell in cells), tuple(errors), interrupted)
 
 
+def among(what: str, name: str, known: Iterable[str]) -> str:
+    """The name, which is one of those known.
+
+    Raises:
+        ConfigError: it is not; the message names the nearest one
+    """
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
+        raise ConfigError(f"unknown {what} '{name}'; {hint}")
+    return name
+
+
 def _begin() -> None:
-    """Ctrl-C is for the process that waits; and one process is one core's worth."""
+    """Ctrl-C is for the process that waits, without which this one has nothing to do; and one process is one core's worth."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _name(cell: Cell) -> str:

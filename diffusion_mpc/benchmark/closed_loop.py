@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weights, load_parameters
@@ -14,6 +15,9 @@ from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Array, Plan, Reference, State
+
+
+DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
 
 
 class DivergedError(RuntimeError):
@@ -82,7 +86,6 @@ class ClosedLoop:
         command = self.config.command
         asked = Reference(velocity=np.array([command.vx, command.vy, command.yaw_rate]))
         self.reference = self.task.trial_reference(asked, reference_random)
-        self._start = self.plant.time
         self._period = 1.0 / self.config.planner.rate
         self._steps = 0
 
@@ -107,8 +110,8 @@ class ClosedLoop:
         control = self.controller.command_at(self._steps * self._period)
         self.plant.step(lambda qpos, qvel: control, self._period)
         self._steps += 1
-        # MuJoCo resets a model that diverges, to an innocent state at time 0.
-        if self.plant.time - self._start < (self._steps - 0.5) * self._period:
+        # MuJoCo puts a model that diverges back to an innocent state, and counts that.
+        if any(self.plant.data.warning[kind].number for kind in DIVERGED):
             raise DivergedError(f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s")
         return control
 

@@ -133,7 +133,7 @@ def speed(options: argparse.Namespace) -> tuple[Figures, bool]:
                     break
         except KeyboardInterrupt:
             complete = False
-    Console().print(speed_table(rows))
+    _show(speed_table(rows))
     return {"complete": complete, "rows": rows}, complete
 
 

@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from diffusion_mpc.evaluation.plot import COLOURS, STYLE
 
@@ -41,7 +41,7 @@ def plot_quality(rows: Sequence[Row], file: Path) -> None:
                 _line(axes, i, algorithm, x, mine)
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(FixedLocator(budgets))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticklabels([str(budget) for budget in budgets])
             axes.set_title(task, loc="left")
             axes.set_xlabel("rollouts in a plan")
@@ -64,8 +64,8 @@ def plot_black_box(rows: Sequence[Row], file: Path) -> None:
     """
     cases = list(dict.fromkeys((row["function"], row["dim"]) for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    columns = max(sum(case[0] == name for case in cases) for name, _ in cases) if cases else 1
-    with _panels(len(cases), file, columns) as panels:
+    dims = len({dim for _, dim in cases})
+    with _panels(len(cases), file, dims if dims > 1 else 3) as panels:
         for case, axes in zip(cases, panels, strict=True):
             for row in rows:
                 if (row["function"], row["dim"]) == case:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ import mujoco
 import numpy as np
 import yaml
 
-from diffusion_mpc.benchmark.cells import Cell, CellFile, Figures, Outcome, run_cells
+from diffusion_mpc.benchmark.cells import Cell, CellFile, Figures, Outcome, among, run_cells
 from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.statistics import compare, estimate, normalised, ranks
 from diffusion_mpc.config import ConfigError, NodeConfig, Parameter, SimConfig, Value, load_parameters
@@ -62,7 +61,7 @@ def read_tuned(path: Path) -> Tuned:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for by_algorithm in found.values():
             for name, values in by_algorithm.items():
-                check_algorithm(name)
+                among("algorithm", name, ALGORITHMS)
                 dict(values)
     except OSError:
         raise ConfigError(f"file of tuned parameters '{path}' does not exist") from None
@@ -71,26 +70,13 @@ def read_tuned(path: Path) -> Tuned:
     return cast(Tuned, found)
 
 
-def check_algorithm(name: str) -> str:
-    """The name.
-
-    Raises:
-        ConfigError: there is no such algorithm; the message names the nearest one
-    """
-    if name not in ALGORITHMS:
-        near = difflib.get_close_matches(name, ALGORITHMS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(ALGORITHMS)}"
-        raise ConfigError(f"unknown algorithm '{name}'; {hint}")
-    return name
-
-
 def cells(choice: Choice) -> list[Cell]:
     """All cells of a choice, trial by trial, so that what is done when it is interrupted compares the same trials.
 
     Raises:
         ConfigError, TaskError: the choice names what there is not, or parameters that do not fit
     """
-    algorithms = [check_algorithm(name) for name in choice.algorithms or ALGORITHMS]
+    algorithms = [among("algorithm", name, ALGORITHMS) for name in choice.algorithms or ALGORITHMS]
     rows = [row for task in choice.tasks or available_tasks() for row in _rows(task, algorithms, choice)]
     return [{**row, "trial": trial} for trial in choice.trials for row in rows]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from diffusion_mpc.benchmark.cells import Cell, CellFile, Outcome, run_cells
-from diffusion_mpc.benchmark.quality import IDENTITY, Choice, cells, check_algorithm, run_cell
+from diffusion_mpc.benchmark.cells import Cell, CellFile, Outcome, among, run_cells
+from diffusion_mpc.benchmark.quality import IDENTITY, Choice, cells, run_cell
 from diffusion_mpc.config import Value
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.tasks import available_tasks
@@ -74,8 +74,8 @@ def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> 
     """
     todo: list[Cell] = []
     for task in choice.tasks or available_tasks():
-        for algorithm in choice.algorithms or ALGORITHMS:
-            for number, candidate in enumerate(candidates(check_algorithm(algorithm), count, seed)):
+        for algorithm in [among("algorithm", name, ALGORITHMS) for name in choice.algorithms or ALGORITHMS]:
+            for number, candidate in enumerate(candidates(algorithm, count, seed)):
                 tuned = {task: {algorithm: candidate}}
                 here = cells(replace(choice, tasks=[task], algorithms=[algorithm], tuned=tuned))
                 todo += [{**cell, "candidate": number, "given": candidate} for cell in here]
