@@ -159,6 +159,24 @@ class BackendConfig:
 
 
 @dataclass(frozen=True)
+class RobustConfig:
+    """Planning for robots that differ from the model: every sample is rolled out on several perturbed models."""
+
+    models: int = param(1, "Models that each sample is rolled out on: the given one and perturbed ones.", low=1, high=64)
+    mass: float = param(0.2, "Largest change of all masses and inertias of a perturbed model, as a share.", low=0.0, high=0.9)
+    friction: float = param(0.3, "Largest change of all sliding frictions of a perturbed model, as a share.", low=0.0, high=0.9)
+    gain: float = param(0.1, "Largest change of all actuator gains of a perturbed model, as a share.", low=0.0, high=0.9)
+    aggregate: str = param(
+        "mean",
+        "What counts as the cost of a sample: its mean over the models, the worst, or the mean of the worst ones (cvar).",
+        choices=("mean", "worst", "cvar"),
+        live=True,
+    )
+    tail: float = param(0.5, "Share of the models, the worst ones, that cvar averages over.", low=0.01, high=1.0, live=True)
+    seed: int = param(0, "Seed of the perturbations.", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
 class CommandConfig:
     """The velocity to track while no `cmd_vel` arrives."""
 
@@ -195,6 +213,7 @@ class NodeConfig:
     backend: BackendConfig = field(default_factory=BackendConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    robust: RobustConfig = field(default_factory=RobustConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
     wait_for_subscribers: int = param(
@@ -248,16 +267,23 @@ class RecorderConfig:
 
 
 def parameters(config: type, task: type[Task] | None = None, prefix: str = "") -> dict[str, Parameter]:
-    """All parameters of a config class by full name, with the defaults of a task and, for the planner, its cost weights."""
+    """All parameters of a config class by full name, with the defaults of a task and, for the planner, its cost weights.
+
+    A task's defaults are the planner's, and the simulation's where their names begin with `sim.`.
+    """
     found = {p.name: p for p in _walk(config, prefix)}
     if task is not None:
         if config is NodeConfig:
             for term in task.cost_terms().values():
                 name = f"cost.{term.name}"
                 found[name] = Parameter(name, float, term.weight, f"Weight of: {term.description}", "", 0.0, 1e6, live=True)
-        for name, value in task.defaults.items():
-            if name in found:
-                found[name] = dataclasses.replace(found[name], default=found[name].check(value))
+        defaults = {
+            name.removeprefix("sim."): value
+            for name, value in task.defaults.items()
+            if {NodeConfig: not name.startswith("sim."), SimConfig: name.startswith("sim.")}.get(config, False)
+        }
+        for name, value in check(defaults, found).items():
+            found[name] = dataclasses.replace(found[name], default=value)
     return found
 
 

@@ -35,15 +35,15 @@ class Controller:
             ValueError: parameters do not fit each other; the message says which
         """
         self.task = task
-        self.backend = make_backend(config.backend, config.model, task)
-        self.planner = Planner(task, self.backend, config.planner, weights)
+        self.backend = make_backend(config.backend, config.model, config.robust, task)
+        self.planner = Planner(task, self.backend, config.planner, weights, config.robust)
         self.predictor = Predictor(self.backend.model)
         self.current: Plan | None = None
         self._sent: deque[tuple[float, Array]] = deque(maxlen=256)
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
-        self.planner.configure(config.planner, weights)
+        self.planner.configure(config.planner, weights, config.robust)
 
     def reset(self) -> None:
         """Forget the plan and the commands sent."""

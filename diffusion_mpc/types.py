@@ -42,10 +42,13 @@ class Reference:
     Attributes:
         velocity: (3,) forward and lateral velocity in m/s and yaw rate in rad/s, in the heading frame of the base
         pose: (7,) goal position (m) and unit quaternion (wxyz) in the world frame
+        times: (horizon,) time that each row of a rollout stands for, s; the planner fills it in. Reduce it to a phase before it
+            becomes a tensor: in single precision a clock's time is known to minutes only.
     """
 
     velocity: Array = field(default_factory=lambda: np.zeros(3))
     pose: Array = field(default_factory=lambda: np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
+    times: Array = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class PlanStats:
     term_costs: Mapping[str, float]
     effective_sample_size: float
     infeasible_share: float
+    violation: float
     iterations: int
     plan_time: float = 0.0
 

@@ -10,18 +10,25 @@ from hypothesis import strategies as st
 from test_planner import initial_state, make_controller
 
 from diffusion_mpc.cli import main
+from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.functions import FUNCTIONS
+from diffusion_mpc.planner.objective import Demonstration
 from diffusion_mpc.planner.optimize import (
     Candidate,
-    Evaluation,
     Settings,
     minimize,
-    search_costs,
     select_modes,
 )
 from diffusion_mpc.planner.schedule import alpha_bars
-from diffusion_mpc.planner.score import NoFeasibleSampleError, reverse_sde, sample_weights, score_ascent
-from diffusion_mpc.planner.trajectory import Demonstration, TrajectoryProblem, optimize_trajectory
+from diffusion_mpc.planner.score import (
+    Evaluation,
+    NoFeasibleSampleError,
+    reverse_sde,
+    sample_weights,
+    score_ascent,
+    search_costs,
+)
+from diffusion_mpc.planner.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.types import Reference
 
 
@@ -202,7 +209,8 @@ def test_both_minima_of_a_double_well_are_among_the_modes():
 
 def make_problem(demonstration=None, **settings):
     controller = make_controller("cartpole", **settings)
-    config, weights, _ = controller.planner._settings
+    _, values = load_parameters(NodeConfig, {"task": "cartpole", **settings})
+    config, weights = build(NodeConfig, values).planner, cost_weights(values)
     state = initial_state(controller)
     return TrajectoryProblem(controller.task, controller.backend, config, weights, state, Reference(), demonstration)
 
@@ -211,7 +219,7 @@ def test_a_trajectory_is_a_point_of_one_coordinate_a_knot():
     problem = make_problem(**{"planner.num_knots": 50, "planner.spline": "zero"})
     assert problem.origin.shape == (50,)
     point = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
-    low, high = problem.task.ctrl_limits
+    low, high = problem.objective.task.ctrl_limits
     np.testing.assert_allclose(problem.controls(point).numpy()[:, 0], np.linspace(low[0], high[0], 50))
 
 
@@ -233,7 +241,7 @@ def test_an_open_loop_pass_beats_doing_nothing_and_its_controls_cost_what_it_say
 
 def test_the_density_of_a_demonstration_by_hand():
     problem = make_problem()
-    batch = problem.backend.rollout(problem.state, problem.controls(problem.origin[None]), problem.control_dt)
+    batch = problem.objective.backend.rollout(problem.state, problem.controls(problem.origin[None]), problem.objective.control_dt)
     there = batch.qpos[0, :, :1].clone()
     assert float(Demonstration(there, (0,), 0.5, 0.0).log_density(batch)) == 0.0
     assert float(Demonstration(there + 0.1, (0,), 0.5, 0.0).log_density(batch)) == pytest.approx(-0.04)
@@ -249,7 +257,7 @@ def test_a_demonstration_draws_a_search_whose_cost_is_flat():
     for given_demonstration in (demonstration, None):
         problem = make_problem(given_demonstration, **flat)
         point = optimize_trajectory(problem, Settings(samples=64, levels=30)).final.point
-        batch = problem.backend.rollout(problem.state, problem.controls(point[None]), problem.control_dt)
+        batch = problem.objective.backend.rollout(problem.state, problem.controls(point[None]), problem.objective.control_dt)
         apart.append(float((batch.qpos[0, :, :1] - target).norm()))
     assert apart[0] < 0.5 * apart[1]
 

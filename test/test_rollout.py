@@ -19,7 +19,7 @@ def task(request):
 
 
 def backend_and_controls(task, timestep=0.01):
-    backend = CpuBackend(task.compile(timestep=timestep, integrator="implicitfast", iterations=10), threads=2)
+    backend = CpuBackend([task.compile(timestep=timestep, integrator="implicitfast", iterations=10)], threads=2)
     low, high = task.ctrl_limits
     generator = np.random.default_rng(0)
     controls = generator.uniform(low, high, (SAMPLES, HORIZON, len(low))) * 0.5

@@ -58,7 +58,10 @@ def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) ->
     costs: dict[str, Array] = {}
     # A goal pose is not among the planner's figures, so there is nothing to measure its terms against.
     if task.reference != "goal_pose" and len(stamps):
-        parts = [task.costs(_rows(x, rows), Reference(velocity=reference[rows.start])) for rows in _constant(reference)]
+        parts = [
+            task.costs(_rows(x, rows), Reference(velocity=reference[rows.start], times=stamps[rows]))
+            for rows in _constant(reference)
+        ]
         costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part in parts]) for name in terms}
     return Measured(heading_velocity(run, task), reference, task.failed(x)[0].numpy().astype(bool), costs)
 

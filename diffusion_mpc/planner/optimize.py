@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import torch
 
 from diffusion_mpc.planner.schedule import alpha_bars
-from diffusion_mpc.planner.score import effective_sample_size, reverse_sde, sample_weights, score_ascent, weighted_mean
+from diffusion_mpc.planner.score import (
+    Evaluation,
+    effective_sample_size,
+    reverse_sde,
+    sample_weights,
+    score_ascent,
+    search_costs,
+    weighted_mean,
+)
 
 VARIANTS = ("paper", "code", "sde")
 
@@ -46,21 +54,6 @@ class Settings:
             raise ValueError(f"variant '{self.variant}' is not one of {', '.join(VARIANTS)}")
         if self.samples < 2 or self.levels < 2 or self.temperature <= 0.0:
             raise ValueError("a reverse pass needs at least 2 samples, 2 levels and a temperature above 0")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is known of a batch of points.
-
-    Attributes:
-        costs: (samples,)
-        violation: (samples,) sum of positive constraint values; 0: feasible
-        demo_costs: (samples,) cost that a point is granted for being near a demonstration, or None
-    """
-
-    costs: torch.Tensor
-    violation: torch.Tensor
-    demo_costs: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +120,7 @@ def minimize(
     def evaluate(points: torch.Tensor) -> Evaluation:
         costs = objective(points)
         if constraint is None:
-            return Evaluation(costs, torch.zeros_like(costs))
+            return Evaluation(costs)
         return Evaluation(costs, constraint(points).clamp(min=0.0).reshape(len(points), -1).sum(-1))
 
     return reverse_pass(evaluate, torch.zeros(dim, dtype=torch.float64), settings, on_level)
@@ -180,7 +173,7 @@ def reverse_pass(
             raise
         complete = False
     last = evaluate(clean[None])
-    final = Candidate(clean, float(last.costs[0]), float(last.violation[0]))
+    final = Candidate(clean, float(last.costs[0]), float(_violation(last)[0]))
     ranked = sorted([c for c in [*archive, final] if math.isfinite(c.cost)], key=lambda c: (c.violation, c.cost))
     return Result(
         best=ranked[0],
@@ -199,33 +192,13 @@ def _samples_at(noisy: torch.Tensor, bar: float, bar_before: float, variant: str
     return noisy / bar_before**0.5, (1.0 / bar_before - 1.0) ** 0.5
 
 
-def search_costs(found: Evaluation) -> torch.Tensor:
-    """Costs (samples,) that weights are made of: constraints and demonstrations included.
-
-    The paper's indicator of the constraints leaves no weight at all where nothing is feasible. Here infeasible samples rank behind
-    the worst feasible one, by their violation. Demonstrations follow the max rule (2407.01573, eq. 11-13): the maximum of two
-    unnormalised densities is the minimum of two costs, so standardising happens once, in `sample_weights`.
-    """
-    costs = found.costs
-    if found.demo_costs is not None:
-        costs = torch.minimum(costs, found.demo_costs).where(costs.isfinite(), torch.inf)
-    violation = found.violation
-    feasible = (violation <= 0.0) & costs.isfinite()
-    if bool(feasible.all()):
-        return costs
-    if not bool(feasible.any()):
-        return violation.where(costs.isfinite(), torch.inf) if bool((violation > 0.0).any()) else costs
-    low, high = costs[feasible].min(), costs[feasible].max()
-    broken = (violation > 0.0) & costs.isfinite() & violation.isfinite()
-    worst = violation[broken].max() if bool(broken.any()) else violation.new_tensor(1.0)
-    # As far behind as the feasible ones are spread, so that the scale of the violation cannot drown the differences among them.
-    behind = high + (high - low).clamp(min=1e-3) * (violation / worst)
-    return torch.where(feasible, costs, behind.where(broken, torch.inf))
+def _violation(found: Evaluation) -> torch.Tensor:
+    return torch.zeros_like(found.costs) if found.violation is None else found.violation
 
 
 def _cheapest(points: torch.Tensor, found: Evaluation, count: int) -> list[Candidate]:
     """The best few of a batch: by violation, then by cost."""
-    costs, violation = found.costs.cpu(), found.violation.cpu()
+    costs, violation = found.costs.cpu(), _violation(found).cpu()
     order = sorted(range(len(costs)), key=lambda n: (float(violation[n]), float(costs[n].nan_to_num(nan=math.inf))))
     return [Candidate(points[n].clone(), float(costs[n]), float(violation[n])) for n in order[:count]]
 

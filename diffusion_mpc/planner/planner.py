@@ -6,14 +6,16 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig
+from diffusion_mpc.config import PlannerConfig, RobustConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
-from diffusion_mpc.planner.score import effective_sample_size
-from diffusion_mpc.planner.spline import Spline
-from diffusion_mpc.rollout.base import RolloutBackend, substeps
+from diffusion_mpc.planner.objective import Objective
+from diffusion_mpc.planner.score import effective_sample_size, search_costs
+from diffusion_mpc.rollout.base import RolloutBackend
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Plan, PlanStats, Reference, State
 
@@ -24,7 +26,14 @@ class Planner:
     Between two plans it keeps the mean of the previous one and the state of the random generator, nothing else.
     """
 
-    def __init__(self, task: Task, backend: RolloutBackend, config: PlannerConfig, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        backend: RolloutBackend,
+        config: PlannerConfig,
+        weights: Mapping[str, float],
+        robust: RobustConfig | None = None,
+    ) -> None:
         """Prepare the search.
 
         Args:
@@ -32,34 +41,33 @@ class Planner:
             backend: where rollouts run
             config: parameters of the search; `configure` replaces those that may change live
             weights: weight of every cost term by name
+            robust: how costs on several models become one; None: a mean
 
         Raises:
             ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the model's time step
         """
         self.task = task
         self.backend = backend
-        self.spline = Spline(config.num_knots, config.horizon_steps, config.control_dt, config.spline)
-        substeps(config.control_dt, backend.model.opt.timestep)
-        low, high = task.ctrl_limits
-        self._centre = torch.as_tensor((low + high) / 2, dtype=backend.dtype, device=backend.device)
-        self._half_range = torch.as_tensor((high - low) / 2, dtype=backend.dtype, device=backend.device)
+        self.objective = Objective(task, backend, config, weights, robust)
+        self._row_times = np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
         self._generator = torch.Generator(backend.device)
         self._step_times: deque[float] = deque(maxlen=50)
-        self.configure(config, weights)
+        self.configure(config, weights, robust)
         self.reset()
 
-    def configure(self, config: PlannerConfig, weights: Mapping[str, float]) -> None:
+    def configure(self, config: PlannerConfig, weights: Mapping[str, float], robust: RobustConfig | None = None) -> None:
         """Change live parameters; takes effect with the next plan."""
+        self.objective.configure(weights, robust or RobustConfig())
         # One assignment, read once a plan: a change from another thread takes effect between two plans.
-        self._settings = (config, dict(weights), ALGORITHMS[config.algorithm](config))
+        self._settings = (config, ALGORITHMS[config.algorithm](config))
 
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
-        config = self._settings[0]
-        self._mean = torch.zeros((config.num_knots, len(self._centre)), dtype=self.backend.dtype, device=self.backend.device)
+        self._mean = self.objective.origin
         self._start_time: float | None = None
-        self._generator.manual_seed(config.seed)
+        self._generator.manual_seed(self._settings[0].seed)
 
+    @torch.inference_mode()
     def plan(self, state: State, reference: Reference, stamp: float | None = None, budget: float = math.inf) -> Plan:
         """Plan from `state`, whose stamp is the time that the first action is meant for.
 
@@ -73,33 +81,35 @@ class Planner:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the previous mean is kept
         """
         began = time.perf_counter()
-        config, term_weights, algorithm = self._settings
+        config, algorithm = self._settings
+        reference = replace(reference, times=state.stamp + self._row_times)
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
-        belief = algorithm.start(self.spline.shift(self._mean, max(elapsed, 0.0)))
+        belief = algorithm.start(self.objective.spline.shift(self._mean, max(elapsed, 0.0)))
         for step in range(config.iterations):
             step_began = time.perf_counter()
             if step > 0 and step_began - began + self._step_time() > budget:
                 break
             knots = algorithm.sample(belief, step, self._generator)
-            batch = self.backend.rollout(state, self.controls(knots), config.control_dt)
-            terms = {name: term_weights[name] * cost.mean(-1) for name, cost in self.task.costs(batch, reference).items()}
-            costs = torch.stack(list(terms.values())).sum(0)
-            if batch.invalid is not None:
-                costs = costs.masked_fill(batch.invalid, torch.inf)
-            belief, weights = algorithm.update(belief, knots, costs)
+            found = self.objective.evaluate(state, knots, reference)
+            belief, weights = algorithm.update(belief, knots, search_costs(found))
             done = step + 1
             self._step_times.append(time.perf_counter() - step_began)
-        mean = belief.mean
+        costs, terms = found.costs.cpu().numpy(), found.terms.cpu().numpy()
+        finite = np.isfinite(costs)
+        feasible = finite if found.violation is None else finite & (found.violation.cpu().numpy() <= 0.0)
+        best = int(search_costs(found).nan_to_num(nan=math.inf).argmin())
+        mean, violation = belief.mean, 0.0
+        if found.violation is not None:
+            mean, violation = self._safer(state, reference, mean, knots[best])
         self._mean, self._start_time = mean, state.stamp
 
-        finite = costs.isfinite()
-        best = int(torch.where(finite, costs, torch.inf).argmin())
         stats = PlanStats(
             cost=float(costs[best]),
-            cost_mean=float(costs[finite].mean()),
-            term_costs={name: float(cost[best]) for name, cost in terms.items()},
+            cost_mean=float(costs.mean(where=finite)),
+            term_costs=dict(zip(self.task.cost_terms(), terms[:, best].tolist(), strict=True)),
             effective_sample_size=effective_sample_size(weights),
-            infeasible_share=1.0 - float(finite.double().mean()),
+            infeasible_share=1.0 - float(feasible.mean()),
+            violation=violation,
             iterations=done,
             plan_time=time.perf_counter() - began,
         )
@@ -107,16 +117,20 @@ class Planner:
             stamp=state.stamp if stamp is None else stamp,
             start_time=state.stamp,
             control_dt=config.control_dt,
-            controls=self.controls(mean).cpu().numpy(),
+            controls=self.objective.controls(mean).cpu().numpy(),
             knots=mean.cpu().numpy(),
-            path=batch.qpos[best].cpu().numpy().copy(),
+            path=found.qpos[best].cpu().numpy().copy(),
             stats=stats,
         )
+
+    def _safer(self, state: State, reference: Reference, mean: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """The mean, or the best sample where the mean breaks the constraints more, and by how much the chosen one breaks them."""
+        # Half-way between two ways round an obstacle lies the obstacle.
+        violation = self.objective.evaluate(state, torch.stack((mean, best)), reference).violation
+        assert violation is not None, "asked for a task with constraints only"
+        chosen = int(violation.argmin())
+        return (mean, best)[chosen], float(violation[chosen])
 
     def _step_time(self) -> float:
         """Time that nine of ten recent denoising steps ended within, s."""
         return sorted(self._step_times)[int(0.9 * (len(self._step_times) - 1))]
-
-    def controls(self, knots: torch.Tensor) -> torch.Tensor:
-        """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
-        return self._centre + self._half_range * self.spline.controls(knots)

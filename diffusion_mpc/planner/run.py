@@ -73,7 +73,7 @@ def _task(name: str, settings: Settings, on_level: OnLevel) -> tuple[Result, Any
     task_class = find_task(name)
     _, values = load_parameters(NodeConfig, {"task": name, **task_class.demo})
     config, task = build(NodeConfig, values), task_class(str(values["model.path"]))
-    backend = make_backend(config.backend, config.model, task)
+    backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
     reference = Reference(velocity=np.array([config.command.vx, config.command.vy, config.command.yaw_rate]))

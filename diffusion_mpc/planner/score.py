@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 
 class NoFeasibleSampleError(RuntimeError):
     """Every sample of a batch has a NaN or infinite cost."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a search knows of a batch of points.
+
+    Attributes:
+        costs: (samples,)
+        violation: (samples,) by how much constraints are broken, 0: not at all; None: there are no constraints
+        demo_costs: (samples,) cost that a point is granted for being near a demonstration, or None
+    """
+
+    costs: torch.Tensor
+    violation: torch.Tensor | None = None
+    demo_costs: torch.Tensor | None = None
+
+
+def search_costs(found: Evaluation) -> torch.Tensor:
+    """Costs (samples,) that weights are made of: constraints and demonstrations included.
+
+    The paper's indicator of the constraints leaves no weight at all where nothing is feasible. Here infeasible samples rank behind
+    the worst feasible one, by their violation. Demonstrations follow the max rule (2407.01573, eq. 11-13): the maximum of two
+    unnormalised densities is the minimum of two costs, so standardising happens once, in `sample_weights`.
+    """
+    costs = found.costs
+    if found.demo_costs is not None:
+        costs = torch.minimum(costs, found.demo_costs).where(costs.isfinite(), torch.inf)
+    if found.violation is None:
+        return costs
+    violation = found.violation
+    feasible = (violation <= 0.0) & costs.isfinite()
+    if bool(feasible.all()):
+        return costs
+    if not bool(feasible.any()):
+        return violation.where(costs.isfinite(), torch.inf) if bool((violation > 0.0).any()) else costs
+    low, high = costs[feasible].min(), costs[feasible].max()
+    broken = (violation > 0.0) & costs.isfinite() & violation.isfinite()
+    worst = violation[broken].max() if bool(broken.any()) else violation.new_tensor(1.0)
+    # As far behind as the feasible ones are spread, so that the scale of the violation cannot drown the differences among them.
+    behind = high + (high - low).clamp(min=1e-3) * (violation / worst)
+    return torch.where(feasible, costs, behind.where(broken, torch.inf))
 
 
 def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -28,15 +70,13 @@ def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
         NoFeasibleSampleError: no cost is finite
     """
     finite = costs.isfinite()
-    count = finite.sum()
-    if int(count) == 0:
+    good = costs if bool(finite.all()) else costs[finite]
+    if len(good) == 0:
         raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
-    good = costs.where(finite, 0.0)
-    mean = good.sum() / count
-    deviation = (good - mean).where(finite, 0.0)
-    std = (deviation.square().sum() / count).sqrt()
-    scaled = deviation / (temperature * std.where(std >= 1e-4, 1.0))
-    return torch.softmax((-scaled).where(finite, -torch.inf), dim=0)
+    std = good.std(correction=0)
+    # Softmax does not see the mean; taking the least cost off keeps the exponents small.
+    scaled = (good.min() - costs) / (temperature * std.where(std >= 1e-4, 1.0))
+    return torch.softmax(scaled if good is costs else scaled.where(finite, -torch.inf), dim=0)
 
 
 def elite_weights(costs: torch.Tensor, count: int) -> torch.Tensor:

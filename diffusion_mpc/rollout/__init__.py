@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.rollout.base import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
+from diffusion_mpc.rollout.variants import model_variants
 
 if TYPE_CHECKING:
-    from diffusion_mpc.config import BackendConfig, ModelConfig
+    from diffusion_mpc.config import BackendConfig, ModelConfig, RobustConfig
     from diffusion_mpc.tasks.base import Task
 
 __all__ = ["CpuBackend", "RolloutBackend", "make_backend"]
 
 
-def make_backend(config: BackendConfig, model: ModelConfig, task: Task) -> RolloutBackend:
-    """The backend that a configuration names, on a planning model of the task."""
+def make_backend(config: BackendConfig, model: ModelConfig, robust: RobustConfig, task: Task) -> RolloutBackend:
+    """The backend that a configuration names, on a planning model of the task and its perturbed variants."""
     planning_model = task.compile(timestep=model.timestep, integrator=model.integrator, iterations=model.iterations)
-    return {"cpu": CpuBackend}[config.name](planning_model, config.threads)
+    return {"cpu": CpuBackend}[config.name](model_variants(planning_model, robust), config.threads)

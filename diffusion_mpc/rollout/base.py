@@ -18,12 +18,14 @@ class RolloutBackend(Protocol):
         model: planning model
         device: where the tensors lie
         dtype: floating type of the tensors
+        variants: models that every control sequence is rolled out on
     """
 
     name: str
     model: mujoco.MjModel
     device: torch.device
     dtype: torch.dtype
+    variants: int
 
     def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """Trajectories that the controls lead to.
@@ -36,7 +38,8 @@ class RolloutBackend(Protocol):
             control_dt: length of a control step, s; a multiple of the model's time step
 
         Returns:
-            the trajectories; valid until the next call, which may reuse their memory
+            the trajectories, `variants` rows for each sample, the first on `model` itself; valid until the next call, which may
+            reuse their memory
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -21,30 +22,34 @@ class CpuBackend:
     device = torch.device("cpu")
     dtype = torch.float64
 
-    def __init__(self, model: mujoco.MjModel, threads: int = 0) -> None:
+    def __init__(self, models: Sequence[mujoco.MjModel], threads: int = 0) -> None:
         """Start the threads.
 
         Args:
-            model: planning model
+            models: planning model, and variants of it that every control sequence is rolled out on as well
             threads: number of threads; 0: one per core that this process may use
         """
-        self.model = model
+        self.model = models[0]
+        self.variants = len(models)
         # A diverging sample is nothing to warn about, and MuJoCo would write a file of warnings in the current folder.
         mujoco.set_mju_user_warning(lambda text: None)
         count = threads or len(os.sched_getaffinity(0))
+        self._models = list(models)
         self._pool = rollout.Rollout(nthread=count)
-        self._data = [mujoco.MjData(model) for _ in range(count)]
-        self._slices = sensor_slices(model)
+        self._data = [mujoco.MjData(self.model) for _ in range(count)]
+        self._slices = sensor_slices(self.model)
         self._buffers: tuple[Array, Array] | None = None
 
     def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
-        model, (samples, horizon, _) = self.model, controls.shape
-        repeats = substeps(control_dt, model.opt.timestep)
+        model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)
+        if self.variants > 1:
+            controls = controls.repeat_interleave(self.variants, dim=0)
+        samples, horizon, _ = controls.shape
         states, sensors = self._outputs(samples, horizon * repeats)
-        start = np.concatenate([[0.0], state.qpos, state.qvel, state.act])
+        start = np.concatenate(([0.0], state.qpos, state.qvel, state.act))
         self._pool.rollout(
-            model,
+            model if self.variants == 1 else self._models * (samples // self.variants),
             self._data,
             np.broadcast_to(start, (samples, len(start))),
             controls.repeat_interleave(repeats, dim=1).numpy() if repeats > 1 else controls.contiguous().numpy(),
@@ -53,14 +58,14 @@ class CpuBackend:
         )
         # MuJoCo resets a trajectory that diverges and leaves it there, looking fine; its time tells that it did not reach the end.
         unfinished = states[:, -1, 0] < (horizon * repeats - 0.5) * model.opt.timestep
-        ends = torch.from_numpy(states)[:, repeats - 1 :: repeats]
+        ends, nq, nv = torch.from_numpy(states[:, repeats - 1 :: repeats]), model.nq, model.nv
         return RolloutBatch(
-            qpos=ends[..., 1 : 1 + model.nq],
-            qvel=ends[..., 1 + model.nq : 1 + model.nq + model.nv],
+            qpos=ends[..., 1 : 1 + nq],
+            qvel=ends[..., 1 + nq : 1 + nq + nv],
             ctrl=controls,
-            sensordata=torch.from_numpy(sensors)[:, repeats - 1 :: repeats],
+            sensordata=torch.from_numpy(sensors[:, repeats - 1 :: repeats]),
             sensor_slices=self._slices,
-            invalid=torch.from_numpy(unfinished),
+            invalid=torch.from_numpy(unfinished) if unfinished.any() else None,
         )
 
     def _outputs(self, samples: int, steps: int) -> tuple[Array, Array]:

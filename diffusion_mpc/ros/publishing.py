@@ -70,6 +70,7 @@ def stats_message(
         term_costs=array("d", s.term_costs.values()),
         effective_sample_size=s.effective_sample_size,
         infeasible_share=s.infeasible_share,
+        violation=s.violation,
     )
     message.header.stamp = to_stamp(plan.stamp)
     message.command.linear.x, message.command.linear.y = float(reference.velocity[0]), float(reference.velocity[1])

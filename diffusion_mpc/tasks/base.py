@@ -92,6 +92,42 @@ def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R]
     return mark
 
 
+@dataclass(frozen=True)
+class Constraint:
+    """One named constraint of a task, `g(x, u) <= 0`."""
+
+    name: str
+    value: Residual
+    unit: str
+    description: str
+
+    def violation(self, task: Task, x: RolloutBatch, reference: Reference) -> Tensor:
+        """Mean over the horizon of the sum of all positive values, (samples,); 0 where the constraint is met throughout."""
+        value = self.value(task, x, reference).clamp(min=0.0)
+        return (value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value).mean(-1)
+
+
+def constraint(unit: str = "1") -> Callable[[R], R]:
+    """Mark a method of a task as a constraint: its values, (samples, horizon) or (samples, horizon, k), are to be 0 or less.
+
+    A plan that breaks a constraint is worse than any that does not, whatever they cost.
+
+    Args:
+        unit: unit of the values
+    """
+
+    def mark(method: R) -> R:
+        description = (method.__doc__ or "").strip()
+        if not description:
+            raise TaskError(f"constraint '{method.__name__}' has no docstring; say in one what must hold")
+        method.__constraint__ = Constraint(  # type: ignore[attr-defined]
+            method.__name__, method, unit, " ".join(description.split())
+        )
+        return method
+
+    return mark
+
+
 class Task:
     """Base class of all tasks.
 
@@ -103,7 +139,8 @@ class Task:
         reference: "none", "cmd_vel" or "goal_pose"
         base: body with the floating base, or None; its free joint is measured by `odom`, all other joints by `joint_states`
         keyframe: keyframe the simulation starts from; without it the model's `qpos0`
-        defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps": 25}`
+        defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps": 25}`; those of the simulated
+            robot begin with `sim.`, e.g. `{"sim.model.timestep": 0.002}`
         demo: parameters that `sim`, `demo` and the simulation launch file set on top, e.g. a command to follow
         trial_duration: simulated time of one run of `benchmark quality`, s; long enough to see what the task is about
     """
@@ -123,6 +160,16 @@ class Task:
         """The task's terms by name, in the order of their definition, those of base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {name: value.__cost_term__ for name, value in members.items() if hasattr(value, "__cost_term__")}
+
+    @classmethod
+    def constraints(cls) -> dict[str, Constraint]:
+        """The task's constraints by name, in the order of their definition, those of base classes first."""
+        members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
+        return {name: value.__constraint__ for name, value in members.items() if hasattr(value, "__constraint__")}
+
+    def violations(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+        """By how much every constraint is broken, (samples,) each; see `Constraint.violation`."""
+        return {name: c.violation(self, x, reference) for name, c in self.constraints().items()}
 
     def costs(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
         """Unweighted cost of every term, (samples, horizon) each."""

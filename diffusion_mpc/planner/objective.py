@@ -1,0 +1,155 @@
+"""What a plan costs: knots -> controls -> rollouts -> weighted terms, constraints, demonstration. One for all searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from diffusion_mpc.config import PlannerConfig, RobustConfig
+from diffusion_mpc.planner.score import Evaluation
+from diffusion_mpc.planner.spline import Spline
+from diffusion_mpc.rollout.base import RolloutBackend, substeps
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.types import Reference, RolloutBatch, State
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """Positions to follow where that is cheaper than what the search has found; neither complete nor feasible need they be.
+
+    Attributes:
+        positions: (horizon, k) what `columns` of qpos are at the end of each control step
+        columns: the k columns of qpos that are demonstrated
+        distance: distance from which a position counts as far off, in units of qpos
+        cost: what the demonstration would cost, weighted terms averaged over the horizon
+    """
+
+    positions: torch.Tensor
+    columns: tuple[int, ...]
+    distance: float
+    cost: float
+
+    def log_density(self, batch: RolloutBatch) -> torch.Tensor:
+        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), for states only (2407.01573, eq. 13 and authors' code)."""
+        apart = (batch.qpos[..., list(self.columns)] - self.positions.to(batch.qpos)).norm(dim=-1)
+        return -(apart.clamp(max=self.distance) / self.distance).square().mean(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectories(Evaluation):
+    """What is known of a batch of plans.
+
+    Attributes:
+        terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon and aggregated over models
+        qpos: (samples, horizon, nq) positions, on the given model
+    """
+
+    terms: torch.Tensor
+    qpos: torch.Tensor
+
+
+class Objective:
+    """Cost of normalised knots of one task on one rollout backend."""
+
+    def __init__(
+        self,
+        task: Task,
+        backend: RolloutBackend,
+        config: PlannerConfig,
+        weights: Mapping[str, float],
+        robust: RobustConfig | None = None,
+    ) -> None:
+        """Prepare the map from knots to controls.
+
+        Args:
+            task: task whose cost is minimised
+            backend: where rollouts run
+            config: horizon, control step, knots and spline; the rest is not used
+            weights: weight of every cost term by name
+            robust: how costs on several models become one; None: a mean
+
+        Raises:
+            ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the model's time step
+        """
+        self.task = task
+        self.backend = backend
+        self.control_dt = config.control_dt
+        self.spline = Spline(config.num_knots, config.horizon_steps, config.control_dt, config.spline)
+        substeps(config.control_dt, backend.model.opt.timestep)
+        low, high = (torch.as_tensor(limit, dtype=backend.dtype, device=backend.device) for limit in task.ctrl_limits)
+        self._centre, self._half_range = (low + high) / 2, (high - low) / 2
+        self._constrained = bool(task.constraints())
+        self.configure(weights, robust or RobustConfig())
+
+    @property
+    def origin(self) -> torch.Tensor:
+        """Knots (num_knots, nu) that stand for the middle of all control ranges."""
+        return self._centre.new_zeros((len(self.spline.knot_times), len(self._centre)))
+
+    def configure(self, weights: Mapping[str, float], robust: RobustConfig) -> None:
+        """Change weights and aggregation; takes effect with the next evaluation."""
+        ordered = [weights[name] for name in self.task.cost_terms()]
+        # One assignment: another thread may be in the middle of a plan.
+        self._live = (torch.tensor(ordered, dtype=self.backend.dtype, device=self.backend.device), robust)
+
+    def controls(self, knots: torch.Tensor) -> torch.Tensor:
+        """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
+        return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
+
+    def evaluate(
+        self, state: State, knots: torch.Tensor, reference: Reference, demonstration: Demonstration | None = None
+    ) -> Trajectories:
+        """Roll knots out and weigh what comes of them.
+
+        Args:
+            state: state that all samples start from
+            knots: (samples, num_knots, nu), normalised
+            reference: what to track
+            demonstration: states to be drawn to, or None
+
+        Returns:
+            costs, infinite where the simulator could not finish, violations, and trajectories
+        """
+        weights, robust = self._live
+        batch = self.backend.rollout(state, self.controls(knots), self.control_dt)
+        # (terms, samples * variants) -> (terms, samples, variants)
+        means = torch.stack(list(self.task.costs(batch, reference).values())).mean(-1)
+        terms = weights[:, None] * means
+        costs = terms.sum(0)
+        if batch.invalid is not None:
+            costs = costs.masked_fill(batch.invalid, torch.inf)
+        violation = None
+        if self._constrained:
+            violation = torch.stack(list(self.task.violations(batch, reference).values())).sum(0)
+        closeness = None if demonstration is None else demonstration.log_density(batch)
+        if self.backend.variants > 1:
+            by_model = costs.view(-1, self.backend.variants)
+            share = aggregation(by_model, robust)
+            costs = (by_model * share).sum(-1)
+            terms = (terms.view(len(terms), *by_model.shape) * share).sum(-1)
+            violation = None if violation is None else violation.view_as(by_model).amax(-1)
+            closeness = None if closeness is None else closeness.view_as(by_model).mean(-1)
+        demo_costs = None
+        if demonstration is not None and closeness is not None and bool(costs.isfinite().any()):
+            # The density has no unit: the nearest sample counts as the demonstration itself, as in the authors' code. Otherwise a
+            # demonstration that no sample comes near to would never be followed.
+            demo_costs = demonstration.cost - (closeness - closeness[costs.isfinite()].max())
+        return Trajectories(costs, violation, demo_costs, terms=terms, qpos=batch.qpos[:: self.backend.variants])
+
+
+def aggregation(costs: torch.Tensor, robust: RobustConfig) -> torch.Tensor:
+    """Share (samples, variants) that each model has in the cost of a sample; each row sums to 1.
+
+    Conditional value at risk is the mean of the worst `tail` of the models, one at least: the worst case and the mean are its ends.
+
+    Args:
+        costs: (samples, variants)
+        robust: kind of aggregation
+    """
+    models = costs.shape[1]
+    count = {"mean": models, "worst": 1, "cvar": max(1, round(robust.tail * models))}[robust.aggregate]
+    if count == models:
+        return costs.new_full(costs.shape, 1.0 / models)
+    return torch.zeros_like(costs).scatter_(1, costs.topk(count, dim=1).indices, 1.0 / count)
