@@ -148,7 +148,7 @@ def test_where_nothing_is_feasible_the_robot_goes_on_under_the_plan_before():
     loop = ClosedLoop(settings(), 0)
     loop.plan()
     before = loop.controller.current
-    loop.controller.planner.backend.rollout = lambda *a: (_ for _ in ()).throw(quality_error())
+    loop.controller.backend.rollout = lambda *a: (_ for _ in ()).throw(quality_error())
     assert loop.plan() is None
     assert loop.controller.current is before
     np.testing.assert_array_equal(loop.advance(), before.controls[0])
@@ -194,7 +194,7 @@ def test_settings_come_before_tuned_parameters_and_those_of_a_task_before_those_
 def test_the_summary_by_hand():
     names = [("cheap", 0, 1.0), ("cheap", 1, 2.0), ("mbd", 0, 2.0), ("mbd", 1, 4.0), ("dear", 0, 5.0)]
     cells = [{"task": "t", "rollouts": 64, "algorithm": a, "trial": t} for a, t, _ in names]
-    figures = tuple({"mean_cost": c, "falls": 1, "rollouts": 64} for _, _, c in names)
+    figures = tuple({"mean_cost": c, "falls": 1, "violation": 0.0, "rollouts": 64} for _, _, c in names)
     found = quality.summarise([*cells, cells[-1] | {"trial": 1}], Outcome((*figures, None)))
     rows = {row["algorithm"]: row for row in found["rows"]}
     assert not found["complete"]
@@ -334,19 +334,21 @@ def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
         assert (row["model"], row["backend"], row["device"], row["plans"]) == ("cartpole", "cpu", "cpu", 5)
 
 
-def test_raw_rollouts_are_those_of_the_plan():
-    from diffusion_mpc.benchmark.speed import RawRollout, Recorded
+@pytest.mark.parametrize("models", [1, 3])
+def test_raw_rollouts_are_those_of_the_plan(models):
+    from diffusion_mpc.benchmark.speed import RawRollout, record
+    from diffusion_mpc.rollout.variants import model_variants
 
-    loop = ClosedLoop(settings(), 0)
-    recorded = Recorded(loop.controller.planner.backend)
-    loop.controller.planner.backend = recorded
+    loop = ClosedLoop(settings(**{"robust.models": models}), 0)
+    backend = loop.controller.backend
+    calls = record(backend)
     loop.plan()
-    assert len(recorded.calls) == loop.config.planner.iterations
-    state, controls = recorded.calls[-1]
-    batch = recorded.rollout(state, controls, 0.02)
-    raw = RawRollout(recorded.model, 1)
+    assert len(calls) == loop.config.planner.iterations
+    state, controls = calls[-1]
+    batch = backend.rollout(state, controls, 0.02)
+    raw = RawRollout(model_variants(backend.model, loop.config.robust), 1)
     assert raw.time(state, controls, 1) > 0.0
-    (states, sensors) = raw._outputs[tuple(controls.shape[:2])]
+    ((states, sensors),) = raw._outputs.values()
     np.testing.assert_array_equal(states[..., 1:3], batch.qpos)
     np.testing.assert_array_equal(sensors, batch.sensordata)
 

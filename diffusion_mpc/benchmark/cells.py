@@ -8,8 +8,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from diffusion_mpc.config import ConfigError
 
 Cell = Mapping[str, Any]
 Figures = dict[str, Any]
+
+# Numerical libraries would otherwise start as many threads as there are cores in each of as many processes.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class CellFile:
@@ -136,7 +140,8 @@ def run_cells(work: Callable[[Cell], Figures], cells: Sequence[Cell], file: Cell
         pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
         pending: dict[Future[Figures], Cell] = {}
         try:
-            pending = {pool.submit(work, cell): cell for cell in todo}
+            with _environment(ONE_THREAD):
+                pending = {pool.submit(work, cell): cell for cell in todo}
             while pending:
                 for done in wait(pending, return_when=FIRST_COMPLETED).done:
                     cell = pending.pop(done)
@@ -166,6 +171,18 @@ def among(what: str, name: str, known: Iterable[str]) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
         raise ConfigError(f"unknown {what} '{name}'; {hint}")
     return name
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started within."""
+    before = dict(os.environ)
+    os.environ |= changes
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def _begin() -> None:

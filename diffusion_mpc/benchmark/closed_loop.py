@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
@@ -15,7 +15,6 @@ from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Array, Plan, Reference, State
-
 
 DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
 
@@ -35,8 +34,9 @@ class Episode:
         controls: (T, nu) applied from each state on, in actuator units
         costs: weighted cost (T,) of each of the task's terms, at these states and controls
         failed: (T,) whether the robot had failed
+        violation: mean over the run of the sum of all positive constraint values
         plans: number of plans; one was tried at every state
-        rollouts: number of rollouts over all plans
+        rollouts: number of samples rolled out over all plans
     """
 
     stamps: Array
@@ -45,6 +45,7 @@ class Episode:
     controls: Array
     costs: Mapping[str, Array]
     failed: Array
+    violation: float
     plans: int
     rollouts: int
 
@@ -145,7 +146,8 @@ def run_episode(
             on_step(loop.state().stamp)
     stamps = np.array([state.stamp for state in states])
     x = trajectory(loop.task, *(np.array(rows) for rows in ([s.qpos for s in states], [s.qvel for s in states], controls)))
-    costs = loop.task.costs(x, loop.reference)
+    reference = replace(loop.reference, times=stamps)
+    costs = loop.task.costs(x, reference)
     return Episode(
         stamps=stamps,
         qpos=x.qpos[0].numpy(),
@@ -153,6 +155,7 @@ def run_episode(
         controls=x.ctrl[0].numpy(),
         costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
+        violation=float(sum(value[0] for value in loop.task.violations(x, reference).values())),
         plans=plans,
         rollouts=rollouts,
     )

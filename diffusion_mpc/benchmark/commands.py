@@ -189,8 +189,6 @@ def black_box(options: argparse.Namespace) -> tuple[Figures, bool]:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     figures, outcome = run(Choice(seeds=range(options.seeds), **given), options.output, options.processes)
     _show(black_box_table(figures))
-    for name, why in figures["missing"].items():
-        sys.stdout.write(f"{name} {why}\n")
     if figures["rows"]:
         plot_black_box(figures["rows"], options.output / "black_box.png")
         sys.stdout.write(f"Plot     {options.output / 'black_box.png'}\n")

@@ -128,7 +128,7 @@ def parameters(
     if budget % iterations:
         raise ConfigError(f"{budget} rollouts are no multiple of the {iterations} iterations that '{algorithm}' makes of '{task}'")
     values["planner.num_samples"] = known["planner.num_samples"].check(budget // iterations)
-    kept = ("task", "model.", "planner.", "backend.name", "command.v", "command.yaw", "cost.")
+    kept = ("task", "model.", "planner.", "robust.", "backend.name", "command.v", "command.yaw", "cost.")
     return {name: value for name, value in values.items() if name.startswith(kept) and name != "planner.seed"}
 
 
@@ -151,6 +151,7 @@ def run_cell(cell: Cell) -> Figures:
         "term_costs": {name: float(cost.mean()) for name, cost in episode.costs.items()},
         "falls": episode.falls,
         "failed_share": float(episode.failed.mean()),
+        "violation": episode.violation,
         "plans": episode.plans,
         "rollouts": episode.rollouts,
     }
@@ -180,8 +181,9 @@ def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
 
     Returns:
         complete; errors; rows, one for each task, number of rollouts and algorithm: the mean over trials of the mean closed-loop
-        cost with its 95 % interval, falls, and the paired difference "MBD less this one"; best_baselines, the same difference to
-        the best of the others by task; summary, over the tasks, by algorithm: mean normalised cost, mean rank, tasks won
+        cost with its 95 % interval, falls, constraint violation, and the paired difference "MBD less this one"; best_baselines,
+        the same difference to the best of the others; summary, over the tasks, by algorithm: mean normalised cost, mean rank,
+        tasks won
     """
     done: dict[tuple[str, int], dict[str, dict[int, Figures]]] = {}
     for cell, figures in zip(todo, outcome.figures, strict=True):
@@ -219,6 +221,7 @@ def _summarise_task(task: str, budget: int, found: Mapping[str, Mapping[int, Fig
                 "low": cost.low,
                 "high": cost.high,
                 "falls": sum(figures["falls"] for figures in by_trial.values()),
+                "violation": float(np.mean([figures["violation"] for figures in by_trial.values()])),
                 "total_rollouts": sum(figures["rollouts"] for figures in by_trial.values()),
                 "mbd_less_this": versus,
             }

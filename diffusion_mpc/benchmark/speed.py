@@ -16,6 +16,7 @@ from mujoco import rollout
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.config import NodeConfig, Value, load_parameters
 from diffusion_mpc.rollout.base import RolloutBackend, substeps
+from diffusion_mpc.rollout.variants import model_variants
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Array, RolloutBatch, State
 
@@ -34,30 +35,33 @@ DEFAULT_CASES = (
 )
 
 
-class Recorded:
-    """A rollout backend that notes what it was asked for, in a few microseconds a call."""
+def record(backend: RolloutBackend) -> list[tuple[State, torch.Tensor]]:
+    """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
+    calls: list[tuple[State, torch.Tensor]] = []
+    rollouts = backend.rollout
 
-    def __init__(self, backend: RolloutBackend) -> None:
-        """Stand before a backend."""
-        self.name, self.model, self.device, self.dtype = backend.name, backend.model, backend.device, backend.dtype
-        self.calls: list[tuple[State, torch.Tensor]] = []
-        self._backend = backend
+    def noted(state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+        calls.append((state, controls))
+        return rollouts(state, controls, control_dt)
 
-    def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
-        """See `RolloutBackend.rollout`."""
-        self.calls.append((state, controls))
-        return self._backend.rollout(state, controls, control_dt)
+    backend.rollout = noted  # type: ignore[method-assign]
+    return calls
 
 
 class RawRollout:
     """`mujoco.rollout` and nothing else: a persistent pool of threads that writes into arrays made once."""
 
-    def __init__(self, model: mujoco.MjModel, threads: int) -> None:
-        """Start the threads; 0: one per core that this process may use."""
+    def __init__(self, models: Sequence[mujoco.MjModel], threads: int) -> None:
+        """Start the threads.
+
+        Args:
+            models: what every control sequence is rolled out on
+            threads: number of threads; 0: one per core that this process may use
+        """
         count = threads or len(os.sched_getaffinity(0))
-        self._model = model
+        self._models = list(models)
         self._pool = rollout.Rollout(nthread=count)
-        self._data = [mujoco.MjData(model) for _ in range(count)]
+        self._data = [mujoco.MjData(models[0]) for _ in range(count)]
         self._outputs: dict[tuple[int, int], tuple[Array, Array]] = {}
 
     def time(self, state: State, controls: torch.Tensor, repeats: int) -> float:
@@ -68,8 +72,9 @@ class RawRollout:
             controls: (samples, horizon, nu), in actuator units
             repeats: physics steps in a control step
         """
-        model = self._model
-        inputs = np.ascontiguousarray(controls.double().cpu().numpy().repeat(repeats, axis=1))
+        model, variants = self._models[0], len(self._models)
+        inputs = np.ascontiguousarray(controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0))
+        models = model if variants == 1 else self._models * (len(inputs) // variants)
         start = np.concatenate([[0.0], state.qpos, state.qvel, state.act])
         starts = np.repeat(start[None], len(inputs), axis=0)
         shape = inputs.shape[:2]
@@ -78,7 +83,7 @@ class RawRollout:
             self._outputs[shape] = np.empty((*shape, size)), np.empty((*shape, model.nsensordata))
         states, sensors = self._outputs[shape]
         began = time.perf_counter()
-        self._pool.rollout(model, self._data, starts, inputs, state=states, sensordata=sensors)
+        self._pool.rollout(models, self._data, starts, inputs, state=states, sensordata=sensors)
         return time.perf_counter() - began
 
 
@@ -100,25 +105,25 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
         KeyboardInterrupt: Ctrl-C came before the first plan that counts
     """
     loop = ClosedLoop(_settings(case), trial=0)
-    planner, config = loop.controller.planner, loop.config
-    backend = planner.backend
-    recorded = planner.backend = Recorded(backend)
-    raw = RawRollout(backend.model, config.backend.threads)
+    backend, config = loop.controller.backend, loop.config
+    calls = record(backend)
+    raw = RawRollout(model_variants(backend.model, config.robust), config.backend.threads)
     repeats = substeps(config.planner.control_dt, backend.model.opt.timestep)
+    steps_a_control = repeats * backend.variants
     plan_times, raw_times, physics_steps = list[float](), list[float](), list[int]()
     try:
         for number in range(warm_up + plans):
-            recorded.calls.clear()
+            calls.clear()
             began = time.perf_counter()
             plan = loop.plan()
             plan_time = time.perf_counter() - began
-            raw_time = sum(raw.time(state, controls, repeats) for state, controls in recorded.calls)
+            raw_time = sum(raw.time(state, controls, repeats) for state, controls in calls)
             loop.advance()
             on_plan()
             if number >= warm_up and plan is not None:
                 plan_times.append(plan_time)
                 raw_times.append(raw_time)
-                physics_steps.append(sum(controls.shape[0] * controls.shape[1] * repeats for _, controls in recorded.calls))
+                physics_steps.append(sum(controls.shape[0] * controls.shape[1] * steps_a_control for _, controls in calls))
     except KeyboardInterrupt:
         if not plan_times:
             raise

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 def quality_tables(figures: Mapping[str, Any]) -> list[Table]:
     """Costs by task and algorithm, and the summary over tasks."""
     table = Table(title="mean closed-loop cost; lower is better", title_justify="left")
-    for name in ("task", "rollouts", "algorithm", "trials", "cost", "95 % interval", "falls", "MBD less this", "wins"):
+    for name in ("task", "rollouts", "algorithm", "trials", "cost", "95 % interval", "falls", "violation", "MBD less this", "wins"):
         table.add_column(name, justify="left" if name in ("task", "algorithm") else "right", no_wrap=True)
     rows = figures["rows"]
     for row in rows:
@@ -27,11 +27,21 @@ def quality_tables(figures: Mapping[str, Any]) -> list[Table]:
             number(row["mean_cost"]),
             interval(row),
             str(row["falls"]),
+            number(row["violation"]),
             *_versus(row),
             style=style,
             end_section=row is [r for r in rows if (r["task"], r["rollouts"]) == (row["task"], row["rollouts"])][-1],
         )
     tables = [table]
+    if figures["best_baselines"]:
+        best = Table(title="MBD against the best of the others, trial by trial", title_justify="left")
+        for name in ("task", "rollouts", "best of the others", "MBD less this", "wins", "better"):
+            best.add_column(name, justify="right" if name in ("rollouts", "MBD less this", "wins") else "left")
+        for row in figures["best_baselines"]:
+            difference = row["mbd_less_this"]["difference"]
+            better = "MBD" if difference["high"] < 0.0 else row["algorithm"] if difference["low"] > 0.0 else "undecided"
+            best.add_row(row["task"], str(row["rollouts"]), row["algorithm"], *_versus(row), better)
+        tables.append(best)
     if figures["summary"]:
         overall = Table(title="over all tasks: 0 is the best algorithm of a task, 1 the worst", title_justify="left")
         for name in ("algorithm", "normalised cost", "mean rank", "best in"):
@@ -93,6 +103,8 @@ def black_box_table(figures: Mapping[str, Any]) -> Table:
             *_versus(row),
             end_section=last,
         )
+    for name, why in figures["missing"].items():
+        table.add_row("–", "–", f"{name} {why}")
     return table
 
 
