@@ -96,9 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     optimize_command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default: 0)")
     optimize_command.add_argument(
         "--variant",
-        default="code",
-        choices=("paper", "code", "sde"),
-        help="the paper's samples, its authors' code's (default), or the reverse SDE",
+        default="geometric",
+        choices=("geometric", "code", "paper", "sde"),
+        help="noise in equal ratios and mirrored samples (default), the authors' code, the paper, or the reverse SDE",
     )
     optimize_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
 

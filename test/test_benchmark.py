@@ -118,6 +118,20 @@ def test_the_cost_of_an_episode_by_hand():
     assert np.abs(episode.controls).max() > 0.0
 
 
+def test_a_broken_constraint_is_measured_without_its_tightening(monkeypatch):
+    from diffusion_mpc.tasks.base import constraint
+    from diffusion_mpc.tasks.cartpole import Cartpole
+
+    @constraint(tightening=7.0, unit="m")
+    def held(self, x, reference):
+        """Always 0.25 too far."""
+        return x.qpos[..., 0] * 0.0 + 0.25
+
+    assert run_episode(settings(), trial=0, duration=0.1).violation == 0.0
+    monkeypatch.setattr(Cartpole, "held", held, raising=False)
+    assert run_episode(settings(), trial=0, duration=0.1).violation == pytest.approx(0.25)
+
+
 def test_a_trial_begins_the_same_for_every_algorithm_and_another_one_differently():
     def start(trial, algorithm):
         return ClosedLoop(settings(**{"planner.algorithm": algorithm}), trial).state().qpos
@@ -240,6 +254,9 @@ def test_what_cannot_be_compared_is_said_in_one_line(choice, message):
 
 
 # Black box
+
+
+METHODS = [name for name in black_box.METHODS if name != "gp_bo"]
 
 
 def test_methods_make_exactly_as_many_evaluations_within_the_cube():
@@ -378,7 +395,7 @@ def test_a_broken_file_of_tuned_parameters_is_named(tmp_path):
 @pytest.mark.slow
 def test_a_user_who_interrupts_gets_what_there_is_and_goes_on_later(tmp_path):
     command = [sys.executable, "-m", "diffusion_mpc.cli", "benchmark", "black-box", "--dims", "5", "--functions", "levy"]
-    command += ["--methods", "mbd_code", "random", "--output", str(tmp_path), "--processes", "1"]
+    command += ["--methods", "mbd_geometric", "random", "--output", str(tmp_path), "--processes", "1"]
     command += ["--json", str(tmp_path / "b.json"), "--seeds", "500"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     kept = tmp_path / "black_box.jsonl"

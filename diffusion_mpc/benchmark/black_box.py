@@ -91,6 +91,8 @@ def cma_es(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
     """CMA-ES (Hansen, 1604.00772) with the defaults of the package `cma`; when it has converged, begun anew at a random point.
 
     It begins in the middle, where the code's variant of Model-Based Diffusion does, with a quarter of the domain as deviation.
+    With "tpa", step sizes are adapted by two points on the line of the last step, which the package does by itself from 300
+    dimensions on.
     """
     import cma
 
@@ -98,6 +100,8 @@ def cma_es(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
     budget = evaluations(cell)
     while objective.count < budget:
         options = {"verbose": -9, "seed": int(random.integers(1, 2**31)), "bounds": [-1.0, 1.0]}
+        if cell["method"] == "cma_es_tpa":
+            options["AdaptSigma"] = cma.sigma_adaptation.CMAAdaptSigmaTPA
         start = random.uniform(-1.0, 1.0, dim) if objective.count else np.zeros(dim)
         strategy = cma.CMAEvolutionStrategy(start, 0.5, options)
         while objective.count < budget and not strategy.stop():
@@ -141,9 +145,11 @@ def gp_bo(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
 
 
 METHODS: dict[str, Callable[[Evaluated, int, int, Cell], None]] = {
+    "mbd_geometric": diffusion,
     "mbd_code": diffusion,
     "mbd_paper": diffusion,
     "cma_es": cma_es,
+    "cma_es_tpa": cma_es,
     "random": random_search,
     "gp_bo": gp_bo,
 }
@@ -187,7 +193,7 @@ def _settings(method: str, choice: Choice) -> dict[str, Any]:
         settings = {"bo_evaluations": choice.bo_evaluations, "bo_seconds": choice.bo_seconds, BO_PACKAGE: version(BO_PACKAGE)}
     else:
         settings = {"samples": choice.samples, "levels": choice.levels}
-    if method == "cma_es":
+    if method.startswith("cma_es"):
         settings["cma"] = version("cma")
     return settings | ({"temperature": choice.temperature} if method.startswith("mbd") else {})
 

@@ -155,7 +155,7 @@ def run_episode(
         controls=x.ctrl[0].numpy(),
         costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
-        violation=float(sum(value[0] for value in loop.task.violations(x, reference).values())),
+        violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
         plans=plans,
         rollouts=rollouts,
     )
