@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -166,13 +167,15 @@ class Task:
     trial_duration: ClassVar[float] = 6.0
 
     @classmethod
-    def cost_terms(cls) -> dict[str, CostTerm]:
+    @cache
+    def cost_terms(cls) -> Mapping[str, CostTerm]:
         """The task's terms by name, in the order of their definition, those of base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {name: value.__cost_term__ for name, value in members.items() if hasattr(value, "__cost_term__")}
 
     @classmethod
-    def constraints(cls) -> dict[str, Constraint]:
+    @cache
+    def constraints(cls) -> Mapping[str, Constraint]:
         """The task's constraints by name, in the order of their definition, those of base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {name: value.__constraint__ for name, value in members.items() if hasattr(value, "__constraint__")}
@@ -191,8 +194,13 @@ class Task:
 
     def normalise(self, ctrl: Tensor) -> Tensor:
         """Controls of (..., nu) in actuator units as actions in [-1, 1]."""
-        low, high = self.ctrl_limits
-        return 2.0 * (ctrl - ctrl.new_tensor(low)) / ctrl.new_tensor(high - low) - 1.0
+        centre, scale = self._normaliser(ctrl.dtype, ctrl.device)
+        return (ctrl - centre) * scale
+
+    @cache  # noqa: B019  (a handful of tasks, each kept as long as its planner)
+    def _normaliser(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        low, high = (torch.as_tensor(limit, dtype=dtype, device=device) for limit in self.ctrl_limits)
+        return (low + high) / 2.0, 2.0 / (high - low)
 
     def __init__(self, model_path: str | Path = "") -> None:
         """Read the model.
