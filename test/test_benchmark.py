@@ -351,6 +351,12 @@ def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
         assert (row["model"], row["backend"], row["device"], row["plans"]) == ("cartpole", "cpu", "cpu", 5)
 
 
+def test_a_task_without_mujocos_physics_has_no_raw_speed(monkeypatch, capsys):
+    monkeypatch.setattr(CpuBackend, "name", "function")
+    assert main(["benchmark", "speed", "--tasks", "cartpole"]) == 1
+    assert "error: task 'cartpole' has dynamics of its own, so there is no mujoco.rollout to compare with" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("models", [1, 3])
 def test_raw_rollouts_are_those_of_the_plan(models):
     from diffusion_mpc.benchmark.speed import RawRollout, record

@@ -112,7 +112,8 @@ class ClosedLoop:
         self.plant.step(lambda qpos, qvel: control, self._period)
         self._steps += 1
         # MuJoCo puts a model that diverges back to an innocent state, and counts that.
-        if any(self.plant.data.warning[kind].number for kind in DIVERGED):
+        data = self.plant.data
+        if any(data.warning[kind].number for kind in DIVERGED) or not np.isfinite(data.qpos).all():
             raise DivergedError(f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s")
         return control
 

@@ -14,7 +14,7 @@ import torch
 from mujoco import rollout
 
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
-from diffusion_mpc.config import NodeConfig, Value, load_parameters
+from diffusion_mpc.config import ConfigError, NodeConfig, Value, load_parameters
 from diffusion_mpc.rollout.base import RolloutBackend, substeps
 from diffusion_mpc.rollout.variants import model_variants
 from diffusion_mpc.tasks import find_task
@@ -106,6 +106,8 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
     """
     loop = ClosedLoop(_settings(case), trial=0)
     backend, config = loop.controller.backend, loop.config
+    if backend.name == "function":
+        raise ConfigError(f"task '{case.task}' has dynamics of its own, so there is no mujoco.rollout to compare with")
     calls = record(backend)
     raw = RawRollout(model_variants(backend.model, config.robust), config.backend.threads)
     repeats = substeps(config.planner.control_dt, backend.model.opt.timestep)
