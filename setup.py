@@ -17,7 +17,7 @@ setup(
     author_email="maintainers@example.org",
     python_requires=">=3.11",
     packages=find_packages(include=["diffusion_mpc*"]),
-    package_data={"diffusion_mpc": ["py.typed", "benchmark/tuned.yaml", "models/**/*.xml"]},
+    package_data={"diffusion_mpc": ["py.typed", "benchmark/tuned.yaml", "models/**/*.xml", "models/**/*.csv"]},
     # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
     install_requires=[
         "cma>=4.0",

@@ -100,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("geometric", "code", "paper", "sde"),
         help="noise in equal ratios and mirrored samples (default), the authors' code, the paper, or the reverse SDE",
     )
+    optimize_command.add_argument(
+        "--demo", default="", metavar="FILE|BAG", help="demonstration of a task: positions over time, as CSV or as a recorded bag"
+    )
     optimize_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
 
     add_benchmark(add("benchmark", benchmark, "Measure speed and quality, and compare with other algorithms."))
@@ -159,7 +162,7 @@ def optimize(options: argparse.Namespace) -> int:
     o = options
     temperature = o.temperature if o.temperature is not None else 1.0 if o.problem in FUNCTIONS else 0.1
     settings = Settings(o.samples, o.levels, temperature, o.variant, o.seed)
-    return _done(run_optimize(o.problem, o.dim, settings), o.json)
+    return _done(run_optimize(o.problem, o.dim, settings, o.demo), o.json)
 
 
 def benchmark(options: argparse.Namespace) -> int:
