@@ -154,6 +154,7 @@ class Task:
         defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps": 25}`; those of the simulated
             robot begin with `sim.`, e.g. `{"sim.model.timestep": 0.002}`
         demo: parameters that `sim`, `demo` and the simulation launch file set on top, e.g. a command to follow
+        trial_duration: simulated time of one run of `benchmark quality`, s; long enough to see what the task is about
         demonstrated: joints whose positions a bag demonstrates, named as in `planner/demonstration.py`; empty: all
         dynamics: how the robot moves, where that is not MuJoCo's business: a method `(qpos, qvel, ctrl, dt) -> (qpos, qvel)` on
             batches (samples, nq), (samples, nv), (samples, nu) of torch tensors, one physics step of dt seconds. Planner, predictor
@@ -168,6 +169,7 @@ class Task:
     keyframe: ClassVar[str | None] = None
     defaults: ClassVar[Mapping[str, bool | int | float | str]] = {}
     demo: ClassVar[Mapping[str, bool | int | float | str]] = {}
+    trial_duration: ClassVar[float] = 6.0
     demonstrated: ClassVar[tuple[str, ...]] = ()
     dynamics: Dynamics | None = None
 
@@ -261,6 +263,20 @@ class Task:
             mujoco.mj_resetDataKeyframe(model, data, key)
         mujoco.mj_forward(model, data)
         return data
+
+    def trial_state(self, model: mujoco.MjModel, data: mujoco.MjData, random: np.random.Generator) -> None:
+        """Change the initial state in `data` to that of one trial of a benchmark: here, a little of everything.
+
+        Degrees of freedom are displaced by 0.01 rad or m, and their velocities by 0.05 rad/s or m/s (standard deviations).
+        """
+        displacement = random.normal(0.0, 0.01, model.nv)
+        mujoco.mj_integratePos(model, data.qpos, displacement, 1.0)
+        data.qvel[:] += random.normal(0.0, 0.05, model.nv)
+        mujoco.mj_forward(model, data)
+
+    def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
+        """What the robot is asked to do in one trial of a benchmark: here `reference`, which comes from `demo`, in all of them."""
+        return reference
 
 
 INTEGRATORS = {
