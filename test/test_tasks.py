@@ -210,3 +210,29 @@ def test_a_cost_term_needs_a_docstring():
             @cost(weight=1.0)
             def silent(self, x, reference):
                 return x.qpos[..., 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "duration"), [("pusht", 5.0), ("arm", 4.0)])
+@pytest.mark.parametrize("trial", [0, 1])
+def test_goals_are_reached(name, duration, trial):
+    from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+
+    loop = ClosedLoop({"task": name, **find_task(name).demo}, trial)
+    for _ in range(round(duration * loop.config.planner.rate)):
+        assert loop.plan() is not None
+        loop.advance()
+    errors = loop.task.goal_errors(moment(loop.task, loop.state().qpos), loop.reference)
+    assert float(errors["position_m"]) < 0.03
+    assert float(errors.get("angle_rad", torch.zeros(()))) < 0.15
+
+
+@pytest.mark.slow
+def test_the_hopper_hops_on_without_falling():
+    from diffusion_mpc.benchmark.closed_loop import run_episode
+
+    episode = run_episode({"task": "hopper"}, trial=0, duration=4.0)
+    assert episode.falls == 0
+    assert episode.qpos[-1, 0] > 4.0
+    # It leaves the ground: standing straight, the torso's middle is at 1.24 m.
+    assert episode.qpos[:, 1].max() > 1.4

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from diffusion_mpc.config import NodeConfig
 from diffusion_mpc.estimation.estimator import normalised, require_finite
-from diffusion_mpc.estimation.frames import pose_to_goal
+from diffusion_mpc.estimation.frames import pose_to_goal, yaw_to_quaternion
 from diffusion_mpc.types import Array, Reference
 
 VELOCITY, GOAL = "cmd_vel", "goal_pose"
@@ -19,7 +17,7 @@ def parameter_reference(config: NodeConfig) -> Reference:
     command, goal = config.command, config.goal
     return Reference(
         velocity=np.array([command.vx, command.vy, command.yaw_rate]),
-        pose=np.array([goal.x, goal.y, goal.z, math.cos(goal.yaw / 2.0), 0.0, 0.0, math.sin(goal.yaw / 2.0)]),
+        pose=np.array([goal.x, goal.y, goal.z, *yaw_to_quaternion(goal.yaw)]),
     )
 
 

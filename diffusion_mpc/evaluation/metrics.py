@@ -59,7 +59,7 @@ def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) ->
     given = Reference()
     reference = _tracked(stamps, run.plans.stamps, run.plans.velocity, given.velocity)
     goal = _tracked(stamps, run.plans.stamps, run.plans.goal, given.pose)
-    x = _batch(run, task, controls)
+    x = trajectory(task, run.states.qpos, run.states.qvel, controls)
     costs: dict[str, Array] = {}
     errors: dict[str, Array] = {}
     # A goal that no plan tells of is unknown, and a measured cost of it would be one of nothing.
@@ -165,18 +165,25 @@ def heading_velocity(run: Run, task: Task) -> Array | None:
     return np.stack([along, across, run.states.qvel[:, v + 5]], axis=1)
 
 
-def _batch(run: Run, task: Task, controls: Array) -> RolloutBatch:
-    """The measured states as one trajectory, (1, T, ...)."""
+def trajectory(task: Task, qpos: Array, qvel: Array, controls: Array) -> RolloutBatch:
+    """Measured states as one trajectory, (1, T, ...), with the sensors of the states themselves.
+
+    Args:
+        task: task whose model the states are of
+        qpos: (T, nq)
+        qvel: (T, nv)
+        controls: (T, nu) in force at the states, in actuator units
+    """
     model, data = task.model, mujoco.MjData(task.model)
     sensors = np.empty((len(controls), model.nsensordata))
-    for row, (qpos, qvel, control) in enumerate(zip(run.states.qpos, run.states.qvel, controls, strict=True)):
+    for row, (position, velocity, control) in enumerate(zip(qpos, qvel, controls, strict=True)):
         # The solver's warm start must not carry anything from one state to the next.
         mujoco.mj_resetData(model, data)
-        data.qpos[:], data.qvel[:], data.ctrl[:] = qpos, qvel, control
+        data.qpos[:], data.qvel[:], data.ctrl[:] = position, velocity, control
         mujoco.mj_forward(model, data)
         sensors[row] = data.sensordata
-    qpos, qvel, ctrl = (torch.from_numpy(array)[None] for array in (run.states.qpos, run.states.qvel, controls))
-    return RolloutBatch(qpos, qvel, ctrl, torch.from_numpy(sensors)[None], sensor_slices(model))
+    positions, velocities, ctrl, sensordata = (torch.from_numpy(array)[None] for array in (qpos, qvel, controls, sensors))
+    return RolloutBatch(positions, velocities, ctrl, sensordata, sensor_slices(model))
 
 
 def _rows(x: RolloutBatch, rows: slice) -> RolloutBatch:

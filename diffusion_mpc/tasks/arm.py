@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
@@ -51,3 +54,9 @@ class Arm(Task):
 
     def _distance(self, x: RolloutBatch, reference: Reference) -> Tensor:
         return (x.sensor("tip") - x.qpos.new_tensor(reference.pose[:3])).square().sum(-1).sqrt()
+
+    def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
+        """A goal 0.35 m to 0.6 m from the arm's axis, within 1.5 rad of straight ahead, 0.2 m to 0.7 m high."""
+        radius, angle, height = random.uniform((0.35, -1.5, 0.2), (0.6, 1.5, 0.7))
+        position = radius * np.cos(angle), radius * np.sin(angle), height
+        return replace(reference, pose=np.array([*position, *reference.pose[3:]]))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from diffusion_mpc.estimation.frames import quaternion_to_yaw, yaw_to_quaternion
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, linear
-from diffusion_mpc.types import Array, Reference, RolloutBatch
+from diffusion_mpc.types import Reference, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,11 +64,11 @@ class PushT(Task):
         return (x.qpos[..., :2] - x.qpos.new_tensor(reference.pose[:2])).square().sum(-1).sqrt()
 
     def _turn(self, x: RolloutBatch, reference: Reference) -> Tensor:
-        off = x.qpos[..., 2] - yaw(reference.pose[3:])
+        off = x.qpos[..., 2] - quaternion_to_yaw(reference.pose[3:])
         return torch.atan2(off.sin(), off.cos()).abs()
 
-
-def yaw(quaternion: Array) -> float:
-    """Angle about z, rad, of a unit quaternion (4,) wxyz."""
-    w, x, y, z = quaternion
-    return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
+    def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
+        """The goal moved by up to 0.2 m along x and y and turned by up to 45 degrees, as in MBD."""
+        moved, turned = random.uniform(-0.2, 0.2, 2), random.uniform(-np.pi / 4, np.pi / 4)
+        quaternion = yaw_to_quaternion(quaternion_to_yaw(reference.pose[3:]) + turned)
+        return replace(reference, pose=np.array([*reference.pose[:2] + moved, reference.pose[2], *quaternion]))
