@@ -234,6 +234,9 @@ class NodeConfig:
     robust: RobustConfig = field(default_factory=RobustConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
+    lockstep_lead: float = param(
+        0.0, "In lockstep, time from a state's stamp to its plan's start: the simulation's delays.", unit="s", low=0.0, high=1.0
+    )
     wait_for_subscribers: int = param(
         0, "Subscribers of joint_command to wait for before the first plan in lockstep.", low=0, high=100
     )
@@ -248,6 +251,14 @@ class NodeConfig:
     safe_kd: float = param(
         2.0, "Velocity gain of the safe commands 'hold' and 'damping'.", unit="N m s/rad", low=0.0, high=1e3, live=True
     )
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Standard deviations of what the simulated robot measures of itself."""
+
+    position: float = param(0.0, "Noise of measured positions and angles.", unit="m or rad", low=0.0, high=1.0, live=True)
+    velocity: float = param(0.0, "Noise of measured velocities.", unit="m/s or rad/s", low=0.0, high=10.0, live=True)
 
 
 @dataclass(frozen=True)
@@ -271,6 +282,18 @@ class SimConfig:
         high=10.0,
         live=True,
     )
+    state_delay: float = param(0.0, "Time from a measurement to its publication; its stamp stays.", unit="s", low=0.0, high=0.5)
+    state_noise: NoiseConfig = field(default_factory=NoiseConfig)
+    command_delay: float = param(
+        0.0, "Time from the arrival of a command until it takes effect.", unit="s", low=0.0, high=0.5, live=True
+    )
+    command_dropout: float = param(0.0, "Probability that a command is lost.", low=0.0, high=1.0, live=True)
+    actuator_lag: float = param(
+        0.0, "Time constant with which the actuators follow their controls; 0: at once.", unit="s", low=0.0, high=1.0, live=True
+    )
+    mass_scale: float = param(1.0, "Masses and inertias of the robot, as a multiple of the model's.", low=0.1, high=10.0)
+    friction_scale: float = param(1.0, "Sliding frictions, as a multiple of the model's.", low=0.0, high=10.0)
+    seed: int = param(0, "Seed of noise and dropout.", low=0, high=2**31 - 1)
     viewer: bool = param(False, "Open MuJoCo's viewer window.")
     publish_clock: bool = param(False, "Publish /clock, for nodes with use_sim_time; states are stamped with simulation time.")
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from diffusion_mpc.config import PlantModelConfig
 from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.variants import perturbed
 from diffusion_mpc.tasks.base import Task, TaskError
 from diffusion_mpc.types import Array, State
 
@@ -16,9 +17,24 @@ from diffusion_mpc.types import Array, State
 class Plant:
     """Steps the robot under a control law that is evaluated at every physics step."""
 
-    def __init__(self, task: Task, config: PlantModelConfig) -> None:
-        """Load the model at its initial state."""
-        self.model = task.compile(timestep=config.timestep, integrator=config.integrator, iterations=config.iterations)
+    def __init__(self, task: Task, config: PlantModelConfig, mass: float = 1.0, friction: float = 1.0) -> None:
+        """Load the model at its initial state.
+
+        Args:
+            task: the robot and where it starts
+            config: how the model is stepped
+            mass: factor of all masses and inertias
+            friction: factor of the sliding friction of all geoms
+
+        Raises:
+            TaskError: factors for a robot that moves by dynamics of the task's own, which know neither
+        """
+        model = task.compile(timestep=config.timestep, integrator=config.integrator, iterations=config.iterations)
+        if (mass, friction) != (1.0, 1.0):
+            if task.dynamics is not None:
+                raise TaskError(f"task '{task.name}' has dynamics of its own; leave mass_scale and friction_scale at 1")
+            model = perturbed(model, mass, friction, gain=1.0)
+        self.model = model
         self._task = task
         self.data = mujoco.MjData(self.model)
         self.reset()

@@ -96,6 +96,12 @@ def test_the_simulation_runs_at_the_planners_rate_wherever_that_is_set(tmp_path)
     assert by_name(Options(settings={"planner.rate": "100"}))["sim"].parameters["rate"] == 100.0
 
 
+@pytest.mark.parametrize(("settings", "lead"), [({}, 0.06), ({"lockstep_lead": "0.0"}, 0.0)])
+def test_in_lockstep_the_planner_is_told_the_delay_of_the_states_unless_the_user_says_otherwise(settings, lead):
+    started = by_name(Options(lockstep=True, settings={"sim.state_delay": "0.05", **settings}))
+    assert started["planner"].parameters["lockstep_lead"] == pytest.approx(lead)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

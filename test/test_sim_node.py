@@ -64,6 +64,45 @@ def test_in_lockstep_a_command_advances_one_period_and_a_repeated_one_none(bring
     assert pilot.stamp() - pilot.stamp(first) == pytest.approx(0.02)
 
 
+def test_a_delayed_state_keeps_its_stamp(bring_up):
+    from sensor_msgs.msg import JointState
+
+    from diffusion_mpc.ros.time import to_seconds
+
+    _, pilot = bring_up(state_delay=0.2, command_timeout=10.0)
+    ages = []
+    pilot.node.create_subscription(JointState, "joint_states", lambda m: ages.append(pilot.now() - to_seconds(m.header.stamp)), 100)
+    pilot.spin_until(lambda: len(ages) > 20, "states of a robot that stands")
+    pilot.command(5.0)
+    began = pilot.now()
+    pilot.spin_until(lambda: pilot.states[-1].velocity[0] > 0.01, "motion")
+    assert pilot.now() - began > 0.2
+    pilot.spin(0.5)
+    assert min(ages) > 0.19
+    assert np.median(ages) < 0.25
+    assert (np.diff([pilot.stamp(state) for state in pilot.states]) > 0.0).all()
+
+
+def test_in_lockstep_a_delay_is_so_many_periods_and_noise_is_the_same_again(bring_up, monkeypatch):
+    from diffusion_mpc.ros.bringup import free_domain_id
+
+    def run():
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+        disturbed = {"state_delay": 0.03, "command_delay": 0.02, "command_dropout": 0.3, "actuator_lag": 0.01}
+        noise = {"state_noise.position": 0.01, "state_noise.velocity": 0.01}
+        _, pilot = bring_up(lockstep=True, wait_for_subscribers=1, **disturbed, **noise)
+        first = pilot.stamp()
+        for _ in range(20):
+            asked = pilot.states[-1]
+            pilot.command(5.0, answering=asked)
+            pilot.spin_until(lambda asked=asked: pilot.stamp() > pilot.stamp(asked), "the next state")
+        assert first == pytest.approx(1.0 - 0.04)
+        assert pilot.stamp() == pytest.approx(first + 20 * 0.02)
+        return [pilot.states[i].position[0] for i in (-20, -10, -1)]
+
+    assert run() == run()
+
+
 def test_pause_step_and_reset(bring_up):
     from std_srvs.srv import SetBool
 

@@ -81,7 +81,8 @@ class ClosedLoop:
         self.weights = cost_weights(values)
         self.task = find_task(self.config.task)(self.config.model.path)
         self.controller = Controller(self.task, self.config, self.weights)
-        self.plant = Plant(self.task, build(SimConfig, plant_values).model)
+        sim = build(SimConfig, plant_values)
+        self.plant = Plant(self.task, sim.model, sim.mass_scale, sim.friction_scale)
         # Two generators, so that a task which draws more for its state keeps its references.
         state_random, reference_random = (np.random.default_rng((trial, stream)) for stream in range(2))
         self.task.trial_state(self.plant.model, self.plant.data, state_random)

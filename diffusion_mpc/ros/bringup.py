@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from diffusion_mpc.config import NODES, ROS_OWN, ConfigError, Value, load_parameters, parameters
+from diffusion_mpc.config import NODES, ROS_OWN, ConfigError, SimConfig, Value, build, load_parameters, parameters
+from diffusion_mpc.disturbances import whole_periods
 from diffusion_mpc.tasks import find_task
 
 
@@ -132,6 +133,11 @@ def processes(options: Options) -> list[Process]:
     rate = _checked("planner", planner)["planner.rate"]
     # The simulation is the source of time, so it follows the wall clock itself.
     sim = {"rate": rate, **given["sim"], **together, **simulation, **settings["sim"], "use_sim_time": False}
+    if options.lockstep:
+        # In real time the stamps tell how old a state is; in lockstep the planner has no clock to compare them with.
+        known = build(SimConfig, _checked("sim", sim))
+        delay = whole_periods(known.state_delay, 1.0 / known.rate)
+        planner = {"lockstep_lead": delay, **planner}
     started = [Process("planner", {**planner, **common}), Process("sim", sim)]
     if options.record:
         started.insert(0, Process("recorder", {**given["recorder"], **common, "directory": options.record}))

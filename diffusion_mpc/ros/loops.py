@@ -116,7 +116,7 @@ class PlanLoop(Loop):
     """Plans from every new state, no faster than its rate.
 
     In real time a plan begins at a grid time `t` and is meant for `t + period`: planning may take all of the period. In lockstep
-    the plan is meant for the state's own time, and the simulation waits for it.
+    the plan is meant for a fixed time after the state's stamp, and the simulation waits for it.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class PlanLoop(Loop):
         repeat: Callable[[State], bool],
         now: Now,
         period: float,
-        lockstep: bool,
+        lead: float | None,
     ) -> None:
         """Prepare the loop.
 
@@ -142,29 +142,29 @@ class PlanLoop(Loop):
             repeat: in lockstep, called with a state that was planned from already; says whether it was answered again
             now: ROS time, s
             period: time between two plans, s
-            lockstep: see above
+            lead: in lockstep, time from a state's stamp to its plan's start, s; None: real time
         """
         super().__init__("planner")
         self._mailbox, self._plan, self._done, self._repeat = mailbox, plan, done, repeat
         self._infeasible, self._failed = infeasible, failed
-        self._now, self._lockstep = now, lockstep
+        self._now, self._lead = now, lead
         self._pacer = Pacer(period)
         self._seen = 0
         self._back_off = 0.0
 
     def turn(self) -> None:
         """Wait for a state, plan, report."""
-        if not self._lockstep:
+        if self._lead is None:
             self.stopping.wait(self._pacer.wait(self._now()))
-        after = -math.inf if self._lockstep else self._pacer.oldest(self._now())
+        after = self._pacer.oldest(self._now()) if self._lead is None else -math.inf
         arrival = self._mailbox.get(self._seen, after, timeout=0.1)
         if arrival is None:
             return
         state, self._seen = arrival.state, arrival.number
-        if self._lockstep and self._repeat(state):
+        if self._lead is not None and self._repeat(state):
             return
         begin = self._now()
-        start = state.stamp if self._lockstep else self._pacer.next(arrival.time, begin) + self._pacer.period
+        start = self._pacer.next(arrival.time, begin) + self._pacer.period if self._lead is None else state.stamp + self._lead
         try:
             plan = self._plan(state, start)
         except NoFeasibleSampleError as error:

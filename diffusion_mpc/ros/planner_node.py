@@ -135,7 +135,7 @@ class PlannerNode(LifecycleNode):
             repeat=self._repeat,
             now=self.now,
             period=period,
-            lockstep=self.config.lockstep,
+            lead=self.config.lockstep_lead if self.config.lockstep else None,
         )
         command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
         self._command_loop = CommandLoop(self._send, self._start_time, self.now, command_period)
@@ -267,7 +267,7 @@ class PlannerNode(LifecycleNode):
         self._counts["plans"] += 1
         self._counts["misses"] += missed
         self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
-        age = 0.0 if self.config.lockstep else began - plan.stamp
+        age = plan.start_time - plan.stamp if self.config.lockstep else began - plan.stamp
         stats = stats_message(
             plan, self.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
         )

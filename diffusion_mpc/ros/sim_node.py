@@ -6,9 +6,10 @@ depend on the machine's speed; its time then starts at 1 s, since ROS takes a ti
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
-from diffusion_mpc.commands import Command, actuators, plain
+from diffusion_mpc.commands import actuators, plain
 from diffusion_mpc.config import SimConfig, Value, build
+from diffusion_mpc.disturbances import Actuation, Commands, Measurements, whole_periods
 from diffusion_mpc.estimation.estimator import Estimator
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.msg import JointCommand
@@ -33,7 +35,7 @@ from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.time import to_seconds, to_stamp
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Array
+from diffusion_mpc.types import Array, State
 
 LOCKSTEP_EPOCH = 1.0
 PUSH_DURATION = 0.2
@@ -54,13 +56,19 @@ class SimNode(Node):
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
         self.task = find_task(self.config.task)(self.config.model.path)
-        self.plant = Plant(self.task, self.config.model)
+        self.plant = Plant(self.task, self.config.model, self.config.mass_scale, self.config.friction_scale)
         self.actuators = actuators(self.plant.model)
         self._joints = Estimator(self.plant.model, self.task.base).addresses
-        self._zero = plain(np.zeros(self.plant.model.nu))
-        self._command = self._zero
-        self._commanded, self._command_time = False, 0.0
+        zero, seed = np.zeros(self.plant.model.nu), self.config.seed
         self._period = 1.0 / self.config.rate
+        delay = self.config.state_delay
+        if self.config.lockstep:
+            delay = whole_periods(delay, self._period)
+        self._measurements = Measurements(self.plant.model, delay, seed)
+        self._commands = Commands(plain(zero), seed)
+        self._actuation = Actuation(self.plant.model.opt.timestep, zero)
+        self._commanded = False
+        self._newest: State | None = None
         self._published = 0
         self._paused = self.finished = False
         self.failure = ""
@@ -117,13 +125,13 @@ class SimNode(Node):
             return
         self.destroy_timer(self._timer)
         if self.config.lockstep:
-            self._timer = self.create_timer(REPEAT, self._publish_state)
-            self._publish_state()
+            self._timer = self.create_timer(REPEAT, self._publish)
         else:
             self._offset = self._now()
             # Time passes when somebody looks: when a state is due and when a command comes. /clock needs finer steps.
             fine = self.plant.model.opt.timestep
             self._timer = self.create_timer(fine if self.config.publish_clock else self._period, self._follow_clock)
+        self._stand()
 
     def _subscribe_to_commands(self) -> None:
         if self._subscription is not None:
@@ -152,7 +160,7 @@ class SimNode(Node):
             self._publish_clock()
             if now - self._published * self._period >= self._period:
                 self._published = int(now / self._period)
-                self._publish_state()
+                self._stand()
             return
         timestep = self.plant.model.opt.timestep
         # A timer that fires a little early must not cost a whole step of delay.
@@ -161,19 +169,23 @@ class SimNode(Node):
         self._publish_clock()
 
     def _advance(self, duration: float) -> None:
-        """Step the plant, publishing the state whenever a period is full."""
+        """Step the plant, measuring the state whenever a period is full."""
         if self._push_ends and self.plant.time >= self._push_ends:
             self._apply_push(np.zeros(3), np.zeros(3), ends=0.0)
         before = self.plant.time
-        overdue = not self.config.lockstep and before - self._command_time > self.config.command_timeout
-        self.plant.step(self._law(self._zero if overdue else self._command), duration)
+        self.plant.step(self._control, duration)
         if self.config.duration and self.plant.time >= self.config.duration - 1e-9:
             self._finish()
-        elif int(before / self._period + 1e-6) != int(self.plant.time / self._period + 1e-6):
-            self._publish_state()
+            return
+        if int(before / self._period + 1e-6) != int(self.plant.time / self._period + 1e-6):
+            self._measurements.take(self.plant.state(self._stamp()), self.config.state_noise)
+        self._deliver()
 
-    def _law(self, command: Command) -> Callable[[Array, Array], Array]:
-        return lambda qpos, qvel: command.applied(self.actuators, qpos, qvel)
+    def _control(self, qpos: Array, qvel: Array) -> Array:
+        # In lockstep, time passes only when commands come.
+        timeout = math.inf if self.config.lockstep else self.config.command_timeout
+        command = self._commands.at(self.plant.time, timeout)
+        return self._actuation.follow(command.applied(self.actuators, qpos, qvel), self.config.actuator_lag)
 
     def _finish(self) -> None:
         self.get_logger().info(f"finished after {self.plant.time:.3f} s of simulated time")
@@ -188,31 +200,44 @@ class SimNode(Node):
 
     # Out: state
 
-    def _publish_state(self) -> None:
-        stamp = to_stamp(self._stamp())
+    def _stand(self) -> None:
+        """Measure a robot that stands still, and has done so for a while."""
+        self._measurements.standing(self.plant.state(self._stamp()), self._period, self.config.state_noise)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        arrived = self._measurements.arrived(self._stamp())
+        if arrived is not None:
+            self._newest = arrived
+            self._publish()
+
+    def _publish(self) -> None:
+        state = self._newest
+        if state is None:
+            return
+        stamp = to_stamp(state.stamp)
         self._publish_clock()
-        data = self.plant.data
         if self._viewer is not None:
             self._viewer.sync()
         joints = JointState(name=list(self._joints))
         joints.header.stamp = stamp
-        joints.position = array("d", (data.qpos[q] for q, _ in self._joints.values()))
-        joints.velocity = array("d", (data.qvel[v] for _, v in self._joints.values()))
+        joints.position = array("d", (state.qpos[q] for q, _ in self._joints.values()))
+        joints.velocity = array("d", (state.qvel[v] for _, v in self._joints.values()))
         self._joint_states.publish(joints)
         if self._odom is not None:
-            self._odom.publish(self._odometry(stamp))
+            self._odom.publish(self._odometry(state))
 
     def _publish_clock(self) -> None:
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=to_stamp(self._stamp())))
 
-    def _odometry(self, stamp: Any) -> Odometry:  # noqa: ANN401
+    def _odometry(self, state: State) -> Odometry:
         joint = self.plant.model.body(self.task.base).jntadr[0]
         q, v = int(self.plant.model.jnt_qposadr[joint]), int(self.plant.model.jnt_dofadr[joint])
-        parts = qpos_qvel_to_odometry(self.plant.data.qpos[q : q + 7], self.plant.data.qvel[v : v + 6])
+        parts = qpos_qvel_to_odometry(state.qpos[q : q + 7], state.qvel[v : v + 6])
         position, quaternion, linear, angular = (part.tolist() for part in parts)
         message = Odometry(child_frame_id=self.task.base or "")
-        message.header.stamp, message.header.frame_id = stamp, "odom"
+        message.header.stamp, message.header.frame_id = to_stamp(state.stamp), "odom"
         pose, twist = message.pose.pose, message.twist.twist
         pose.position.x, pose.position.y, pose.position.z = position
         pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = quaternion
@@ -228,19 +253,27 @@ class SimNode(Node):
         except CommandRejectedError as error:
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return
+        answers = self._answers(message)
+        if self.config.lockstep and not answers:
+            return
         if not self.config.lockstep:
             self._follow_clock()
-            if not self._commanded:
+        # In lockstep time goes on after a command that is lost, too.
+        if self._commands.send(command, self.plant.time, self.config.command_delay, self.config.command_dropout):
+            if not self.config.lockstep and not self._commanded:
                 # Time begins now, and with it the beat of the states.
                 self._timer.reset()
-        self._command, self._commanded, self._command_time = command, True, self.plant.time
-        if self.config.lockstep and not self._paused and self._answers(message):
+            self._commanded = True
+        if self.config.lockstep and not self._paused:
             self._timer.reset()
             self._advance(self._period)
 
     def _answers(self, message: JointCommand | Float64MultiArray) -> bool:
         # A command that was sent twice must not advance time twice; types without a stamp cannot tell.
-        return not isinstance(message, JointCommand) or abs(to_seconds(message.state_stamp) - self._stamp()) < 1e-6
+        asked = self._newest
+        return asked is not None and (
+            not isinstance(message, JointCommand) or abs(to_seconds(message.state_stamp) - asked.stamp) < 1e-6
+        )
 
     def _on_push(self, message: WrenchStamped) -> None:
         force, torque = message.wrench.force, message.wrench.torque
@@ -259,8 +292,10 @@ class SimNode(Node):
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.plant.reset()
-        self._offset, self._command, self._commanded = self._now(), self._zero, False
-        self._publish_state()
+        self._offset, self._commanded = self._now(), False
+        self._commands.reset(self.plant.time)
+        self._actuation.reset()
+        self._stand()
         response.success, response.message = True, "robot is at its initial state"
         return response
 
@@ -269,7 +304,7 @@ class SimNode(Node):
         self._timer.reset()
         response.success, response.message = True, "paused" if self._paused else "running"
         if self.config.lockstep and not self._paused:
-            self._publish_state()
+            self._publish()
         return response
 
     def _on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
