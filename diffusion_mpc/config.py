@@ -264,12 +264,7 @@ class SimConfig:
         1, "Subscribers of joint_states and joint_command to wait for before the first state.", low=0, high=100
     )
     command_timeout: float = param(
-        0.2,
-        "Time without a command after which the controls are set to zero.",
-        unit="s",
-        low=0.01,
-        high=10.0,
-        live=True,
+        0.2, "Time without a command after which the controls are set to zero.", unit="s", low=0.01, high=10.0, live=True
     )
     viewer: bool = param(False, "Open MuJoCo's viewer window.")
     publish_clock: bool = param(False, "Publish /clock, for nodes with use_sim_time; states are stamped with simulation time.")
