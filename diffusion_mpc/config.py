@@ -134,6 +134,7 @@ class PlannerConfig:
         0.6, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True
     )
     noise_end: float = param(0.3, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
+    mirrored: bool = param(True, "mbd draws its noise in pairs of opposite sign.", live=True)
     noise_growth: float = param(1.0, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
     elite_share: float = param(
         0.1, "Share of the samples, two at least, that cem refits mean and standard deviation to.", low=0.001, high=1.0, live=True
@@ -275,12 +276,7 @@ class SimConfig:
         1, "Subscribers of joint_states and joint_command to wait for before the first state.", low=0, high=100
     )
     command_timeout: float = param(
-        0.2,
-        "Time without a command after which the controls are set to zero.",
-        unit="s",
-        low=0.01,
-        high=10.0,
-        live=True,
+        0.2, "Time without a command after which the controls are set to zero.", unit="s", low=0.01, high=10.0, live=True
     )
     state_delay: float = param(0.0, "Time from a measurement to its publication; its stamp stays.", unit="s", low=0.0, high=0.5)
     state_noise: NoiseConfig = field(default_factory=NoiseConfig)

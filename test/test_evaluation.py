@@ -338,7 +338,7 @@ def test_distances_from_the_goal_are_those_of_the_goal_that_the_newest_plan_purs
     measured = measure(run, task)
     np.testing.assert_allclose(measured.goal_errors["position_m"], [0.5, 0.5, 0.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(measured.goal_errors["angle_rad"], [0.0, 0.0, math.pi / 2, math.pi / 2], atol=1e-12)
-    np.testing.assert_allclose(measured.costs["position"], [1.5, 1.5, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(measured.costs["position"], [2.5, 2.5, 0.0, 0.0], atol=1e-12)
     assert summarise(run, task)["goal_errors"] == pytest.approx({"position_m": 0.0, "angle_rad": math.pi / 2})
 
 
