@@ -62,7 +62,7 @@ class Command:
     Attributes:
         control: (nu,) in actuator units
         kp, kd: (nu,) gains in SI units that act on top of an effort; zero: none
-        position, velocity: (nu,) targets of the gains
+        position, velocity: (nu,) targets of the gains, or of controllers that have gains of their own
     """
 
     control: Array
@@ -114,16 +114,26 @@ class CommandLimiter:
         self._last: tuple[float, Array] | None = None
         self.clamped = 0
 
-    def limit(self, control: Array, time: float, rate_limit: float) -> Array:
-        """The nearest allowed control; `rate_limit` in control ranges per second, 0 for none."""
-        low, high = self._low, self._high
-        if rate_limit > 0.0 and self._last is not None:
-            step = max(time - self._last[0], 0.0) * rate_limit * (high - low)
-            low, high = np.maximum(low, self._last[1] - step), np.minimum(high, self._last[1] + step)
-        allowed = np.clip(control, low, high)
-        self.clamped += bool((allowed != control).any())
-        self._last = (time, allowed)
-        return allowed
+    def limit(self, controls: Sequence[Array], times: Array, rate_limit: float) -> list[Array]:
+        """The nearest allowed controls.
+
+        Args:
+            controls: each (nu,), in the order of time; the first is sent now, the others are meant for later
+            times: time of each control, s
+            rate_limit: fastest change, in control ranges per second; 0: none
+        """
+        found: list[Array] = []
+        last = self._last
+        for control, time in zip(controls, times.tolist(), strict=True):
+            low, high = self._low, self._high
+            if rate_limit > 0.0 and last is not None:
+                step = max(time - last[0], 0.0) * rate_limit * (high - low)
+                low, high = np.maximum(low, last[1] - step), np.minimum(high, last[1] + step)
+            found.append(np.clip(control, low, high))
+            last = (time, found[-1])
+        self.clamped += bool((found[0] != controls[0]).any())
+        self._last = (float(times[0]), found[0])
+        return found
 
     def reset(self) -> None:
         """Forget the last command: the next one may be anything within the control range."""

@@ -209,7 +209,11 @@ class GoalConfig:
 class OutputConfig:
     """How commands leave the node."""
 
-    type: str = param("joint_command", "Message type of joint_command.", choices=("joint_command", "float64_multi_array"))
+    type: str = param(
+        "joint_command",
+        "Message type of joint_command.",
+        choices=("joint_command", "float64_multi_array", "joint_trajectory"),
+    )
     rate: float = param(0.0, "Commands per second; 0: as many as plans.", unit="Hz", low=0.0, high=1000.0)
     rate_limit: float = param(
         0.0,
@@ -219,6 +223,11 @@ class OutputConfig:
         high=1e4,
         live=True,
     )
+    takeover: float = param(
+        0.0, "Time to blend from holding position to the plan when control begins.", unit="s", low=0.0, high=60.0, live=True
+    )
+    kp: str = param("0", "Position gain round the planned motion, SI: one for all joints, or joint=gain pairs.", live=True)
+    kd: str = param("0", "Velocity gain round the planned motion, as kp.", live=True)
 
 
 @dataclass(frozen=True)

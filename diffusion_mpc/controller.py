@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from diffusion_mpc.config import NodeConfig
 from diffusion_mpc.estimation.predictor import Predictor
+from diffusion_mpc.following import needs_track
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks.base import Task
@@ -38,12 +40,14 @@ class Controller:
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.planner = Planner(task, self.backend, config.planner, weights, config.robust)
         self.predictor = Predictor(task, self.backend.model)
+        self._tracked = needs_track(config.output)
         self.current: Plan | None = None
         self._sent: deque[tuple[float, Array]] = deque(maxlen=256)
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
         self.planner.configure(config.planner, weights, config.robust)
+        self._tracked = needs_track(config.output)
 
     def reset(self) -> None:
         """Forget the plan and the commands sent."""
@@ -70,8 +74,11 @@ class Controller:
             NoFeasibleSampleError: every sample is infeasible; the plan before stays in force
         """
         start = self.predictor.predict(state, start_time, self.command_at)
-        self.current = self.planner.plan(start, reference, stamp=state.stamp, budget=budget)
-        return self.current
+        plan = self.planner.plan(start, reference, stamp=state.stamp, budget=budget)
+        if self._tracked:
+            plan = replace(plan, track=self.predictor.track(start, plan.controls, plan.control_dt))
+        self.current = plan
+        return plan
 
     def sent(self, time: float, control: Array) -> None:
         """Note a command that was really sent, in actuator units (nu,)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 import mujoco
@@ -14,6 +15,7 @@ import numpy as np
 
 from diffusion_mpc.commands import Command
 from diffusion_mpc.config import NoiseConfig
+from diffusion_mpc.following import Point
 from diffusion_mpc.types import Array, State
 
 # Stamps and delays are sums of rounded steps; a microsecond is far below any of them.
@@ -58,7 +60,7 @@ class Measurements:
 
 
 class Commands:
-    """Commands on their way to the actuators, and the one that these hold."""
+    """Commands on their way to the actuators, and those that these hold."""
 
     def __init__(self, rest: Command, seed: int) -> None:
         """Start with the command `rest` in force."""
@@ -68,30 +70,34 @@ class Commands:
 
     def reset(self, time: float) -> None:
         """Nothing is on its way any more; the command at rest has been in force since `time` (s)."""
-        self._under_way: deque[tuple[float, Command]] = deque()
-        self._held = (time, self._rest)
+        self._under_way: deque[tuple[float, Sequence[Point]]] = deque()
+        self._held: tuple[float, Sequence[Point]] = (time, [(0.0, self._rest)])
 
-    def send(self, command: Command, time: float, delay: float, dropout: float) -> bool:
-        """Send a command at `time` (s); says whether it gets through.
+    def send(self, points: Sequence[Point], time: float, delay: float, dropout: float) -> bool:
+        """Send commands at `time` (s); says whether they get through.
 
         Args:
-            command: what the actuators are to do
-            time: time at which it is sent, s
-            delay: time until it takes effect, s
-            dropout: probability that it is lost
+            points: what the actuators are to do, each command until the next one's time comes
+            time: time at which they are sent, s
+            delay: time until they take effect, s
+            dropout: probability that they are lost
         """
         if dropout > 0.0 and self._random.random() < dropout:
             return False
-        # Commands do not overtake one another, also when the delay is made shorter meanwhile.
+        # Messages do not overtake one another, also when the delay is made shorter meanwhile.
         earliest = self._under_way[-1][0] if self._under_way else -math.inf
-        self._under_way.append((max(time + delay, earliest), command))
+        self._under_way.append((max(time + delay, earliest), points))
         return True
 
     def at(self, time: float, timeout: float = math.inf) -> Command:
-        """The command in force at `time` (s), which does not run backwards; that at rest where it is older than `timeout` (s)."""
+        """The command in force at `time` (s), which does not run backwards; that at rest when no news came for `timeout` (s)."""
         while self._under_way and self._under_way[0][0] <= time + ROUNDING:
             self._held = self._under_way.popleft()
-        return self._rest if time - self._held[0] > timeout else self._held[1]
+        since, points = self._held
+        if time - since > timeout:
+            return self._rest
+        begun = [command for seconds, command in points if since + seconds <= time + ROUNDING]
+        return begun[-1] if begun else points[0][1]
 
 
 class Actuation:

@@ -94,6 +94,19 @@ class PlanStats:
 
 
 @dataclass(frozen=True)
+class Track:
+    """States that the controls of a plan lead to.
+
+    Attributes:
+        qpos: (horizon + 1, nq) positions at the beginning of each control step, and at the end of the last one
+        qvel: (horizon + 1, nv) velocities, as above
+    """
+
+    qpos: Array
+    qvel: Array
+
+
+@dataclass(frozen=True)
 class Plan:
     """Controls over the horizon, to be evaluated by time.
 
@@ -105,6 +118,8 @@ class Plan:
         knots: (num_knots, nu) normalised spline knots that the controls come from
         path: (horizon, nq) predicted positions in the cheapest sample
         stats: how the plan came about
+        traces: (k, horizon, nq) predicted positions in the cheapest samples, as many as `markers.count` asks for
+        track: states that `controls` lead to, where commands need them
     """
 
     stamp: float
@@ -114,6 +129,8 @@ class Plan:
     knots: Array
     path: Array
     stats: PlanStats
+    traces: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    track: Track | None = None
 
     def control(self, time: float) -> Array:
         """Control (nu,) that the plan holds at `time` (s); constant within a control step, and before and after the horizon."""

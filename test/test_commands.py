@@ -30,20 +30,25 @@ def test_motors_take_efforts_and_servos_positions(arm):
     assert [(a.joint, a.field, a.scale) for a in arm] == [("shoulder", "effort", 50.0), ("elbow", "position", 1.0)]
 
 
+def limited(limiter, controls, times, rate_limit):
+    return [float(u[0]) for u in limiter.limit([np.array([u]) for u in controls], np.array(times), rate_limit)]
+
+
 def test_commands_are_kept_within_the_control_range_and_counted():
     limiter = CommandLimiter(np.array([-1.0]), np.array([1.0]))
-    assert limiter.limit(np.array([0.5]), 0.0, rate_limit=0.0) == 0.5
-    assert limiter.limit(np.array([3.0]), 0.02, rate_limit=0.0) == 1.0
+    assert limited(limiter, [0.5], [0.0], rate_limit=0.0) == [0.5]
+    assert limited(limiter, [3.0], [0.02], rate_limit=0.0) == [1.0]
     assert limiter.clamped == 1
 
 
 def test_commands_change_no_faster_than_the_rate_limit():
     limiter = CommandLimiter(np.array([-1.0]), np.array([1.0]))
-    limiter.limit(np.array([0.0]), 0.0, rate_limit=5.0)
     # 5 control ranges of 2 per second, for 20 ms
-    assert limiter.limit(np.array([1.0]), 0.02, rate_limit=5.0) == pytest.approx(0.2)
+    assert limited(limiter, [0.0, 1.0, 1.0], [0.0, 0.02, 0.04], rate_limit=5.0) == pytest.approx([0.0, 0.2, 0.4])
+    # only the first of them was sent
+    assert limited(limiter, [1.0], [0.02], rate_limit=5.0) == pytest.approx([0.2])
     limiter.reset()
-    assert limiter.limit(np.array([1.0]), 0.04, rate_limit=5.0) == 1.0
+    assert limited(limiter, [1.0], [0.04], rate_limit=5.0) == [1.0]
 
 
 def test_safe_commands_by_hand(arm):

@@ -82,27 +82,39 @@ def command(value):
     return plain(np.array([value]))
 
 
+def points(value):
+    return [(0.0, command(value))]
+
+
 def held(commands, times, **details):
     return [float(commands.at(time, **details).control[0]) for time in times]
 
 
 def test_a_command_takes_effect_after_its_delay():
     commands = Commands(command(0.0), seed=0)
-    assert commands.send(command(1.0), 0.0, delay=0.03, dropout=0.0)
-    assert commands.send(command(2.0), 0.02, delay=0.03, dropout=0.0)
+    assert commands.send(points(1.0), 0.0, delay=0.03, dropout=0.0)
+    assert commands.send(points(2.0), 0.02, delay=0.03, dropout=0.0)
     assert held(commands, [0.02, 0.03, 0.04, 0.05, 9.0]) == [0.0, 1.0, 1.0, 2.0, 2.0]
+
+
+def test_each_point_of_a_trajectory_holds_until_the_next_and_the_last_until_there_is_news():
+    commands = Commands(command(0.0), seed=0)
+    commands.send([(-0.01, command(1.0)), (0.01, command(2.0)), (0.03, command(3.0))], 1.0, delay=0.1, dropout=0.0)
+    assert held(commands, [1.09, 1.1, 1.11, 1.12, 1.13, 1.2]) == [0.0, 1.0, 2.0, 2.0, 3.0, 3.0]
+    commands.send([(0.01, command(4.0))], 1.2, delay=0.0, dropout=0.0)
+    assert held(commands, [1.2]) == [4.0]  # what came before is no longer followed
 
 
 def test_commands_do_not_overtake_one_another_when_the_delay_becomes_shorter():
     commands = Commands(command(0.0), seed=0)
-    commands.send(command(1.0), 0.0, delay=0.1, dropout=0.0)
-    commands.send(command(2.0), 0.02, delay=0.0, dropout=0.0)
+    commands.send(points(1.0), 0.0, delay=0.1, dropout=0.0)
+    commands.send(points(2.0), 0.02, delay=0.0, dropout=0.0)
     assert held(commands, [0.02, 0.1]) == [0.0, 2.0]
 
 
 def test_a_command_that_is_older_than_the_timeout_gives_way_to_rest():
     commands = Commands(command(0.0), seed=0)
-    commands.send(command(1.0), 0.0, delay=0.05, dropout=0.0)
+    commands.send(points(1.0), 0.0, delay=0.05, dropout=0.0)
     assert held(commands, [0.04, 0.05, 0.24, 0.26], timeout=0.2) == [0.0, 1.0, 1.0, 0.0]
     commands.reset(0.3)
     assert held(commands, [0.3]) == [0.0]
@@ -111,7 +123,7 @@ def test_a_command_that_is_older_than_the_timeout_gives_way_to_rest():
 def test_commands_are_lost_as_often_as_asked_and_the_same_ones_with_the_same_seed():
     def sent(seed):
         commands = Commands(command(0.0), seed)
-        return [commands.send(command(1.0), float(i), delay=0.0, dropout=0.3) for i in range(2000)]
+        return [commands.send(points(1.0), float(i), delay=0.0, dropout=0.3) for i in range(2000)]
 
     assert np.mean(sent(0)) == pytest.approx(0.7, abs=0.03)
     assert sent(0) == sent(0) != sent(1)

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.types import Array, State
+from diffusion_mpc.types import Array, State, Track
 
 LONGEST_STEP = 0.02
 """Longest step of a prediction, s: within it the command is taken not to change, however coarse the planning model is."""
@@ -38,11 +38,28 @@ class Predictor:
         steps = math.ceil(interval / self._timestep - 1e-6)
         if steps <= 0:
             return state
-        model, data = self._model, self._data
-        model.opt.timestep = interval / steps
-        mujoco.mj_resetData(model, data)
-        data.qpos[:], data.qvel[:], data.act[: len(state.act)] = state.qpos, state.qvel, state.act
+        data = self._begin(state, interval / steps)
         for i in range(steps):
-            data.ctrl[:] = command(state.stamp + i * model.opt.timestep)
-            self._task.step(model, data)
+            data.ctrl[:] = command(state.stamp + i * interval / steps)
+            self._task.step(self._model, data)
         return State(time, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
+
+    def track(self, state: State, controls: Array, control_dt: float) -> Track:
+        """States that controls (horizon, nu), each held for `control_dt` (s), lead to."""
+        steps = math.ceil(control_dt / self._timestep - 1e-6)
+        data = self._begin(state, control_dt / steps)
+        qpos, qvel = [np.array(data.qpos)], [np.array(data.qvel)]
+        for control in controls:
+            data.ctrl[:] = control
+            for _ in range(steps):
+                self._task.step(self._model, data)
+            qpos.append(np.array(data.qpos))
+            qvel.append(np.array(data.qvel))
+        return Track(np.array(qpos), np.array(qvel))
+
+    def _begin(self, state: State, timestep: float) -> mujoco.MjData:
+        data = self._data
+        self._model.opt.timestep = timestep
+        mujoco.mj_resetData(self._model, data)
+        data.qpos[:], data.qvel[:], data.act[: len(state.act)] = state.qpos, state.qvel, state.act
+        return data

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from diffusion_mpc.commands import Actuator, Command, plain
+from diffusion_mpc.following import TRAJECTORY, Point
 from diffusion_mpc.msg import JointCommand
-from diffusion_mpc.ros.time import to_stamp
+from diffusion_mpc.ros.time import to_duration, to_seconds, to_stamp
 from diffusion_mpc.types import Array
 
-MESSAGES: dict[str, type] = {"joint_command": JointCommand, "float64_multi_array": Float64MultiArray}
+MESSAGES: dict[str, type] = {
+    "joint_command": JointCommand,
+    "float64_multi_array": Float64MultiArray,
+    TRAJECTORY: JointTrajectory,
+}
 """Command message types by the value of the parameter `output.type`."""
 
 
@@ -22,17 +28,20 @@ class CommandRejectedError(ValueError):
     """A command message cannot be used; the text says why."""
 
 
-def encode(kind: str, command: Command, driven: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
+def encode(kind: str, points: Sequence[Point], driven: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
     """Command message.
 
     Args:
         kind: message type, as the parameter `output.type`
-        command: what to send
+        points: what to send; types without a horizon take the first
         driven: the actuators
-        time: time of the command, s
+        time: time of the first command, s
         state_stamp: stamp of the state that it follows from, s; None: it is a safe command
     """
-    values = [float(u) * a.scale for u, a in zip(command.control, driven, strict=True)]
+    if kind == TRAJECTORY:
+        return _trajectory(points, driven, time, state_stamp is None)
+    command = points[0][1]
+    values = _values(command, driven)
     if kind == "float64_multi_array":
         message = Float64MultiArray(data=array("d", values))
         message.layout.dim = [MultiArrayDimension(label="joint", size=len(values), stride=len(values))]
@@ -49,34 +58,85 @@ def encode(kind: str, command: Command, driven: Sequence[Actuator], time: float,
     return message
 
 
-def decode(message: Any, driven: Sequence[Actuator]) -> Command:  # noqa: ANN401  (any of MESSAGES)
-    """Command of a message; joints are matched by name where the message names them.
+def _trajectory(points: Sequence[Point], driven: Sequence[Actuator], time: float, safe: bool) -> JointTrajectory:
+    """For joint_trajectory_controller: positions and velocities of all joints, and efforts where joints are driven by effort.
+
+    Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in full motion, and the next message
+    replaces it long before.
+    """
+    message = JointTrajectory(joint_names=[a.joint for a in driven])
+    # A single point in the past would be refused; without a stamp, it applies at once.
+    message.header.stamp = to_stamp(0.0 if safe else time)
+    by_effort = any(a.field == "effort" for a in driven)
+    for seconds, command in points:
+        values = zip(_values(command, driven), driven, strict=True)
+        effort = [v if a.field == "effort" else 0.0 for v, a in values] if by_effort else []
+        message.points.append(
+            JointTrajectoryPoint(
+                positions=array("d", command.position),
+                velocities=array("d", command.velocity),
+                effort=array("d", effort),
+                time_from_start=to_duration(seconds),
+            )
+        )
+    return message
+
+
+def _values(command: Command, driven: Sequence[Actuator]) -> list[float]:
+    """Controls in SI units."""
+    return [float(u) * a.scale for u, a in zip(command.control, driven, strict=True)]
+
+
+def decode(message: Any, driven: Sequence[Actuator]) -> list[Point]:  # noqa: ANN401  (any of MESSAGES)
+    """Commands of a message; joints are matched by name where the message names them.
 
     Raises:
-        CommandRejectedError: wrong length, missing joint, NaN or infinite value
+        CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are not in the order of time
     """
     if isinstance(message, Float64MultiArray):
         if len(message.data) != len(driven):
             raise CommandRejectedError(f"joint_command: {len(message.data)} values for {len(driven)} actuators")
-        return plain(_finite([value / a.scale for value, a in zip(message.data, driven, strict=True)]))
-    rows = [_row(message, actuator) for actuator in driven]
-    control = _finite([_field(message, a.field, row) / a.scale for a, row in zip(driven, rows, strict=True)])
+        return [(0.0, plain(_finite([value / a.scale for value, a in zip(message.data, driven, strict=True)])))]
+    if isinstance(message, JointTrajectory):
+        return _decode_trajectory(message, driven)
+    rows = [_row(message.name, actuator) for actuator in driven]
+    columns = {field: list(getattr(message, field)) for field in ("position", "velocity", "effort", "kp", "kd")}
+    control = _control(columns, rows, driven, len(message.name))
     if not message.kp:
-        return plain(control)
+        return [(0.0, plain(control))]
     gains = ("kp", "kd", "position", "velocity")
-    return Command(control, *(_finite([_field(message, name, row) for row in rows]) for name in gains))
+    count = len(message.name)
+    return [(0.0, Command(control, *(_finite([_value(columns, name, row, count) for row in rows]) for name in gains)))]
 
 
-def _row(message: JointCommand, actuator: Actuator) -> int:
-    if actuator.joint not in message.name:
+def _decode_trajectory(message: JointTrajectory, driven: Sequence[Actuator]) -> list[Point]:
+    rows = [_row(message.joint_names, actuator) for actuator in driven]
+    points: list[Point] = []
+    for point in message.points:
+        columns = {"position": point.positions, "velocity": point.velocities, "effort": point.effort}
+        seconds = to_seconds(point.time_from_start)
+        if points and seconds <= points[-1][0]:
+            raise CommandRejectedError("joint_command: the points of the trajectory are not in the order of time")
+        points.append((seconds, plain(_control(columns, rows, driven, len(message.joint_names)))))
+    if not points:
+        raise CommandRejectedError("joint_command: a trajectory without points")
+    return points
+
+
+def _control(columns: Mapping[str, Sequence[float]], rows: Sequence[int], driven: Sequence[Actuator], count: int) -> Array:
+    return _finite([_value(columns, a.field, row, count) / a.scale for a, row in zip(driven, rows, strict=True)])
+
+
+def _row(names: Sequence[str], actuator: Actuator) -> int:
+    if actuator.joint not in names:
         raise CommandRejectedError(f"joint_command: joint '{actuator.joint}' is missing")
-    return int(message.name.index(actuator.joint))
+    return list(names).index(actuator.joint)
 
 
-def _field(message: JointCommand, field: str, row: int) -> float:
-    values = getattr(message, field)
-    if len(values) != len(message.name):
-        raise CommandRejectedError(f"joint_command: {len(values)} values of {field} for {len(message.name)} joints")
+def _value(columns: Mapping[str, Sequence[float]], field: str, row: int, count: int) -> float:
+    values = columns[field]
+    if len(values) != count:
+        raise CommandRejectedError(f"joint_command: {len(values)} values of {field} for {count} joints")
     return float(values[row])
 
 

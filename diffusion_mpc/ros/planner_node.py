@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from diffusion_mpc.commands import Command, CommandLimiter, actuators, plain, safe_command
+from diffusion_mpc.commands import actuators, safe_command
 from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
+from diffusion_mpc.following import Follower, Point
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.ros.commands import MESSAGES, encode
@@ -58,7 +59,7 @@ class PlannerNode(LifecycleNode):
         """
         super().__init__("planner", automatically_declare_parameters_from_overrides=True, **arguments)
         self.failure = ""
-        self._live = False
+        self._live = self._configured = False
         self._apply(declare(self, NodeConfig, self._on_change))
 
     # Parameters
@@ -68,6 +69,9 @@ class PlannerNode(LifecycleNode):
         self._weights = cost_weights(values)
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
+        if self._configured:
+            # First, because it may refuse.
+            self.follower.configure(build(NodeConfig, values).output)
         self._apply(values)
         if self._live:
             self.controller.configure(self.config, self._weights)
@@ -96,8 +100,7 @@ class PlannerNode(LifecycleNode):
         self.controller = Controller(self.task, config, self._weights)
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
-        self.actuators = actuators(model)
-        self.limiter = CommandLimiter(*self.task.ctrl_limits)
+        self.follower = Follower(actuators(model), *self.task.ctrl_limits, config.output)
         self.watchdog = Watchdog()
         self.mailbox = Mailbox()
         self.controller.warm_up()
@@ -120,6 +123,7 @@ class PlannerNode(LifecycleNode):
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics_timer = self.create_timer(1.0, self._diagnose)
         quiet_garbage_collector()
+        self._configured = True
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start planning and commanding."""
@@ -137,8 +141,8 @@ class PlannerNode(LifecycleNode):
             period=period,
             lead=self.config.lockstep_lead if self.config.lockstep else None,
         )
-        command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
-        self._command_loop = CommandLoop(self._send, self._start_time, self.now, command_period)
+        self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
+        self._command_loop = CommandLoop(self._send, self._start_time, self.now, self._command_period)
         self._live = True
         self._plan_loop.start()
         if not self.config.lockstep:
@@ -152,6 +156,7 @@ class PlannerNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back what configuring made."""
+        self._configured = False
         for publisher in self._outputs.values():
             self.destroy_publisher(publisher)
         for subscription in self._inputs:
@@ -172,7 +177,7 @@ class PlannerNode(LifecycleNode):
         self._plan_loop.stop()
         self._command_loop.stop()
         if self._last_state is not None:
-            self._publish_command(self.now(), self._safe_command(), None)
+            self._publish_safe_command()
             # The node may be gone in a moment, and with it a message that is still on its way.
             self._outputs["command"].wait_for_all_acked(Duration(seconds=0.2))
 
@@ -243,7 +248,7 @@ class PlannerNode(LifecycleNode):
     def _forget(self) -> None:
         with self._planning, self._sending:
             self.controller.reset()
-            self.limiter.reset()
+            self.follower.reset()
             self.watchdog.reset()
             self._last_state = None
 
@@ -272,7 +277,7 @@ class PlannerNode(LifecycleNode):
             plan, self.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
         )
         stats.plan_id, stats.deadline_misses = self._counts["plans"], self._counts["misses"]
-        stats.clamped_commands, stats.rejected_messages = self.limiter.clamped, self._counts["rejected"]
+        stats.clamped_commands, stats.rejected_messages = self.follower.clamped, self._counts["rejected"]
         self._outputs["stats"].publish(stats)
         if self.config.lockstep:
             self._send(plan.start_time)
@@ -299,14 +304,16 @@ class PlannerNode(LifecycleNode):
 
     def _send(self, due: float) -> None:
         lost = self._lost()
-        plan = self.controller.current
-        if lost and self._last_state is not None:
-            self._publish_command(self.now(), self._safe_command(), None)
-        elif plan is not None and not lost:
+        plan, state = self.controller.current, self._last_state
+        if lost and state is not None:
+            self._publish_safe_command()
+        elif plan is not None and state is not None and not lost:
             with self._sending:
-                control = self.limiter.limit(plan.control(due), due, self.config.output.rate_limit)
-                self.controller.sent(due, control)
-            self._publish_command(due if self.config.lockstep else self.now(), plain(control), plan.stamp)
+                points = self.follower.points(plan, due, self._command_period, state.qpos)
+                self.controller.sent(due, points[0][1].control)
+            # The horizon counts from the time that the command is due for.
+            now = due if self.config.lockstep or len(points) > 1 else self.now()
+            self._publish_command(points, now, plan.stamp)
         if bool(lost) != (self._level == ERROR):
             self._diagnose()
 
@@ -316,13 +323,16 @@ class PlannerNode(LifecycleNode):
             return ""
         return self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
 
-    def _safe_command(self) -> Command:
+    def _publish_safe_command(self) -> None:
         c = self.config
         assert self._last_state is not None
-        return safe_command(c.safe_command, self.actuators, self._last_state.qpos, c.safe_kp, c.safe_kd)
+        with self._sending:
+            self.follower.reset()
+        safe = safe_command(c.safe_command, self.follower.driven, self._last_state.qpos, c.safe_kp, c.safe_kd)
+        self._publish_command([(0.0, safe)], self.now(), None)
 
-    def _publish_command(self, time: float, command: Command, state_stamp: float | None) -> None:
-        self._outputs["command"].publish(encode(self.config.output.type, command, self.actuators, time, state_stamp))
+    def _publish_command(self, points: Sequence[Point], time: float, state_stamp: float | None) -> None:
+        self._outputs["command"].publish(encode(self.config.output.type, points, self.follower.driven, time, state_stamp))
 
     # Life and health
 
@@ -355,7 +365,7 @@ class PlannerNode(LifecycleNode):
         age = self.watchdog.state_age(steady())
         values: dict[str, object] = {
             **self._counts,
-            "clamped": self.limiter.clamped,
+            "clamped": self.follower.clamped,
             "state_age_ms": -1.0 if age is None else age * 1e3,
         }
         if self._last_rejection:

@@ -21,6 +21,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from diffusion_mpc.commands import actuators, plain
 from diffusion_mpc.config import SimConfig, Value, build
@@ -247,9 +248,9 @@ class SimNode(Node):
 
     # In: commands
 
-    def _on_command(self, message: JointCommand | Float64MultiArray) -> None:
+    def _on_command(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> None:
         try:
-            command = decode(message, self.actuators)
+            points = decode(message, self.actuators)
         except CommandRejectedError as error:
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return
@@ -259,7 +260,9 @@ class SimNode(Node):
         if not self.config.lockstep:
             self._follow_clock()
         # In lockstep time goes on after a command that is lost, too.
-        if self._commands.send(command, self.plant.time, self.config.command_delay, self.config.command_dropout):
+        shift = self._shift(message)
+        points = [(shift + seconds, command) for seconds, command in points]
+        if self._commands.send(points, self.plant.time, self.config.command_delay, self.config.command_dropout):
             if not self.config.lockstep and not self._commanded:
                 # Time begins now, and with it the beat of the states.
                 self._timer.reset()
@@ -268,7 +271,12 @@ class SimNode(Node):
             self._timer.reset()
             self._advance(self._period)
 
-    def _answers(self, message: JointCommand | Float64MultiArray) -> bool:
+    def _shift(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> float:
+        """Time (s) from when a message takes effect to the beginning of its trajectory; without a stamp it begins at once."""
+        stamp = to_seconds(message.header.stamp) if isinstance(message, JointTrajectory) else 0.0
+        return stamp - self._stamp() - self.config.command_delay if stamp else 0.0
+
+    def _answers(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> bool:
         # A command that was sent twice must not advance time twice; types without a stamp cannot tell.
         asked = self._newest
         return asked is not None and (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 
 
 def to_stamp(seconds: float) -> Time:
@@ -11,6 +11,12 @@ def to_stamp(seconds: float) -> Time:
     return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
 
 
-def to_seconds(stamp: Time) -> float:
-    """Time in s of a ROS time message."""
+def to_duration(seconds: float) -> Duration:
+    """ROS duration message of a time span in s."""
+    nanoseconds = round(seconds * 1e9)
+    return Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def to_seconds(stamp: Time | Duration) -> float:
+    """Time or time span in s of a ROS message."""
     return stamp.sec + stamp.nanosec * 1e-9

@@ -1,0 +1,191 @@
+"""From plans to commands, without ROS; and through the messages that carry them, with it."""
+
+import numpy as np
+import pytest
+
+from diffusion_mpc.commands import Command, actuators, plain
+from diffusion_mpc.config import ConfigError, NodeConfig, OutputConfig, build, cost_weights, load_parameters
+from diffusion_mpc.controller import Controller
+from diffusion_mpc.following import Follower, needs_track
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.types import Plan, PlanStats, Reference, State, Track
+
+# One joint of each kind: driven by effort, position and velocity.
+MODEL = """<mujoco><worldbody><body><joint name='a'/><geom size='.1'/><body pos='0 0 1'><joint name='b'/><geom size='.1'/>
+<body pos='0 0 1'><joint name='c'/><geom size='.1'/></body></body></body></worldbody><actuator>
+<motor name='m' joint='a' gear='50' ctrlrange='-1 1'/><position name='p' joint='b' kp='30' ctrlrange='-2 2'/>
+<velocity name='v' joint='c' kv='30' ctrlrange='-3 3'/></actuator></mujoco>"""
+LIMITS = (np.array([-1.0, -2.0, -3.0]), np.array([1.0, 2.0, 3.0]))
+START, DT = 10.0, 0.1
+
+
+@pytest.fixture(scope="module")
+def driven():
+    import mujoco
+
+    return actuators(mujoco.MjModel.from_xml_string(MODEL))
+
+
+@pytest.fixture
+def plan():
+    stats = PlanStats(0.0, 0.0, {}, 1.0, 0.0, 0.0, 1)
+    controls = np.array([[0.1, 0.4, 1.0], [0.2, 0.5, 1.1], [0.3, 0.6, 1.2]])
+    rows = np.arange(4.0)[:, None]
+    track = Track(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
+    return Plan(START, START, DT, controls, controls, np.zeros((3, 3)), stats, track=track)
+
+
+def follower(driven, **settings):
+    return Follower(driven, *LIMITS, OutputConfig(**settings))
+
+
+def test_a_plan_is_followed_by_time(driven, plan):
+    ((seconds, command),) = follower(driven).points(plan, START + 0.15, 0.02, np.zeros(3))
+    assert seconds == 0.0
+    np.testing.assert_allclose(command.control, [0.2, 0.5, 1.1])
+    assert not command.kp.any()
+    assert not command.kd.any()
+
+
+def test_gains_act_on_efforts_round_the_planned_motion_in_the_middle_of_the_period(driven, plan):
+    ((_, command),) = follower(driven, kp="20", kd="a=2").points(plan, START + 0.15, 0.02, np.zeros(3))
+    np.testing.assert_allclose(command.kp, [20.0, 0.0, 0.0])
+    np.testing.assert_allclose(command.kd, [2.0, 0.0, 0.0])
+    # 0.16 s after the start, 1.6 control steps; a servo's target is its control
+    np.testing.assert_allclose(command.position, [1.6, 0.5, 4.8])
+    np.testing.assert_allclose(command.velocity, [11.6, 13.2, 1.1])
+    applied = command.applied(driven, np.array([1.5, 0.0, 0.0]), np.array([11.0, 0.0, 0.0]))
+    np.testing.assert_allclose(applied, [0.2 + (20.0 * 0.1 + 2.0 * 0.6) / 50.0, 0.5, 1.1])
+
+
+def test_a_trajectory_holds_the_rest_of_the_horizon(driven, plan):
+    points = follower(driven, type="joint_trajectory").points(plan, START + 0.05, 0.02, np.zeros(3))
+    assert [seconds for seconds, _ in points] == pytest.approx([0.0, 0.05, 0.15, 0.25])
+    np.testing.assert_allclose([c.control[0] for _, c in points], [0.1, 0.2, 0.3, 0.3])
+    np.testing.assert_allclose([c.position[0] for _, c in points], [0.5, 1.0, 2.0, 3.0])
+    np.testing.assert_allclose([c.velocity[0] for _, c in points], [10.5, 11.0, 12.0, 13.0])
+
+
+def test_control_is_taken_over_from_holding_the_measured_position(driven, plan):
+    taking, measured = follower(driven, takeover=0.2), np.array([9.0, 1.5, 9.0])
+
+    def sent(time, qpos):
+        return taking.points(plan, time, 0.02, qpos)[0][1].control
+
+    np.testing.assert_allclose(sent(START, measured), [0.0, 1.5, 0.0])
+    np.testing.assert_allclose(sent(START + 0.1, np.zeros(3)), [0.1, 1.0, 0.55])
+    np.testing.assert_allclose(sent(START + 0.2, np.zeros(3)), [0.3, 0.6, 1.2])
+    taking.reset()
+    np.testing.assert_allclose(sent(START + 0.2, measured), [0.0, 1.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stiff", "output.kp: 'stiff' is not a number; write one for all joints, or joint=gain pairs"),
+        ("a=20, knee=3", "output.kp: no actuator drives a joint 'knee' by effort; those that are driven so: a"),
+        ("b=20", "output.kp: no actuator drives a joint 'b' by effort; those that are driven so: a"),
+        ("-1", "output.kp: -1 is not between 0 and 10000"),
+        ("nan", "output.kp: nan is not between 0 and 10000"),
+    ],
+)
+def test_bad_gains_are_refused_and_change_nothing(driven, plan, text, message):
+    given = follower(driven, kp="a=5")
+    with pytest.raises(ConfigError) as caught:
+        given.configure(OutputConfig(kp=text))
+    assert str(caught.value) == message
+    assert given.points(plan, START, 0.02, np.zeros(3))[0][1].kp.tolist() == [5.0, 0.0, 0.0]
+
+
+def test_only_gains_and_trajectories_need_the_planned_motion():
+    assert not needs_track(OutputConfig())
+    assert not needs_track(OutputConfig(kp="0.0", kd="a=0"))
+    assert needs_track(OutputConfig(kd="a=1"))
+    assert needs_track(OutputConfig(type="joint_trajectory"))
+
+
+def test_the_planned_motion_is_where_the_controls_lead():
+    _, values = load_parameters(NodeConfig, {"task": "cartpole", "backend.threads": 1, "output.kp": "1"})
+    config, task = build(NodeConfig, values), find_task("cartpole")()
+    controller = Controller(task, config, cost_weights(values))
+    data = task.initial_data(controller.backend.model)
+    plan = controller.plan(State(5.0, data.qpos.copy(), data.qvel.copy()), Reference(), 5.0)
+    import torch
+
+    batch = controller.backend.rollout(
+        State(5.0, data.qpos, data.qvel), torch.as_tensor(plan.controls)[None].to(controller.backend.dtype), plan.control_dt
+    )
+    np.testing.assert_allclose(plan.track.qpos[0], data.qpos)
+    np.testing.assert_allclose(plan.track.qpos[1:], batch.qpos[0], atol=1e-5)
+    np.testing.assert_allclose(plan.track.qvel[1:], batch.qvel[0], atol=1e-4)
+
+
+# Messages
+
+
+@pytest.fixture
+def messages():
+    pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
+    from diffusion_mpc.ros import commands
+
+    return commands
+
+
+COMMAND = Command(
+    np.array([0.2, 0.5, 1.1]), np.array([20.0, 0, 0]), np.array([2.0, 0, 0]), np.array([1.6, 0.5, 4.8]), np.array([9.0, 8.0, 1.1])
+)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("kind", ["joint_command", "float64_multi_array", "joint_trajectory"])
+def test_what_is_encoded_is_decoded(messages, driven, kind):
+    ((seconds, command),) = messages.decode(messages.encode(kind, [(0.0, COMMAND)], driven, 7.5, 7.4), driven)
+    assert seconds == 0.0
+    np.testing.assert_allclose(command.control, COMMAND.control)
+    if kind == "joint_command":
+        for name in ("kp", "kd", "position", "velocity"):
+            np.testing.assert_allclose(getattr(command, name), getattr(COMMAND, name))
+
+
+@pytest.mark.ros
+def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_order(messages, driven, plan):
+    points = follower(driven, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
+    message = messages.encode("joint_trajectory", points, driven, START, START)
+    assert message.joint_names == ["a", "b", "c"]
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (10, 0)
+    assert [p.time_from_start.nanosec for p in message.points] == [0, 100_000_000, 200_000_000, 300_000_000]
+    np.testing.assert_allclose(message.points[1].effort, [0.2 * 50.0, 0.0, 0.0])
+    np.testing.assert_allclose(message.points[1].positions, [1.0, 0.5, 3.0])
+    np.testing.assert_allclose(message.points[1].velocities, [11.0, 12.0, 1.1])
+    order = [2, 0, 1]
+    message.joint_names = [message.joint_names[i] for i in order]
+    for point in message.points:
+        for field in ("positions", "velocities", "effort"):
+            setattr(point, field, [getattr(point, field)[i] for i in order])
+    for (seconds, command), (expected, sent) in zip(messages.decode(message, driven), points, strict=True):
+        assert seconds == pytest.approx(expected)
+        np.testing.assert_allclose(command.control, sent.control)
+
+
+@pytest.mark.ros
+def test_a_safe_trajectory_has_no_stamp_and_applies_at_once(messages, driven):
+    message = messages.encode("joint_trajectory", [(0.0, plain(np.zeros(3)))], driven, 7.5, None)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+
+
+@pytest.mark.ros
+def test_bad_trajectories_are_rejected_with_a_reason(messages, driven, plan):
+    points = follower(driven, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
+
+    def spoilt(spoil):
+        message = messages.encode("joint_trajectory", points, driven, START, START)
+        spoil(message)
+        with pytest.raises(messages.CommandRejectedError) as caught:
+            messages.decode(message, driven)
+        return str(caught.value)
+
+    assert spoilt(lambda m: m.points.clear()) == "joint_command: a trajectory without points"
+    assert spoilt(lambda m: m.points.reverse()).endswith("not in the order of time")
+    assert spoilt(lambda m: setattr(m, "joint_names", ["a", "b", "d"])) == "joint_command: joint 'c' is missing"
+    assert spoilt(lambda m: setattr(m.points[1], "effort", [1.0])) == "joint_command: 1 values of effort for 3 joints"
+    assert spoilt(lambda m: setattr(m.points[1], "effort", [np.nan, 0, 0])) == "joint_command: NaN or infinite value"
