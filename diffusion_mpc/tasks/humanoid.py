@@ -1,0 +1,77 @@
+"""What the tasks of the humanoid share: its model, the sensors of their terms, its stance, and when it has fallen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.terms import heading
+from diffusion_mpc.types import RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Time in which an inverted pendulum of a humanoid's height falls e times as far: sqrt(height of the centre of mass / g), s.
+FALL_TIME = 0.32
+
+
+class Humanoid(Task):
+    """Base of the humanoid's tasks.
+
+    The stance is the middle of the servos' ranges, which a plan of zeros commands.
+    """
+
+    model_path = MODELS / "humanoid" / "humanoid.xml"
+    sensors = {
+        "torso_velocity": ("framelinvel", "xbody", "torso"),
+        "torso_forward": ("framexaxis", "xbody", "torso"),
+        "torso_up": ("framezaxis", "xbody", "torso"),
+        "mass_position": ("subtreecom", "body", "torso"),
+        "mass_velocity": ("subtreelinvel", "body", "torso"),
+        "left_foot": ("framepos", "site", "left_foot"),
+        "right_foot": ("framepos", "site", "right_foot"),
+    }
+    base = "torso"
+    keyframe = "stand"
+
+    def __init__(self, model_path: str | Path = "") -> None:
+        """Read the model, and where the servos' joints are in it; see `Task`."""
+        super().__init__(model_path)
+        driven = self.model.actuator_trnid[:, 0]
+        self.joints = {self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in driven}
+        low, high = self.ctrl_limits
+        self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
+
+    def angles(self, x: RolloutBatch, joints: list[str]) -> Tensor:
+        """How far joints are from the stance, (samples, horizon, len(joints)), rad."""
+        stance = x.qpos.new_tensor([self.stance[name] for name in joints])
+        return x.qpos[..., [self.joints[name] for name in joints]] - stance
+
+    def failed(self, x: RolloutBatch) -> Tensor:
+        """Fallen: the torso leans by more than 60 degrees, or is lower than 0.7 m."""
+        return (x.sensor("torso_up")[..., 2] < 0.5) | (x.qpos[..., 2] < 0.7)
+
+
+def tilt(x: RolloutBatch) -> Tensor:
+    """How far the torso's own vertical leans from the world's, 1 - cos(tilt), (samples, horizon)."""
+    return 1.0 - x.sensor("torso_up")[..., 2]
+
+
+def off_balance(x: RolloutBatch, forward: float = 0.0, left: float = 0.0) -> Tensor:
+    """How far the feet's middle is behind the point that keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
+
+    Were the centre of mass an inverted pendulum, a foot put at `position + FALL_TIME * velocity`, the capture point, would stop it
+    (Pratt et al., 2006); here the velocity counts against the wanted one.
+
+    Args:
+        x: trajectories
+        forward, left: wanted velocity in the heading frame, m/s
+    """
+    ahead_x, ahead_y = heading(x).unbind(-1)
+    wanted = torch.stack((forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1)
+    feet = (x.sensor("left_foot") + x.sensor("right_foot"))[..., :2] / 2.0
+    return x.sensor("mass_position")[..., :2] - feet + FALL_TIME * (x.sensor("mass_velocity")[..., :2] - wanted)
