@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from diffusion_mpc.tasks.base import cost, linear, smooth_abs
 from diffusion_mpc.tasks.humanoid import Humanoid, off_balance, tilt
 from diffusion_mpc.types import Reference, RolloutBatch
@@ -63,3 +65,7 @@ class HumanoidStandup(Humanoid):
     def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """How far the servos' targets are from the stance, as a share of their range."""
         return self.normalise(x.ctrl)
+
+    def failed(self, x: RolloutBatch) -> Tensor:
+        """Never: the robot lies on the ground to begin with."""
+        return torch.zeros_like(x.qpos[..., 0], dtype=torch.bool)

@@ -37,7 +37,7 @@ class HumanoidWalk(Humanoid):
     }
     demo = {"command.vx": 0.8}
 
-    @cost(weight=4.0, unit="m/s")
+    @cost(weight=8.0, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """Horizontal velocity of the torso, in its heading frame, against the commanded one."""
         return heading_velocity(x) - x.qvel.new_tensor(reference.velocity[:2])
@@ -52,7 +52,7 @@ class HumanoidWalk(Humanoid):
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
-    @cost(weight=1.0, unit="0.1 m")
+    @cost(weight=0.5, unit="0.1 m")
     def height(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """Distance of the torso from a height of 1.28 m."""
         return (x.qpos[..., 2] - 1.28) / 0.1
