@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffusion_mpc.tasks.base import cost, linear, smooth_abs
+from diffusion_mpc.tasks.base import cost, linear
 from diffusion_mpc.tasks.humanoid import Humanoid, tilt
 from diffusion_mpc.types import Reference, RolloutBatch
 
@@ -16,13 +16,13 @@ class HumanoidRun(Humanoid):
     """Run forward along x as fast as possible.
 
     The reward in MBD (arXiv 2407.01573) is x - min(|z - 1.3|, 1) - 0.1 |y|. In its place the cost has the forward velocity, whose sum
-    over the horizon is the distance covered wherever the robot starts.
+    over the horizon is the distance covered wherever the robot starts. Height weighs 15 times more and terms keep the robot upright,
+    facing forward and its arms in order: with a weight of 5, or 25 plans per second, it fell in two of six runs of 4 s.
     """
 
     name = "humanoid_run"
     defaults = {
-        "planner.rate": 25.0,
-        "planner.horizon_steps": 30,
+                "planner.horizon_steps": 30,
         "planner.num_knots": 5,
         "planner.temperature": 0.1,
         "planner.noise_start": 0.2,
@@ -34,7 +34,7 @@ class HumanoidRun(Humanoid):
         """Negative forward velocity of the torso along x."""
         return -x.qvel[..., 0]
 
-    @cost(weight=5.0, norm=linear, unit="m")
+    @cost(weight=15.0, norm=linear, unit="m")
     def height(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """Distance of the torso from a height of 1.3 m, 1 m at most."""
         return (x.qpos[..., 2] - 1.3).abs().clamp(max=1.0)
