@@ -43,10 +43,12 @@ class Trajectories(Evaluation):
 
     Attributes:
         terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon and aggregated over models
+        breach: (samples,) as `violation`, without the constraints' tightening
         qpos: (samples, horizon, nq) positions, on the given model
     """
 
     terms: torch.Tensor
+    breach: torch.Tensor | None
     qpos: torch.Tensor
 
 
@@ -120,9 +122,9 @@ class Objective:
         costs = terms.sum(0)
         if batch.invalid is not None:
             costs = costs.masked_fill(batch.invalid, torch.inf)
-        violation = None
+        violation = breach = None
         if self._constrained:
-            violation = torch.stack(list(self.task.violations(batch, reference).values())).sum(0)
+            violation, breach = (self.task.violation(batch, reference, tightened) for tightened in (True, False))
         closeness = None if demonstration is None else demonstration.log_density(batch)
         if self.backend.variants > 1:
             by_model = costs.view(-1, self.backend.variants)
@@ -130,13 +132,14 @@ class Objective:
             costs = (by_model * share).sum(-1)
             terms = (terms.view(len(terms), *by_model.shape) * share).sum(-1)
             violation = None if violation is None else violation.view_as(by_model).amax(-1)
+            breach = None if breach is None else breach.view_as(by_model).amax(-1)
             closeness = None if closeness is None else closeness.view_as(by_model).mean(-1)
         demo_costs = None
         if demonstration is not None and closeness is not None and bool(costs.isfinite().any()):
             # The density has no unit: the nearest sample counts as the demonstration itself, as in the authors' code. Otherwise a
             # demonstration that no sample comes near to would never be followed.
             demo_costs = demonstration.cost - (closeness - closeness[costs.isfinite()].max())
-        return Trajectories(costs, violation, demo_costs, terms=terms, qpos=batch.qpos[:: self.backend.variants])
+        return Trajectories(costs, violation, demo_costs, terms=terms, breach=breach, qpos=batch.qpos[:: self.backend.variants])
 
 
 def aggregation(costs: torch.Tensor, robust: RobustConfig) -> torch.Tensor:

@@ -124,12 +124,13 @@ class Planner:
         )
 
     def _safer(self, state: State, reference: Reference, mean: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """The mean, or the best sample where the mean breaks the constraints more, and by how much the chosen one breaks them."""
+        """The mean, or the best sample where the mean violates constraints more, and by how much the chosen one breaks them."""
         # Half-way between two ways round an obstacle lies the obstacle.
-        violation = self.objective.evaluate(state, torch.stack((mean, best)), reference).violation
-        assert violation is not None, "asked for a task with constraints only"
-        chosen = int(violation.argmin())
-        return (mean, best)[chosen], float(violation[chosen])
+        found = self.objective.evaluate(state, torch.stack((mean, best)), reference)
+        assert found.violation is not None, "the task has constraints"
+        assert found.breach is not None, "the task has constraints"
+        chosen = int(found.violation.argmin())
+        return (mean, best)[chosen], float(found.breach[chosen])
 
     def _step_time(self) -> float:
         """Time that nine of ten recent denoising steps ended within, s."""

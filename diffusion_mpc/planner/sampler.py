@@ -19,4 +19,4 @@ def sample_knots(mean: torch.Tensor, std: torch.Tensor, num_samples: int, genera
     """
     noise = torch.randn((num_samples, *mean.shape), generator=generator, dtype=mean.dtype, device=mean.device)
     noise[0] = 0.0
-    return (mean + std * noise).clamp(-1.0, 1.0)
+    return torch.addcmul(mean, noise, std).clamp_(-1.0, 1.0)

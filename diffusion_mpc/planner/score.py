@@ -74,8 +74,8 @@ def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
     if len(good) == 0:
         raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
     std = good.std(correction=0)
-    # Softmax does not see the mean; taking the least cost off keeps the exponents small.
-    scaled = (good.min() - costs) / (temperature * std.where(std >= 1e-4, 1.0))
+    # Softmax does not see the mean.
+    scaled = costs * (-1.0 / (temperature * std.where(std >= 1e-4, 1.0)))
     return torch.softmax(scaled if good is costs else scaled.where(finite, -torch.inf), dim=0)
 
 
@@ -141,4 +141,4 @@ def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_ba
 
 def effective_sample_size(weights: torch.Tensor) -> float:
     """`1 / sum w^2`: 1 when one sample decides, the number of samples when all weigh the same."""
-    return float(1.0 / weights.square().sum())
+    return 1.0 / float(torch.dot(weights, weights))

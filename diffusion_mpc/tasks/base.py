@@ -20,11 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import mujoco
 import numpy as np
+import torch
 
 from diffusion_mpc.types import Reference, RolloutBatch
 
@@ -94,25 +96,34 @@ def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R]
 
 @dataclass(frozen=True)
 class Constraint:
-    """One named constraint of a task, `g(x, u) <= 0`."""
+    """One named constraint of a task, `g(x, u) <= 0`; see `constraint`."""
 
     name: str
     value: Residual
+    tightening: float
     unit: str
     description: str
 
-    def violation(self, task: Task, x: RolloutBatch, reference: Reference) -> Tensor:
+    def violation(self, task: Task, x: RolloutBatch, reference: Reference, tightened: bool = True) -> Tensor:
         """Mean over the horizon of the sum of all positive values, (samples,); 0 where the constraint is met throughout."""
-        value = self.value(task, x, reference).clamp(min=0.0)
-        return (value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value).mean(-1)
+        value = self.value(task, x, reference)
+        value = value if value.ndim > x.qpos.ndim - 1 else value[..., None]
+        if tightened and self.tightening:
+            horizon = value.shape[1]
+            value = (
+                value + self.tightening * torch.arange(1, horizon + 1, dtype=value.dtype, device=value.device)[:, None] / horizon
+            )
+        return value.clamp(min=0.0).sum(-1).mean(-1)
 
 
-def constraint(unit: str = "1") -> Callable[[R], R]:
+def constraint(tightening: float = 0.0, unit: str = "1") -> Callable[[R], R]:
     """Mark a method of a task as a constraint: its values, (samples, horizon) or (samples, horizon, k), are to be 0 or less.
 
     A plan that breaks a constraint is worse than any that does not, whatever they cost.
 
     Args:
+        tightening: what is added to the values at the end of the horizon, and in proportion before. The robot does not do quite
+            what the model says; a plan that keeps more distance the farther it looks leaves one that is feasible to the next
         unit: unit of the values
     """
 
@@ -121,7 +132,7 @@ def constraint(unit: str = "1") -> Callable[[R], R]:
         if not description:
             raise TaskError(f"constraint '{method.__name__}' has no docstring; say in one what must hold")
         method.__constraint__ = Constraint(  # type: ignore[attr-defined]
-            method.__name__, method, unit, " ".join(description.split())
+            method.__name__, method, tightening, unit, " ".join(description.split())
         )
         return method
 
@@ -154,20 +165,22 @@ class Task:
     demo: ClassVar[Mapping[str, bool | int | float | str]] = {}
 
     @classmethod
-    def cost_terms(cls) -> dict[str, CostTerm]:
+    @cache
+    def cost_terms(cls) -> Mapping[str, CostTerm]:
         """The task's terms by name, in the order of their definition, those of base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {name: value.__cost_term__ for name, value in members.items() if hasattr(value, "__cost_term__")}
 
     @classmethod
-    def constraints(cls) -> dict[str, Constraint]:
+    @cache
+    def constraints(cls) -> Mapping[str, Constraint]:
         """The task's constraints by name, in the order of their definition, those of base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {name: value.__constraint__ for name, value in members.items() if hasattr(value, "__constraint__")}
 
-    def violations(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
-        """By how much every constraint is broken, (samples,) each; see `Constraint.violation`."""
-        return {name: c.violation(self, x, reference) for name, c in self.constraints().items()}
+    def violation(self, x: RolloutBatch, reference: Reference, tightened: bool = True) -> Tensor:
+        """By how much the constraints are broken, (samples,); see `Constraint.violation`."""
+        return torch.stack([c.violation(self, x, reference, tightened) for c in self.constraints().values()]).sum(0)
 
     def costs(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
         """Unweighted cost of every term, (samples, horizon) each."""
@@ -179,8 +192,13 @@ class Task:
 
     def normalise(self, ctrl: Tensor) -> Tensor:
         """Controls of (..., nu) in actuator units as actions in [-1, 1]."""
-        low, high = self.ctrl_limits
-        return 2.0 * (ctrl - ctrl.new_tensor(low)) / ctrl.new_tensor(high - low) - 1.0
+        centre, scale = self._normaliser(ctrl.dtype, ctrl.device)
+        return (ctrl - centre) * scale
+
+    @cache  # noqa: B019  (a handful of tasks, each kept as long as its planner)
+    def _normaliser(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        low, high = (torch.as_tensor(limit, dtype=dtype, device=device) for limit in self.ctrl_limits)
+        return (low + high) / 2.0, 2.0 / (high - low)
 
     def __init__(self, model_path: str | Path = "") -> None:
         """Read the model.
