@@ -15,14 +15,16 @@ from diffusion_mpc.types import RolloutBatch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Time in which an inverted pendulum of a humanoid's height falls e times as far: sqrt(height of the centre of mass / g), s.
 FALL_TIME = 0.32
+"""Time constant of the robot's fall as an inverted pendulum, sqrt(height of the centre of mass / gravity), s."""
 
 
 class Humanoid(Task):
     """Base of the humanoid's tasks.
 
-    The stance is the middle of the servos' ranges, which a plan of zeros commands.
+    Attributes:
+        joints: the servos' joints by name, in the order of the controls, with their columns in qpos
+        stance: their angles in the stance, rad: the middle of the servos' ranges, which a plan of zeros commands
     """
 
     model_path = MODELS / "humanoid" / "humanoid.xml"
@@ -39,17 +41,18 @@ class Humanoid(Task):
     keyframe = "stand"
 
     def __init__(self, model_path: str | Path = "") -> None:
-        """Read the model, and where the servos' joints are in it; see `Task`."""
+        """Read the model; see `Task`."""
         super().__init__(model_path)
         driven = self.model.actuator_trnid[:, 0]
         self.joints = {self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in driven}
         low, high = self.ctrl_limits
         self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
 
-    def angles(self, x: RolloutBatch, joints: list[str]) -> Tensor:
-        """How far joints are from the stance, (samples, horizon, len(joints)), rad."""
-        stance = x.qpos.new_tensor([self.stance[name] for name in joints])
-        return x.qpos[..., [self.joints[name] for name in joints]] - stance
+    def from_stance(self, x: RolloutBatch, *besides: str) -> Tensor:
+        """How far joints are from the stance, (samples, horizon, joints), rad; no joints whose names end in one of `besides`."""
+        names = [name for name in self.joints if not name.endswith(besides)]
+        stance = x.qpos.new_tensor([self.stance[name] for name in names])
+        return x.qpos[..., [self.joints[name] for name in names]] - stance
 
     def failed(self, x: RolloutBatch) -> Tensor:
         """Fallen: the torso leans by more than 60 degrees, or is lower than 0.7 m."""
@@ -62,14 +65,15 @@ def tilt(x: RolloutBatch) -> Tensor:
 
 
 def off_balance(x: RolloutBatch, forward: float = 0.0, left: float = 0.0) -> Tensor:
-    """How far the feet's middle is behind the point that keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
+    """How far the middle of the feet is from where it keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
 
-    Were the centre of mass an inverted pendulum, a foot put at `position + FALL_TIME * velocity`, the capture point, would stop it
-    (Pratt et al., 2006); here the velocity counts against the wanted one.
+    An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its mass, the capture point (Pratt et
+    al., Humanoids 2006). Here the velocity counts from the wanted one.
 
     Args:
         x: trajectories
-        forward, left: wanted velocity in the heading frame, m/s
+        forward: wanted velocity along the heading, m/s
+        left: wanted velocity across it, m/s
     """
     ahead_x, ahead_y = heading(x).unbind(-1)
     wanted = torch.stack((forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1)

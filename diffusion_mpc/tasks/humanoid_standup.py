@@ -55,7 +55,7 @@ class HumanoidStandup(Humanoid):
     @cost(weight=1.0, norm=linear)
     def rest(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """What is missing from rest in the stance, 0 to 1. Below 1 m it is 1: motion costs nothing before the robot is up."""
-        far = self.angles(x, list(self.joints)).square().sum(-1)
+        far = self.from_stance(x).square().sum(-1)
         fast = x.qvel[..., :3].square().sum(-1) + 0.05 * x.qvel[..., 6:].square().sum(-1)
         risen = ((x.qpos[..., 2] - 1.0) / 0.2).clamp(0.0, 1.0)
         # A gain for being at rest rather than a price of moving: with a price on it the robot stayed just below 1 m.

@@ -13,9 +13,11 @@ from diffusion_mpc.types import Array, Reference, RolloutBatch
 if TYPE_CHECKING:
     from torch import Tensor
 
-PERIOD = 2.0  # s
-LEG = 0.44  # length of thigh and shin each, m
-STRAIGHT = 1.35  # height of the torso above the soles with straight legs, m
+PERIOD = 2.0
+"""Duration of a squat, s."""
+
+LEG, STRAIGHT = 0.44, 1.35
+"""Length of thigh and shin each, and height of the torso above the soles with straight legs, m; see models/humanoid."""
 
 
 class HumanoidTrack(Humanoid):
@@ -31,8 +33,8 @@ class HumanoidTrack(Humanoid):
         "planner.horizon_steps": 25,
         "planner.num_knots": 4,
         "planner.temperature": 0.1,
-        "planner.noise_start": 0.15,
-        "planner.noise_end": 0.05,
+        "planner.noise_start": 0.1,
+        "planner.noise_end": 0.04,
     }
 
     @cost(weight=1.0, unit="rad")
@@ -80,7 +82,7 @@ def squat_angle(times: Array) -> Array:
 
 
 def motion_angles(times: Array) -> dict[str, Array]:
-    """Angles (horizon,) of the joints that move, rad. Thighs and shins lean by the same angle, so that the hips stay above the feet."""
+    """Angles (horizon,) of the joints that move, rad. Thighs and shins lean by the same angle: the hips stay above the feet."""
     angle = squat_angle(times)
     arms = -2.0 * (angle - 0.2)
     sides = {"shoulder_pitch": arms, "hip_pitch": -angle, "knee": 2.0 * angle, "ankle_pitch": -angle}

@@ -15,8 +15,11 @@ from diffusion_mpc.types import Array, Reference, RolloutBatch
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRIDE = 0.8  # duration of two steps, s
-SWING = 0.08  # highest lift of a foot, m
+STRIDE = 0.8
+"""Duration of two steps, s."""
+
+SWING = 0.08
+"""Highest lift of a foot, m."""
 
 
 class HumanoidWalk(Humanoid):
@@ -71,7 +74,7 @@ class HumanoidWalk(Humanoid):
     @cost(weight=0.2, unit="rad")
     def posture(self, x: RolloutBatch, reference: Reference) -> Tensor:
         """How far waist, arms, hip yaws and hip rolls are from the stance."""
-        return self.angles(x, [name for name in self.joints if not name.endswith(("hip_pitch", "knee", "ankle_pitch"))])
+        return self.from_stance(x, "hip_pitch", "knee", "ankle_pitch")
 
     @cost(weight=0.01)
     def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
@@ -80,7 +83,7 @@ class HumanoidWalk(Humanoid):
 
 
 def foot_heights(reference: Reference) -> Array:
-    """Heights (horizon, 2) of the left and the right foot, m: half a sine each, in turn; on the ground where the robot is to stand."""
+    """Heights (horizon, 2) of the left and the right foot, m: half a sine each, in turn; 0 where the robot is to stand."""
     phase = reference.times[:, None] / STRIDE % 1.0 + np.array([0.0, 0.5])
     lift = SWING if np.abs(reference.velocity).max() > 0.05 else 0.0
     heights: Array = lift * np.sin(2.0 * np.pi * phase).clip(min=0.0)
