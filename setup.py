@@ -17,7 +17,7 @@ setup(
     author_email="maintainers@example.org",
     python_requires=">=3.11",
     packages=find_packages(include=["diffusion_mpc*"]),
-    package_data={"diffusion_mpc": ["py.typed", "models/**/*.xml"]},
+    package_data={"diffusion_mpc": ["py.typed", "benchmark/tuned.yaml", "models/**/*.xml", "models/**/*.csv"]},
     # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
     install_requires=[
         "cma>=4.0",
@@ -34,6 +34,7 @@ setup(
         "torch>=2.2",
     ],
     extras_require={
+        "bo": ["botorch>=0.12"],
         "cuda": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
         "test": ["hypothesis", "mypy", "pytest>=7.4", "pytest-timeout", "ruff", "types-PyYAML"],
     },

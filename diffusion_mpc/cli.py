@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from diffusion_mpc.benchmark.commands import add_benchmark
+
 EXAMPLES = {
     "demo": "diffusion-mpc demo",
     "sim": "diffusion-mpc sim ant --duration 30 --set command.vx=2.0 --json out.json",
     "evaluate": "diffusion-mpc evaluate runs/20260101-120000/bag",
     "optimize": "diffusion-mpc optimize ackley --dim 20 --samples 256 --json out.json",
+    "benchmark": "diffusion-mpc benchmark speed",
     "tasks": "diffusion-mpc tasks",
     "test": "diffusion-mpc test -k planner",
 }
@@ -93,11 +96,16 @@ def build_parser() -> argparse.ArgumentParser:
     optimize_command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default: 0)")
     optimize_command.add_argument(
         "--variant",
-        default="code",
-        choices=("paper", "code", "sde"),
-        help="the paper's samples, its authors' code's (default), or the reverse SDE",
+        default="geometric",
+        choices=("geometric", "code", "paper", "sde"),
+        help="noise in equal ratios and mirrored samples (default), the authors' code, the paper, or the reverse SDE",
+    )
+    optimize_command.add_argument(
+        "--demo", default="", metavar="FILE|BAG", help="demonstration of a task: positions over time, as CSV or as a recorded bag"
     )
     optimize_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+
+    add_benchmark(add("benchmark", benchmark, "Measure speed and quality, and compare with other algorithms."))
 
     tasks_command = add("tasks", tasks, "List the tasks.")
     tasks_command.add_argument("--json", type=Path, metavar="FILE", help="write the list to a file")
@@ -154,7 +162,18 @@ def optimize(options: argparse.Namespace) -> int:
     o = options
     temperature = o.temperature if o.temperature is not None else 1.0 if o.problem in FUNCTIONS else 0.1
     settings = Settings(o.samples, o.levels, temperature, o.variant, o.seed)
-    return _done(run_optimize(o.problem, o.dim, settings), o.json)
+    return _done(run_optimize(o.problem, o.dim, settings, o.demo), o.json)
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    """One of the benchmarks; what is interrupted is written all the same, and the exit code says so."""
+    figures, complete = options.benchmark(options)
+    _done(figures, options.json)
+    for error in figures.get("errors", []):
+        sys.stderr.write(f"error: {error}\n")
+    if not complete:
+        sys.stderr.write("error: incomplete; run the same command again to go on\n")
+    return 0 if complete else 1
 
 
 def tasks(options: argparse.Namespace) -> int:

@@ -147,6 +147,12 @@ class PlannerConfig:
     dial_beta2: float = param(
         2.0, "How slowly dial's noise falls from the last knot to the first; large: hardly at all.", low=0.05, high=100.0, live=True
     )
+    demonstration: str = param(
+        "", "CSV file or bag with positions that the search is drawn to while it finds nothing cheaper; empty: none."
+    )
+    demonstration_distance: float = param(
+        0.5, "Distance from the demonstration at which a position counts as far off, in m or rad.", low=1e-3, high=100.0
+    )
     seed: int = param(0, "Seed of the samples: same seed, same states, same plans.", low=0, high=2**31 - 1)
 
 
@@ -154,7 +160,7 @@ class PlannerConfig:
 class BackendConfig:
     """Where rollouts run."""
 
-    name: str = param("cpu", "Rollout backend.", choices=("cpu",))
+    name: str = param("cpu", "Rollout backend; function: the task's own dynamics.", choices=("cpu", "function"))
     threads: int = param(0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256)
 
 

@@ -37,7 +37,7 @@ class Controller:
         self.task = task
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.planner = Planner(task, self.backend, config.planner, weights, config.robust)
-        self.predictor = Predictor(self.backend.model)
+        self.predictor = Predictor(task, self.backend.model)
         self.current: Plan | None = None
         self._sent: deque[tuple[float, Array]] = deque(maxlen=256)
 

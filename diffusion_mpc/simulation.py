@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion_mpc.config import PlantModelConfig
 from diffusion_mpc.rollout.base import substeps
-from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.base import Task, TaskError
 from diffusion_mpc.types import Array, State
 
 
@@ -42,14 +42,17 @@ class Plant:
         """
         for _ in range(substeps(duration, self.model.opt.timestep)):
             self.data.ctrl[:] = control(self.data.qpos, self.data.qvel)
-            mujoco.mj_step(self.model, self.data)
+            self._task.step(self.model, self.data)
 
     def push(self, body: str, force: Array, torque: Array) -> None:
         """Apply a force (3,) in N and a torque (3,) in N m, world frame, to a body until changed.
 
         Raises:
             KeyError: there is no such body
+            TaskError: the robot moves by dynamics of the task's own, which know no forces
         """
+        if self._task.dynamics is not None:
+            raise TaskError(f"task '{self._task.name}' has dynamics of its own; a push does not act on them")
         self.data.body(body).xfrc_applied[:] = np.concatenate([force, torque])
 
     def state(self, stamp: float) -> State:

@@ -10,7 +10,7 @@ from diffusion_mpc.cli import build_parser, main
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    names = ["demo", "sim", "evaluate", "optimize", "tasks", "test"]
+    names = ["demo", "sim", "evaluate", "optimize", "benchmark", "tasks", "test"]
     for name in names:
         with pytest.raises(SystemExit) as caught:
             build_parser().parse_args([name, "--help"])

@@ -141,6 +141,7 @@ class BagMaker:
             term_costs=costs,
             effective_sample_size=10.0,
             infeasible_share=0.0,
+            violation=0.0,
             command=self.twist((command[0], command[1], 0), (0, 0, command[2])),
             clamped_commands=0,
             rejected_messages=0,

@@ -123,7 +123,7 @@ def test_score_ascent_forgets_the_iterate_and_the_reverse_sde_does_not(level, se
     torch.testing.assert_close(reverse_sde(noisy, clean, alpha, bars[level], noise) - mean, (1 - alpha) ** 0.5 * noise)
 
 
-@pytest.mark.parametrize("variant", ["paper", "code"])
+@pytest.mark.parametrize("variant", ["geometric", "paper", "code"])
 def test_the_minimum_of_a_bowl_is_found(variant):
     result = minimize(sphere, 5, Settings(samples=128, variant=variant))
     assert result.best.cost < 1e-2
@@ -131,6 +131,29 @@ def test_the_minimum_of_a_bowl_is_found(variant):
     assert result.evaluations == 128 * 99 + 1
     assert [level.level for level in result.history] == list(range(99, 0, -1))
     assert result.history[0].sigma > result.history[-1].sigma
+
+
+@pytest.mark.parametrize("samples", [16, 17])
+def test_the_geometric_variant_narrows_in_equal_ratios_between_the_same_ends_with_mirrored_samples(samples):
+    seen = []
+
+    def objective(x):
+        seen.append(x)
+        return sphere(x - 0.1)
+
+    settings = Settings(samples=samples, levels=50)
+    sigmas = [level.sigma for level in minimize(objective, 3, settings).history]
+    ratios = np.array(sigmas[1:]) / np.array(sigmas[:-1])
+    np.testing.assert_allclose(ratios, ratios[0])
+    authors = [level.sigma for level in minimize(sphere, 3, Settings(samples=samples, levels=50, variant="code")).history]
+    assert sigmas[0] == pytest.approx(authors[0])
+    assert sigmas[-1] * ratios[0] == pytest.approx(0.01, rel=0.01)
+    # Far from the bounds, pairs lie opposite each other at the centre of their level.
+    first, second = seen[48][:8], seen[48][8:16]
+    centre = (first + second) / 2
+    assert len(seen[48]) == samples
+    torch.testing.assert_close(centre, centre[:1].expand_as(centre))
+    assert (first - second).abs().min() > 0.0
 
 
 def test_same_seed_same_result():

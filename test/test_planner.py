@@ -300,15 +300,7 @@ def test_a_control_step_that_is_no_multiple_of_the_time_step_is_refused():
 
 @pytest.mark.slow
 def test_the_cartpole_swings_up_and_balances():
-    from diffusion_mpc.config import PlantModelConfig
-    from diffusion_mpc.simulation import Plant
+    from diffusion_mpc.benchmark.closed_loop import run_episode
 
-    controller = make_controller()
-    plant = Plant(controller.task, PlantModelConfig())
-    angles = []
-    for step in range(300):
-        now = step * 0.02
-        control = controller.plan(plant.state(now), Reference(), now).control(now)
-        plant.step(lambda qpos, qvel, u=control: u, 0.02)
-        angles.append(plant.data.qpos[1])
+    angles = run_episode({"task": "cartpole"}, trial=0, duration=6.0).qpos[:, 1]
     assert np.cos(angles[-100:]).min() > 0.95

@@ -54,7 +54,7 @@ def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) ->
     controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
     first = run.plans.velocity[0] if len(run.plans.velocity) else np.zeros(3)
     reference = _in_force(stamps, run.plans.stamps, run.plans.velocity, before=first)
-    x = _batch(run, task, controls)
+    x = trajectory(task, run.states.qpos, run.states.qvel, controls)
     costs: dict[str, Array] = {}
     # A goal pose is not among the planner's figures, so there is nothing to measure its terms against.
     if task.reference != "goal_pose" and len(stamps):
@@ -155,18 +155,25 @@ def heading_velocity(run: Run, task: Task) -> Array | None:
     return np.stack([along, across, run.states.qvel[:, v + 5]], axis=1)
 
 
-def _batch(run: Run, task: Task, controls: Array) -> RolloutBatch:
-    """The measured states as one trajectory, (1, T, ...)."""
+def trajectory(task: Task, qpos: Array, qvel: Array, controls: Array) -> RolloutBatch:
+    """Measured states as one trajectory, (1, T, ...), with the sensors of the states themselves.
+
+    Args:
+        task: task whose model the states are of
+        qpos: (T, nq)
+        qvel: (T, nv)
+        controls: (T, nu) in force at the states, in actuator units
+    """
     model, data = task.model, mujoco.MjData(task.model)
     sensors = np.empty((len(controls), model.nsensordata))
-    for row, (qpos, qvel, control) in enumerate(zip(run.states.qpos, run.states.qvel, controls, strict=True)):
+    for row, (position, velocity, control) in enumerate(zip(qpos, qvel, controls, strict=True)):
         # The solver's warm start must not carry anything from one state to the next.
         mujoco.mj_resetData(model, data)
-        data.qpos[:], data.qvel[:], data.ctrl[:] = qpos, qvel, control
+        data.qpos[:], data.qvel[:], data.ctrl[:] = position, velocity, control
         mujoco.mj_forward(model, data)
         sensors[row] = data.sensordata
-    qpos, qvel, ctrl = (torch.from_numpy(array)[None] for array in (run.states.qpos, run.states.qvel, controls))
-    return RolloutBatch(qpos, qvel, ctrl, torch.from_numpy(sensors)[None], sensor_slices(model))
+    positions, velocities, ctrl, sensordata = (torch.from_numpy(array)[None] for array in (qpos, qvel, controls, sensors))
+    return RolloutBatch(positions, velocities, ctrl, sensordata, sensor_slices(model))
 
 
 def _rows(x: RolloutBatch, rows: slice) -> RolloutBatch:

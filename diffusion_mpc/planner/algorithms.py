@@ -46,7 +46,7 @@ class Algorithm(Protocol):
 
 
 class MBD:
-    """Model-Based Diffusion, online (Pan et al., 2407.01573, Algorithm 2 and A.6).
+    """Model-Based Diffusion, online (Pan et al., 2407.01573, Algorithm 3).
 
     Draws a plan from `p0(Y) ~ exp(-J(Y) / temperature)` by denoising: at each step it samples around the present estimate with the
     step's noise level, rolls out, and moves to the weighted mean. The previous plan is re-noised to `noise_start` only.
@@ -68,7 +68,7 @@ class MBD:
         return sample_knots(belief.mean, level * self._profile.to(belief.mean), c.num_samples, generator)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
-        """The weighted mean of the samples (eq. 9 in eq. 8)."""
+        """The weighted mean of the samples (2407.01573, eq. 9b in eq. 6)."""
         weights = sample_weights(costs, self.config.temperature)
         return Belief(weighted_mean(weights, knots)), weights
 

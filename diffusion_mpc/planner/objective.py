@@ -32,7 +32,7 @@ class Demonstration:
     cost: float
 
     def log_density(self, batch: RolloutBatch) -> torch.Tensor:
-        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), for states only (2407.01573, eq. 13 and authors' code)."""
+        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), the `p_demo` of 2407.01573, eq. 13, in its authors' code."""
         apart = (batch.qpos[..., list(self.columns)] - self.positions.to(batch.qpos)).norm(dim=-1)
         return -(apart.clamp(max=self.distance) / self.distance).square().mean(-1)
 
@@ -100,6 +100,11 @@ class Objective:
         """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
         return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
 
+    def terms(self, batch: RolloutBatch, reference: Reference, weights: torch.Tensor | None = None) -> torch.Tensor:
+        """Weighted cost (terms, samples) of each term, averaged over the horizon, with the present weights or those given."""
+        weights = self._live[0] if weights is None else weights
+        return weights[:, None] * torch.stack(list(self.task.costs(batch, reference).values())).mean(-1)
+
     def evaluate(
         self, state: State, knots: torch.Tensor, reference: Reference, demonstration: Demonstration | None = None
     ) -> Trajectories:
@@ -117,8 +122,7 @@ class Objective:
         weights, robust = self._live
         batch = self.backend.rollout(state, self.controls(knots), self.control_dt)
         # (terms, samples * variants) -> (terms, samples, variants)
-        means = torch.stack(list(self.task.costs(batch, reference).values())).mean(-1)
-        terms = weights[:, None] * means
+        terms = self.terms(batch, reference, weights)
         costs = terms.sum(0)
         if batch.invalid is not None:
             costs = costs.masked_fill(batch.invalid, torch.inf)

@@ -13,6 +13,7 @@ import torch
 
 from diffusion_mpc.config import PlannerConfig, RobustConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.score import effective_sample_size, search_costs
 from diffusion_mpc.rollout.base import RolloutBackend
@@ -44,11 +45,14 @@ class Planner:
             robust: how costs on several models become one; None: a mean
 
         Raises:
-            ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the model's time step
+            ValueError: num_knots does not fit the spline, control_dt is not a multiple of the model's time step, or the
+                demonstration cannot be used
         """
         self.task = task
         self.backend = backend
         self.objective = Objective(task, backend, config, weights, robust)
+        named = config.demonstration
+        self._guide = Guide(self.objective, config, read_demonstration(named, task)) if named else None
         self._row_times = np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
         self._generator = torch.Generator(backend.device)
         self._step_times: deque[float] = deque(maxlen=50)
@@ -84,13 +88,14 @@ class Planner:
         config, algorithm = self._settings
         reference = replace(reference, times=state.stamp + self._row_times)
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
+        demonstration = None if self._guide is None else self._guide.from_nearest(state, reference)
         belief = algorithm.start(self.objective.spline.shift(self._mean, max(elapsed, 0.0)))
         for step in range(config.iterations):
             step_began = time.perf_counter()
             if step > 0 and step_began - began + self._step_time() > budget:
                 break
             knots = algorithm.sample(belief, step, self._generator)
-            found = self.objective.evaluate(state, knots, reference)
+            found = self.objective.evaluate(state, knots, reference, demonstration)
             belief, weights = algorithm.update(belief, knots, search_costs(found))
             done = step + 1
             self._step_times.append(time.perf_counter() - step_began)

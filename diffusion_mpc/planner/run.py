@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import Level, OnLevel, Result, Settings, minimize
 from diffusion_mpc.planner.trajectory import TrajectoryProblem, optimize_trajectory
@@ -18,22 +19,25 @@ from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
 
 
-def run_optimize(name: str, dim: int, settings: Settings) -> dict[str, Any]:
+def run_optimize(name: str, dim: int, settings: Settings, demo: str = "") -> dict[str, Any]:
     """Optimise, show how it goes and what came out; Ctrl-C ends the pass early with what it has.
 
     Args:
         name: name of a function, or of a task, whose trajectory from its initial state is optimised
         dim: dimension of the function; a task has its own
         settings: parameters of the pass
+        demo: CSV file or bag with a demonstration of the task; empty: none
 
     Returns:
         the figures, ready for JSON
 
     Raises:
-        ValueError: there is neither a function nor a task of that name, or the dimension is below 1
+        ValueError: there is neither a function nor a task of that name, the dimension is below 1, or the demonstration is of no use
     """
     if dim < 1:
         raise ValueError(f"--dim {dim}: a function has at least one dimension")
+    if demo and name in FUNCTIONS:
+        raise ValueError(f"--demo {demo}: a function has no demonstration; give a task")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[cost]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"optimizing {name}", total=settings.levels - 1, cost="")
@@ -41,7 +45,7 @@ def run_optimize(name: str, dim: int, settings: Settings) -> dict[str, Any]:
         def on_level(level: Level) -> None:
             progress.update(bar, advance=1, cost=f"sigma {level.sigma:.3f}  cost {level.best_cost:.4g}")
 
-        result, points = _function(name, dim, settings, on_level) if name in FUNCTIONS else _task(name, settings, on_level)
+        result, points = _function(name, dim, settings, on_level) if name in FUNCTIONS else _task(name, settings, demo, on_level)
     Console().print(_table(name, result))
     return {
         "problem": name,
@@ -51,6 +55,7 @@ def run_optimize(name: str, dim: int, settings: Settings) -> dict[str, Any]:
         "levels": settings.levels,
         "temperature": settings.temperature,
         "seed": settings.seed,
+        "demonstration": demo,
         "complete": result.complete,
         "evaluations": result.evaluations,
         "best_cost": result.best.cost,
@@ -68,16 +73,18 @@ def _function(name: str, dim: int, settings: Settings, on_level: OnLevel) -> tup
     return result, function.scale(result.best.point).tolist()
 
 
-def _task(name: str, settings: Settings, on_level: OnLevel) -> tuple[Result, Any]:
+def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[Result, Any]:
     """A task's result from its initial state and demo reference, and the controls (horizon, nu) of the best trajectory."""
     task_class = find_task(name)
-    _, values = load_parameters(NodeConfig, {"task": name, **task_class.demo})
+    _, values = load_parameters(NodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo})
     config, task = build(NodeConfig, values), task_class(str(values["model.path"]))
     backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
     reference = Reference(velocity=np.array([config.command.vx, config.command.vy, config.command.yaw_rate]))
     problem = TrajectoryProblem(task, backend, config.planner, cost_weights(values), state, reference)
+    if demo:
+        problem.demonstration = Guide(problem.objective, config.planner, read_demonstration(demo, task)).from_start(reference)
     result = optimize_trajectory(problem, settings, on_level)
     return result, problem.controls(result.best.point).tolist()
 

@@ -10,7 +10,7 @@ from diffusion_mpc.types import Array
 
 
 def alpha_bars(levels: int, beta_first: float = 1e-4, beta_last: float = 1e-2) -> Array:
-    """Signal shares of the forward process with a linear beta, (levels,), falling from almost 1 (MBD, 2407.01573, section 3.1)."""
+    """Signal shares of the forward process with a linear beta, (levels,), falling from almost 1 (2407.01573, eq. 3 and A.5.2)."""
     return np.cumprod(1.0 - np.linspace(beta_first, beta_last, levels), dtype=np.float64)
 
 
@@ -22,8 +22,8 @@ def noise_levels(alpha_bar: Array) -> Array:
 def online_noise(step: int, steps: int, start: float, end: float) -> float:
     """Standard deviation at one of the few denoising steps of an online plan.
 
-    A warm plan is re-noised to an intermediate level only (2407.01573, A.6). The levels between are spaced geometrically: equal
-    ratios of noise narrow the search equally at each step.
+    A warm plan is re-noised to an intermediate level only, which receding-horizon MBD (2407.01573, Algorithm 3) leaves open. The
+    levels between are spaced geometrically: equal ratios of noise narrow the search equally at each step.
 
     Args:
         step: denoising step, from 0
@@ -43,6 +43,9 @@ def knot_profile(num_knots: int, growth: float) -> Array:
 
 
 def dial_noise(step: int, steps: int, num_knots: int, beta1: float, beta2: float) -> Array:
-    """Noise of each knot at a step, `exp(-(N-i)/(b1 N) - (H-h)/(b2 H))`, (num_knots,) (DIAL, 2409.15610); i runs from N to 1."""
+    """Noise of each knot at a step, `exp(-(N-i)/(b1 N) - (H-h)/(b2 H))`, (num_knots,); i runs from N to 1.
+
+    DIAL (2409.15610, eq. 7) calls it a covariance; in its authors' code, as here, it is a standard deviation.
+    """
     knots = np.arange(1, num_knots + 1)
     return np.exp(-step / (beta1 * steps) - (num_knots - knots) / (beta2 * num_knots), dtype=np.float64)

@@ -54,7 +54,7 @@ def search_costs(found: Evaluation) -> torch.Tensor:
 
 
 def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Weights `softmax(-(J - mean J) / (std J * temperature))` (MBD, 2407.01573, section 4.1 and authors' code).
+    """Weights `softmax(-(J - mean J) / (std J * temperature))` (2407.01573, eq. 10d, as the authors' code scales it).
 
     A standard deviation below 1e-4 counts as 1, so that equal costs give equal weights. Samples with NaN or infinite cost weigh
     nothing and do not touch the statistics.
@@ -108,7 +108,7 @@ def ranked_weights(costs: torch.Tensor, by_rank: Sequence[float]) -> torch.Tenso
 
 
 def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
-    """Monte-Carlo estimate of the clean plan, `Ybar = sum_n w_n Y0_n` (2407.01573, eq. 9).
+    """Monte-Carlo estimate of the clean plan, `Ybar = sum_n w_n Y0_n` (2407.01573, eq. 9b and 10d).
 
     Args:
         weights: (samples,)
@@ -118,12 +118,12 @@ def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
 
 
 def score(noisy: torch.Tensor, clean: torch.Tensor, alpha_bar: float) -> torch.Tensor:
-    """Score of the diffused distribution at `noisy`, `-(Y_i - sqrt(abar_i) Ybar) / (1 - abar_i)` (2407.01573, eq. 9)."""
+    """Score of the diffused distribution at `noisy`, `-(Y_i - sqrt(abar_i) Ybar) / (1 - abar_i)` (2407.01573, eq. 9b)."""
     return (alpha_bar**0.5 * clean - noisy) / (1.0 - alpha_bar)
 
 
 def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float) -> torch.Tensor:
-    """One Monte-Carlo score ascent step, `Y_{i-1} = (Y_i + (1 - abar_i) score) / sqrt(alpha_i)` (2407.01573, eq. 8).
+    """One Monte-Carlo score ascent step, `Y_{i-1} = (Y_i + (1 - abar_i) score) / sqrt(alpha_i)` (2407.01573, eq. 6).
 
     With the score inserted this is `sqrt(abar_{i-1}) Ybar` exactly: the step forgets `Y_i`. Online planning therefore carries Ybar.
     """
@@ -131,7 +131,7 @@ def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_b
 
 
 def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float, noise: torch.Tensor) -> torch.Tensor:
-    """One step of the reverse SDE, `(Y_i + (1 - alpha_i)/2 score) / sqrt(alpha_i) + sqrt(1 - alpha_i) z` (2407.01573, eq. 4).
+    """One step of the reverse SDE, `(Y_i + (1 - alpha_i)/2 score) / sqrt(alpha_i) + sqrt(1 - alpha_i) z` (2407.01573, section 3).
 
     For comparison: it draws a sample of the plan distribution where score ascent climbs to its peak, and in the hundred levels that
     planning has time for it stays far from any minimum. `noise` is z, standard normal.

@@ -6,16 +6,28 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.rollout.base import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
+from diffusion_mpc.rollout.function import FunctionBackend
 from diffusion_mpc.rollout.variants import model_variants
+from diffusion_mpc.tasks.base import TaskError
 
 if TYPE_CHECKING:
     from diffusion_mpc.config import BackendConfig, ModelConfig, RobustConfig
     from diffusion_mpc.tasks.base import Task
 
-__all__ = ["CpuBackend", "RolloutBackend", "make_backend"]
+__all__ = ["CpuBackend", "FunctionBackend", "RolloutBackend", "make_backend"]
 
 
 def make_backend(config: BackendConfig, model: ModelConfig, robust: RobustConfig, task: Task) -> RolloutBackend:
-    """The backend that a configuration names, on a planning model of the task and its perturbed variants."""
+    """The backend that a configuration names, on a planning model of the task and its perturbed variants.
+
+    Raises:
+        TaskError: task and backend do not fit
+    """
     planning_model = task.compile(timestep=model.timestep, integrator=model.integrator, iterations=model.iterations)
+    if config.name == "function":
+        if robust.models > 1:
+            raise TaskError(f"robust.models is {robust.models}, but the function backend has one model only; set it to 1")
+        return FunctionBackend(task, planning_model)
+    if task.dynamics is not None:
+        raise TaskError(f"task '{task.name}' has dynamics of its own; set backend.name to function")
     return {"cpu": CpuBackend}[config.name](model_variants(planning_model, robust), config.threads)

@@ -31,7 +31,7 @@ class Argument:
 ARGUMENTS = (
     Argument("task", "ant", "Name of the task, or a Python file that defines one."),
     Argument("params_file", "", "ROS parameter file for the nodes; the other arguments win over it."),
-    Argument("backend", "cpu", "Rollout backend of the planner.", ("cpu",)),
+    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", "cpu", "function")),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
     Argument(
@@ -52,7 +52,7 @@ class Options:
 
     task: str = "ant"
     params_file: str = ""
-    backend: str = "cpu"
+    backend: str = ""
     headless: bool = True
     record: str = ""
     lockstep: bool = False
@@ -126,7 +126,8 @@ def processes(options: Options) -> list[Process]:
         "publish_clock": options.use_sim_time,
         "viewer": not options.headless,
     }
-    planner = {**task.demo, **given["planner"], **together, "backend.name": options.backend, **settings["planner"]}
+    backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
+    planner = {**task.demo, **given["planner"], **together, **backend, **settings["planner"]}
     # Rates of planner and simulation belong together unless the user says otherwise.
     rate = _checked("planner", planner)["planner.rate"]
     # The simulation is the source of time, so it follows the wall clock itself.

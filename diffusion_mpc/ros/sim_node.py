@@ -251,7 +251,7 @@ class SimNode(Node):
         )
 
     def _apply_push(self, force: Array, torque: Array, ends: float) -> None:
-        if self.task.base is not None and np.isfinite([*force, *torque]).all():
+        if self.task.base is not None and self.task.dynamics is None and np.isfinite([*force, *torque]).all():
             self.plant.push(self.task.base, force, torque)
             self._push_ends = ends
 

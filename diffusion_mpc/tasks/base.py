@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Norm = Callable[["Tensor"], "Tensor"]
 Residual = Callable[..., "Tensor"]
+Dynamics = Callable[["Tensor", "Tensor", "Tensor", float], tuple["Tensor", "Tensor"]]
 R = TypeVar("R", bound=Residual)
 
 
@@ -153,6 +154,11 @@ class Task:
         defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps": 25}`; those of the simulated
             robot begin with `sim.`, e.g. `{"sim.model.timestep": 0.002}`
         demo: parameters that `sim`, `demo` and the simulation launch file set on top, e.g. a command to follow
+        trial_duration: simulated time of one run of `benchmark quality`, s; long enough to see what the task is about
+        demonstrated: joints whose positions a bag demonstrates, named as in `planner/demonstration.py`; empty: all
+        dynamics: how the robot moves, where that is not MuJoCo's business: a method `(qpos, qvel, ctrl, dt) -> (qpos, qvel)` on
+            batches (samples, nq), (samples, nv), (samples, nu) of torch tensors, one physics step of dt seconds. Planner, predictor
+            and simulation all move by it (`backend.name` function); the model then gives names, limits and looks.
     """
 
     name: ClassVar[str]
@@ -163,6 +169,9 @@ class Task:
     keyframe: ClassVar[str | None] = None
     defaults: ClassVar[Mapping[str, bool | int | float | str]] = {}
     demo: ClassVar[Mapping[str, bool | int | float | str]] = {}
+    trial_duration: ClassVar[float] = 6.0
+    demonstrated: ClassVar[tuple[str, ...]] = ()
+    dynamics: Dynamics | None = None
 
     @classmethod
     @cache
@@ -231,6 +240,19 @@ class Task:
             setattr(model.opt, key, INTEGRATORS[value] if isinstance(value, str) else value)
         return model
 
+    def step(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        """Advance `data` by one time step of a model of this task, under the controls in it."""
+        if self.dynamics is None:
+            mujoco.mj_step(model, data)
+            return
+        import torch
+
+        before, velocity, ctrl = (torch.tensor(x[None]) for x in (data.qpos, data.qvel, data.ctrl))
+        qpos, qvel = self.dynamics(before, velocity, ctrl, model.opt.timestep)
+        data.qpos[:], data.qvel[:] = qpos[0].numpy(), qvel[0].numpy()
+        data.time += model.opt.timestep
+        mujoco.mj_forward(model, data)
+
     def initial_data(self, model: mujoco.MjModel) -> mujoco.MjData:
         """Data at the task's keyframe, with forward kinematics done."""
         data = mujoco.MjData(model)
@@ -241,6 +263,20 @@ class Task:
             mujoco.mj_resetDataKeyframe(model, data, key)
         mujoco.mj_forward(model, data)
         return data
+
+    def trial_state(self, model: mujoco.MjModel, data: mujoco.MjData, random: np.random.Generator) -> None:
+        """Change the initial state in `data` to that of one trial of a benchmark: here, a little of everything.
+
+        Degrees of freedom are displaced by 0.01 rad or m, and their velocities by 0.05 rad/s or m/s (standard deviations).
+        """
+        displacement = random.normal(0.0, 0.01, model.nv)
+        mujoco.mj_integratePos(model, data.qpos, displacement, 1.0)
+        data.qvel[:] += random.normal(0.0, 0.05, model.nv)
+        mujoco.mj_forward(model, data)
+
+    def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
+        """What the robot is asked to do in one trial of a benchmark: here `reference`, which comes from `demo`, in all of them."""
+        return reference
 
 
 INTEGRATORS = {

@@ -1,0 +1,100 @@
+"""Plots of the benchmarks: cost against rollouts, and against evaluations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from diffusion_mpc.evaluation.plot import COLOURS, STYLE
+
+Row = Mapping[str, Any]
+
+
+def plot_quality(rows: Sequence[Row], file: Path) -> None:
+    """Mean closed-loop cost with its 95 % interval against rollouts a plan, one panel a task.
+
+    Args:
+        rows: as `quality.summarise` returns them
+        file: PNG to write
+    """
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    algorithms = list(dict.fromkeys(row["algorithm"] for row in rows))
+    with _panels(len(tasks), file) as panels:
+        for task, axes in zip(tasks, panels, strict=True):
+            budgets = sorted({row["rollouts"] for row in rows if row["task"] == task})
+            for i, algorithm in enumerate(algorithms):
+                mine = sorted(
+                    (row for row in rows if (row["task"], row["algorithm"]) == (task, algorithm)), key=lambda row: row["rollouts"]
+                )
+                # A little apart, so that no interval hides another.
+                x = [row["rollouts"] * 1.03 ** (i - (len(algorithms) - 1) / 2) for row in mine]
+                _line(axes, i, algorithm, x, mine)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(FixedLocator(budgets))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticklabels([str(budget) for budget in budgets])
+            axes.set_title(task, loc="left")
+            axes.set_xlabel("rollouts in a plan")
+            axes.set_ylabel("mean closed-loop cost")
+
+
+def _line(axes: Axes, i: int, label: str, x: Sequence[float], rows: Sequence[Row]) -> None:
+    mean = np.array([row["mean_cost"] for row in rows])
+    half = np.array([np.nan_to_num(row["high"] - row["mean_cost"]) for row in rows])
+    emphasis: dict[str, Any] = {"zorder": 5.0, "linewidth": 2.2} if i == 0 else {"linewidth": 1.1}
+    axes.errorbar(x, mean, yerr=half, color=COLOURS[i], marker="o", markersize=4.0, capsize=2.5, label=label, **emphasis)
+
+
+def plot_black_box(rows: Sequence[Row], file: Path) -> None:
+    """Least value so far against evaluations, mean over seeds, one panel a function and dimension.
+
+    Args:
+        rows: as `black_box.summarise` returns them
+        file: PNG to write
+    """
+    cases = list(dict.fromkeys((row["function"], row["dim"]) for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    dims = len({dim for _, dim in cases})
+    with _panels(len(cases), file, dims if dims > 1 else 3) as panels:
+        for case, axes in zip(cases, panels, strict=True):
+            for row in rows:
+                if (row["function"], row["dim"]) == case:
+                    count, best = zip(*row["curve"], strict=True)
+                    axes.plot(count, best, color=COLOURS[methods.index(row["method"])], linewidth=1.5, label=row["method"])
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(f"{case[0]}, {case[1]} dimensions", loc="left")
+            axes.set_xlabel("evaluations")
+            axes.set_ylabel("least value so far")
+
+
+@contextmanager
+def _panels(count: int, file: Path, columns: int = 3) -> Iterator[list[Axes]]:
+    """As many axes, to be drawn on before the figure is written with one legend for all."""
+    columns = max(1, min(columns, count))
+    lines = max(1, math.ceil(count / columns))
+    with rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(4.2 * columns + 1.6, 3.2 * lines), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
+        yield grid[:count]
+        labels: dict[str, Any] = {}
+        for axes in grid[:count]:
+            axes.grid(alpha=0.25, linewidth=0.6)
+            handles, names = axes.get_legend_handles_labels()
+            labels |= dict(zip(names, handles, strict=True))
+        for axes in grid[count:]:
+            axes.set_axis_off()
+        figure.legend(list(labels.values()), list(labels), loc="outside right upper", frameon=False)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=130)

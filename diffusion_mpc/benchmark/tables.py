@@ -1,0 +1,126 @@
+"""Tables of the benchmarks' figures, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+Row = Mapping[str, Any]
+
+
+def quality_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """Costs by task and algorithm, and the summary over tasks."""
+    table = Table(title="mean closed-loop cost; lower is better", title_justify="left")
+    for name in ("task", "rollouts", "algorithm", "trials", "cost", "95 % interval", "falls", "violation", "MBD less this", "wins"):
+        table.add_column(name, justify="left" if name in ("task", "algorithm") else "right", no_wrap=True)
+    rows = figures["rows"]
+    for row in rows:
+        peers = [r["mean_cost"] for r in rows if (r["task"], r["rollouts"]) == (row["task"], row["rollouts"])]
+        style = "bold" if row["mean_cost"] == min(peers) else None
+        table.add_row(
+            row["task"],
+            str(row["rollouts"]),
+            row["algorithm"],
+            str(row["trials"]),
+            number(row["mean_cost"]),
+            interval(row),
+            str(row["falls"]),
+            number(row["violation"]),
+            *_versus(row),
+            style=style,
+            end_section=row is [r for r in rows if (r["task"], r["rollouts"]) == (row["task"], row["rollouts"])][-1],
+        )
+    tables = [table]
+    if figures["best_baselines"]:
+        best = Table(title="MBD against the best of the others, trial by trial", title_justify="left")
+        for name in ("task", "rollouts", "best of the others", "MBD less this", "wins", "better"):
+            best.add_column(name, justify="right" if name in ("rollouts", "MBD less this", "wins") else "left")
+        for row in figures["best_baselines"]:
+            difference = row["mbd_less_this"]["difference"]
+            better = "MBD" if difference["high"] < 0.0 else row["algorithm"] if difference["low"] > 0.0 else "undecided"
+            best.add_row(row["task"], str(row["rollouts"]), row["algorithm"], *_versus(row), better)
+        tables.append(best)
+    if figures["summary"]:
+        overall = Table(title="over all tasks: 0 is the best algorithm of a task, 1 the worst", title_justify="left")
+        for name in ("algorithm", "normalised cost", "mean rank", "best in"):
+            overall.add_column(name, justify="left" if name == "algorithm" else "right")
+        for row in sorted(figures["summary"], key=lambda row: float(row["normalised_cost"])):
+            won = f"{row['won']} of {row['comparisons']}"
+            overall.add_row(row["algorithm"], f"{row['normalised_cost']:.3f}", f"{row['mean_rank']:.2f}", won)
+        tables.append(overall)
+    return tables
+
+
+def tune_table(figures: Mapping[str, Any]) -> Table:
+    """Default and tuned costs."""
+    table = Table("task", "algorithm", "candidates", "default cost", "tuned cost", "parameters")
+    for row in figures["rows"]:
+        chosen = ", ".join(f"{name.removeprefix('planner.')} {value:g}" for name, value in row["parameters"].items())
+        default = "–" if row["default_cost"] is None else number(row["default_cost"])
+        table.add_row(
+            row["task"], row["algorithm"], str(row["candidates"]), default, number(row["tuned_cost"]), chosen or "defaults"
+        )
+    return table
+
+
+def speed_table(rows: Sequence[Row]) -> Table:
+    """Speeds, and their ratio."""
+    table = Table(title="a whole plan against mujoco.rollout alone", title_justify="left")
+    for name in ("model", "samples × steps × iterations", "backend", "plan, ms", "physics steps/s", "raw steps/s", "efficiency"):
+        table.add_column(name, justify="left" if name in ("model", "backend") else "right")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            f"{row['num_samples']} × {row['horizon_steps']} × {row['iterations']}",
+            f"{row['backend']} ({row['device']})",
+            f"{row['plan_ms_p50']:.2f}",
+            f"{row['physics_steps_per_s']:,.0f}",
+            f"{row['raw_steps_per_s']:,.0f}",
+            f"{row['efficiency']:.2f}",
+        )
+    return table
+
+
+def black_box_table(figures: Mapping[str, Any]) -> Table:
+    """Least values by function, dimension and method."""
+    table = Table(title="least value found; lower is better, 0 is the minimum", title_justify="left")
+    for name in ("function", "d", "method", "seeds", "evaluations", "s", "value", "95 % interval", "MBD less this", "wins"):
+        table.add_column(name, justify="left" if name in ("function", "method") else "right", no_wrap=True)
+    rows = figures["rows"]
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        last = after is None or (after["function"], after["dim"]) != (row["function"], row["dim"])
+        table.add_row(
+            row["function"],
+            str(row["dim"]),
+            row["method"],
+            str(row["seeds"]),
+            f"{row['evaluations']:.0f}",
+            f"{row['seconds']:.1f}",
+            number(row["best"]),
+            interval(row),
+            *_versus(row),
+            end_section=last,
+        )
+    for name, why in figures["missing"].items():
+        table.add_row("–", "–", f"{name} {why}")
+    return table
+
+
+def _versus(row: Row) -> tuple[str, str]:
+    found = row["mbd_less_this"]
+    if found is None:
+        return "", ""
+    difference = found["difference"]
+    return f"{number(difference['mean'])} {interval(difference)}", f"{found['wins']}/{difference['count']}"
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:#.3g}".rstrip(".") if 1e-3 <= abs(value) < 1000 else f"{value:.0f}" if value else "0"
+
+
+def interval(row: Row) -> str:
+    """An interval with its bounds; empty where one value has none."""
+    return f"[{number(row['low'])}, {number(row['high'])}]" if row["low"] == row["low"] else ""

@@ -1,0 +1,428 @@
+"""Benchmarks: statistics by hand, equal budgets, results that are kept and never mixed, and what the commands leave behind."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_mpc.benchmark import black_box, quality, tune
+from diffusion_mpc.benchmark.cells import CellFile, Outcome, run_cells
+from diffusion_mpc.benchmark.closed_loop import ClosedLoop, DivergedError, run_episode
+from diffusion_mpc.benchmark.statistics import compare, estimate, normalised, ranks
+from diffusion_mpc.cli import build_parser, main
+from diffusion_mpc.config import ConfigError
+from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.rollout.cpu import CpuBackend
+
+# Statistics
+
+
+def test_a_mean_and_its_interval_by_hand():
+    # Standard deviation 1, so half the interval is t(0.975; 2) / sqrt 3 = 4.30265 / 1.73205.
+    found = estimate([1.0, 2.0, 3.0])
+    assert (found.mean, found.count) == (2.0, 3)
+    assert found.high - 2.0 == pytest.approx(2.48414, abs=1e-4)
+    assert 2.0 - found.low == pytest.approx(2.48414, abs=1e-4)
+
+
+def test_one_value_has_no_interval_and_none_no_mean():
+    assert math.isnan(estimate([5.0]).low)
+    with pytest.raises(ValueError, match="no values"):
+        estimate([])
+
+
+def test_pairs_are_compared_pair_by_pair():
+    # The trials differ by far more than the algorithms; only pairs show that the first is always 1 less.
+    found = compare([10.0, 20.0, 30.0], [11.0, 21.0, 31.0])
+    assert (found.difference.mean, found.difference.low, found.difference.high) == (-1.0, -1.0, -1.0)
+    assert found.wins == 3
+
+
+def test_normalised_costs_and_ranks_by_hand():
+    costs = np.array([[1.0, 3.0, 2.0], [-5.0, -5.0, -5.0]])
+    np.testing.assert_allclose(normalised(costs), [[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(ranks(costs), [[1.0, 3.0, 2.0], [2.0, 2.0, 2.0]])
+
+
+# Cells
+
+
+def test_figures_are_found_again_by_all_settings_only(tmp_path):
+    file = CellFile(tmp_path / "x.jsonl", ("task", "seed"))
+    cell = {"task": "ant", "seed": 1, "parameters": {"planner.temperature": 0.05}}
+    file.add(cell, {"cost": 2.0})
+    again = CellFile(tmp_path / "x.jsonl", ("task", "seed"))
+    assert again.find(cell) == {"cost": 2.0}
+    assert again.changed([cell]) == ""
+    warmer = cell | {"parameters": {"planner.temperature": 0.1}}
+    assert again.find(warmer) is None
+    assert "(planner.temperature: 0.05 -> 0.1); they are left out" in again.changed([warmer])
+    assert again.changed([cell | {"seed": 2}]) == ""
+
+
+def test_a_last_line_cut_short_is_run_again_and_spoils_nothing(tmp_path):
+    path = tmp_path / "x.jsonl"
+    CellFile(path, ("seed",)).add({"seed": 1}, {"cost": 1.0})
+    path.write_text(path.read_text() + '{"cell": {"seed": 2}, "fig')
+    file = CellFile(path, ("seed",))
+    assert file.find({"seed": 2}) is None
+    file.add({"seed": 2}, {"cost": 2.0})
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.endswith('"fig\n')))
+    again = CellFile(path, ("seed",))
+    assert [again.find({"seed": s}) for s in (1, 2)] == [{"cost": 1.0}, {"cost": 2.0}]
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    (tmp_path / "x.jsonl").write_text("something else\n")
+    with pytest.raises(ValueError, match=r"line 1 of '.*x\.jsonl' is not a benchmark's; name another folder with --output"):
+        CellFile(tmp_path / "x.jsonl", ())
+
+
+def one_cell(**changes):
+    cell = quality.cells(quality.Choice(tasks=["cartpole"], algorithms=["mbd"], trials=[0], duration=0.1))[0]
+    return cell | changes
+
+
+def test_a_cell_that_fails_is_named_and_the_others_are_run(tmp_path):
+    broken = one_cell(parameters=one_cell()["parameters"] | {"planner.control_dt": 0.03}, trial=3)
+    outcome = run_cells(quality.run_cell, [broken, one_cell()], CellFile(tmp_path / "x.jsonl", quality.IDENTITY), 1, "test")
+    assert outcome.figures[0] is None
+    assert outcome.figures[1]["plans"] == 5
+    assert not outcome.complete
+    assert outcome.errors == (
+        "cartpole mbd 64 3: control step 0.03 s is not a multiple of the time step 0.02 s; change one of them",
+    )
+
+
+# Closed loop
+
+
+def settings(task="cartpole", **more):
+    return {"task": task, "backend.threads": 1, **more}
+
+
+def test_the_cost_of_an_episode_by_hand():
+    episode = run_episode(settings(), trial=0, duration=0.5)
+    assert episode.stamps == pytest.approx(0.02 * np.arange(25))
+    upright = np.mean((1.0 - np.cos(episode.qpos[:, 1])) / 2.0)
+    centred, still = np.mean(0.1 * episode.qpos[:, 0] ** 2), np.mean(0.01 * episode.qvel[:, 1] ** 2)
+    low, high = ClosedLoop(settings(), 0).task.ctrl_limits
+    effort = np.mean(0.01 * (2.0 * (episode.controls[:, 0] - low) / (high - low) - 1.0) ** 2)
+    assert episode.mean_cost == pytest.approx(upright + centred + still + effort)
+    assert np.abs(episode.controls).max() > 0.0
+
+
+def test_a_broken_constraint_is_measured_without_its_tightening(tmp_path):
+    path = tmp_path / "held.py"
+    path.write_text(
+        "from diffusion_mpc.tasks.base import constraint\n"
+        "from diffusion_mpc.tasks import cartpole\n"
+        "class Held(cartpole.Cartpole):\n"
+        "    name = 'held'\n"
+        "    @constraint(tightening=7.0, unit='m')\n"
+        "    def held(self, x, reference):\n"
+        "        'Always 0.25 too far.'\n"
+        "        return x.qpos[..., 0] * 0.0 + 0.25\n"
+    )
+    assert run_episode(settings(), trial=0, duration=0.1).violation == 0.0
+    assert run_episode(settings(str(path)), trial=0, duration=0.1).violation == pytest.approx(0.25)
+
+
+def test_a_trial_begins_the_same_for_every_algorithm_and_another_one_differently():
+    def start(trial, algorithm):
+        return ClosedLoop(settings(**{"planner.algorithm": algorithm}), trial).state().qpos
+
+    np.testing.assert_array_equal(start(1, "mbd"), start(1, "cem"))
+    assert np.abs(start(1, "mbd") - start(2, "mbd")).min() > 0.0
+
+
+def test_a_quaternion_stays_of_unit_length_where_a_trial_begins():
+    qpos = ClosedLoop(settings("ant"), 1).state().qpos
+    assert np.linalg.norm(qpos[3:7]) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_same_cell_costs_the_same(algorithm):
+    cell = quality.cells(quality.Choice(tasks=["cartpole"], algorithms=[algorithm], trials=[4], duration=0.3))[0]
+    assert quality.run_cell(cell) == quality.run_cell(cell)
+
+
+def test_a_simulation_that_diverges_is_an_error():
+    loop = ClosedLoop(settings(), 0)
+    loop.plant.data.qvel[:] = 1e12
+    with pytest.raises(DivergedError, match=r"task 'cartpole': the simulation diverged at 0\.02 s"):
+        loop.advance()
+
+
+def test_where_nothing_is_feasible_the_robot_goes_on_under_the_plan_before():
+    loop = ClosedLoop(settings(), 0)
+    loop.plan()
+    before = loop.controller.current
+    loop.controller.backend.rollout = lambda *a: (_ for _ in ()).throw(quality_error())
+    assert loop.plan() is None
+    assert loop.controller.current is before
+    np.testing.assert_array_equal(loop.advance(), before.controls[0])
+
+
+def quality_error():
+    from diffusion_mpc.planner.score import NoFeasibleSampleError
+
+    return NoFeasibleSampleError("all of them")
+
+
+# Quality
+
+
+def test_all_algorithms_roll_out_exactly_as_much(monkeypatch):
+    tuned = {"all": {"mbd": {"planner.iterations": 1}, "cem": {"planner.iterations": 4}}}
+    choice = quality.Choice(tasks=["cartpole"], trials=[0], duration=0.1, rollouts=[32], tuned=tuned)
+    counts, rolled = {}, []
+    real = CpuBackend.rollout
+    monkeypatch.setattr(CpuBackend, "rollout", lambda self, s, u, dt: rolled.append(tuple(u.shape)) or real(self, s, u, dt))
+    for cell in quality.cells(choice):
+        rolled.clear()
+        figures = quality.run_cell(cell)
+        assert figures["rollouts"] == sum(shape[0] for shape in rolled) == 5 * 32
+        counts[cell["algorithm"]] = sum(shape[0] * shape[1] for shape in rolled)
+        assert len(rolled) == 5 * {"mbd": 1, "cem": 4}.get(cell["algorithm"], 2)
+    assert set(counts) == set(ALGORITHMS)
+    assert len(set(counts.values())) == 1
+
+
+def test_settings_come_before_tuned_parameters_and_those_of_a_task_before_those_for_all():
+    tuned = {
+        "all": {"mbd": {"planner.temperature": 0.2, "planner.noise_end": 0.2}},
+        "cartpole": {"mbd": {"planner.noise_end": 0.1}},
+    }
+    choice = quality.Choice(
+        tasks=["cartpole"], algorithms=["mbd"], trials=[0], tuned=tuned, settings={"planner.temperature": "0.3"}
+    )
+    found = quality.cells(choice)[0]["parameters"]
+    assert (found["planner.temperature"], found["planner.noise_end"]) == (0.3, 0.1)
+
+
+def test_the_summary_by_hand():
+    names = [("cheap", 0, 1.0), ("cheap", 1, 2.0), ("mbd", 0, 2.0), ("mbd", 1, 4.0), ("dear", 0, 5.0)]
+    cells = [{"task": "t", "rollouts": 64, "algorithm": a, "trial": t} for a, t, _ in names]
+    figures = tuple({"mean_cost": c, "falls": 1, "violation": 0.0, "rollouts": 64} for _, _, c in names)
+    found = quality.summarise([*cells, cells[-1] | {"trial": 1}], Outcome((*figures, None)))
+    rows = {row["algorithm"]: row for row in found["rows"]}
+    assert not found["complete"]
+    assert {name: row["mean_cost"] for name, row in rows.items()} == {"cheap": 1.5, "mbd": 3.0, "dear": 5.0}
+    assert rows["cheap"]["mbd_less_this"]["difference"]["mean"] == 1.5
+    # Only the trial that both have counts in a comparison.
+    assert rows["dear"]["mbd_less_this"]["difference"] == pytest.approx(
+        {"mean": -3.0, "low": math.nan, "high": math.nan, "count": 1}, nan_ok=True
+    )
+    assert [row["algorithm"] for row in found["best_baselines"]] == ["cheap"]
+    assert {row["algorithm"]: row["mean_rank"] for row in found["summary"]} == {"cheap": 1.0, "mbd": 2.0, "dear": 3.0}
+
+
+def test_every_algorithm_can_be_tuned_with_as_many_candidates_the_defaults_among_them():
+    for name in ALGORITHMS:
+        found = tune.candidates(name, 5, seed=0)
+        assert len(found) == 5
+        assert found[0] == {}
+        assert found == tune.candidates(name, 5, seed=0)
+        choice = quality.Choice(tasks=["cartpole"], algorithms=[name], trials=[0])
+        for candidate in found:
+            tuned = quality.Choice(**{**choice.__dict__, "tuned": {"cartpole": {name: candidate}}})
+            assert quality.cells(tuned)[0]["parameters"].items() >= candidate.items()
+
+
+def test_the_tuned_parameters_of_the_package_can_be_used():
+    choice = quality.Choice(trials=[0], tuned=quality.read_tuned(quality.TUNED))
+    assert {cell["algorithm"] for cell in quality.cells(choice)} == set(ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"tasks": ["cartpol"]}, "unknown task 'cartpol'; did you mean 'cartpole'"),
+        ({"algorithms": ["mpi"]}, "unknown algorithm 'mpi'; did you mean 'mppi'"),
+        ({"rollouts": [33]}, "33 rollouts are no multiple of the 2 iterations"),
+        ({"settings": {"planner.temprature": "1"}}, "did you mean 'planner.temperature'"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_in_one_line(choice, message):
+    with pytest.raises(ValueError, match=message):
+        quality.cells(quality.Choice(**{"tasks": ["cartpole"], **choice}))
+
+
+# Black box
+
+
+METHODS = [name for name in black_box.METHODS if name != "gp_bo"]
+
+
+def test_methods_make_exactly_as_many_evaluations_within_the_cube():
+    choice = black_box.Choice(
+        functions=["levy"], dims=[3], seeds=[0], samples=8, levels=20, methods=["mbd_code", "cma_es", "random"]
+    )
+    for cell in black_box.cells(choice):
+        seen = []
+        objective = black_box.Evaluated(lambda x, seen=seen: seen.append(x) or x.square().sum(-1))
+        black_box.METHODS[cell["method"]](objective, 3, 0, cell)
+        points = torch.cat(seen)
+        assert objective.count == len(points) == black_box.evaluations(cell) == 153
+        assert points.abs().max() <= 1.0
+        torch.testing.assert_close(objective.best, points.square().sum(-1).cummin(0).values)
+
+
+def test_cma_es_that_has_converged_begins_anew():
+    choice = black_box.Choice(functions=["levy"], dims=[2], seeds=[0], samples=64, levels=50, methods=["cma_es"])
+    cell = black_box.cells(choice)[0]
+    figures = black_box.run_cell(cell)
+    assert figures["evaluations"] == black_box.evaluations(cell)
+    assert figures["best"] < 1e-8
+    assert figures == black_box.run_cell(cell) | {"seconds": figures["seconds"]}
+
+
+def test_without_its_package_bayesian_optimisation_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(black_box, "BO_PACKAGE", "a_package_that_is_not_there")
+    choice = black_box.Choice(functions=["levy"], dims=[2], seeds=[0], samples=8, levels=5, methods=["gp_bo", "random"])
+    figures, outcome = black_box.run(choice, tmp_path, processes=1)
+    assert outcome.complete
+    assert [row["method"] for row in figures["rows"]] == ["random"]
+    assert figures["missing"] == {"gp_bo": "needs botorch: pip install botorch"}
+
+
+def test_bayesian_optimisation_beats_random_search_on_a_bowl():
+    pytest.importorskip("botorch", reason="needs botorch")
+    cell = black_box.cells(black_box.Choice(dims=[4], seeds=[0], methods=["gp_bo"], bo_evaluations=60))[0]
+    found = []
+    for method in ("gp_bo", "random"):
+        objective = black_box.Evaluated(lambda x: (x - 0.3).square().sum(-1))
+        black_box.METHODS[method](objective, 4, 0, cell | {"samples": 59, "levels": 2})
+        assert objective.count == 60
+        found.append(float(objective.best[-1]))
+    assert found[0] < 0.2 * found[1]
+
+
+# Commands
+
+
+def test_every_benchmark_has_help_with_an_example(capsys):
+    for name in ("speed", "quality", "tune", "black-box"):
+        with pytest.raises(SystemExit) as caught:
+            build_parser().parse_args(["benchmark", name, "--help"])
+        assert caught.value.code == 0
+        assert f"example: diffusion-mpc benchmark {name}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_quality_is_tabled_plotted_and_not_run_twice(tmp_path, capsys):
+    command = ["benchmark", "quality", "--tasks", "cartpole", "--algorithms", "mbd", "cem", "--seeds", "2", "--duration", "0.1"]
+    command += ["--output", str(tmp_path), "--json", str(tmp_path / "q.json"), "--processes", "1"]
+    assert main(command) == 0
+    assert "mean closed-loop cost" in capsys.readouterr().out
+    first, kept = json.loads((tmp_path / "q.json").read_text()), (tmp_path / "quality.jsonl").read_text()
+    assert first["complete"]
+    assert [(row["algorithm"], row["trials"], row["total_rollouts"]) for row in first["rows"]] == [("mbd", 2, 640), ("cem", 2, 640)]
+    assert (tmp_path / "quality.png").stat().st_size > 1000
+    assert main(command) == 0
+    assert (tmp_path / "quality.jsonl").read_text() == kept
+    assert json.loads((tmp_path / "q.json").read_text()) == first
+
+
+def test_tuning_leaves_a_file_that_quality_takes(tmp_path):
+    command = ["--tasks", "cartpole", "--algorithms", "mppi", "--seeds", "1", "--duration", "0.1", "--output", str(tmp_path)]
+    assert main(["benchmark", "tune", *command, "--candidates", "3", "--processes", "1", "--json", str(tmp_path / "t.json")]) == 0
+    row = json.loads((tmp_path / "t.json").read_text())["rows"][0]
+    assert row["tuned_cost"] <= row["default_cost"]
+    assert quality.read_tuned(tmp_path / "tuned.yaml") == {"cartpole": {"mppi": row["parameters"]}}
+
+
+def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
+    command = ["benchmark", "speed", "--tasks", "cartpole", "--samples", "8", "16", "--horizon", "10", "--iterations", "2"]
+    assert main([*command, "--plans", "5", "--warm-up", "2", "--set", "backend.threads=1", "--json", str(tmp_path / "s.json")]) == 0
+    assert "efficiency" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert [(row["num_samples"], row["horizon_steps"], row["iterations"]) for row in rows] == [(8, 10, 2), (16, 10, 2)]
+    for row in rows:
+        assert row["efficiency"] == pytest.approx(row["physics_steps_per_s"] / row["raw_steps_per_s"])
+        # One physics step in a control step; medians of odd many plans, so that the median rate is that of the median time.
+        steps = row["num_samples"] * row["horizon_steps"] * row["iterations"]
+        assert row["physics_steps_per_s"] == pytest.approx(1e3 * steps / row["plan_ms_p50"])
+        assert row["raw_steps_per_s"] == pytest.approx(1e3 * steps / row["raw_ms_p50"])
+        assert (row["model"], row["backend"], row["device"], row["plans"]) == ("cartpole", "cpu", "cpu", 5)
+
+
+def test_a_task_without_mujocos_physics_has_no_raw_speed(monkeypatch, capsys):
+    monkeypatch.setattr(CpuBackend, "name", "function")
+    assert main(["benchmark", "speed", "--tasks", "cartpole"]) == 1
+    assert (
+        "error: task 'cartpole' has dynamics of its own, so there is no mujoco.rollout to compare with" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_raw_rollouts_are_those_of_the_plan(models):
+    from diffusion_mpc.benchmark.speed import RawRollout, record
+    from diffusion_mpc.rollout.variants import model_variants
+
+    loop = ClosedLoop(settings(**{"robust.models": models}), 0)
+    backend = loop.controller.backend
+    calls = record(backend)
+    loop.plan()
+    assert len(calls) == loop.config.planner.iterations
+    state, controls = calls[-1]
+    batch = backend.rollout(state, controls, 0.02)
+    raw = RawRollout(model_variants(backend.model, loop.config.robust), 1)
+    assert raw.time(state, controls, 1) > 0.0
+    ((states, sensors),) = raw._outputs.values()
+    np.testing.assert_array_equal(states[..., 1:3], batch.qpos)
+    np.testing.assert_array_equal(sensors, batch.sensordata)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["speed", "--tasks", "antt"], "unknown task 'antt'; did you mean 'ant'?"),
+        (["speed", "--set", "planner.rate"], "--set planner.rate: write NAME=VALUE"),
+        (["quality", "--algorithms", "mbdd"], "unknown algorithm 'mbdd'; did you mean 'mbd'?"),
+        (["quality", "--tuned", "nowhere.yaml"], "file of tuned parameters 'nowhere.yaml' does not exist"),
+        (["black-box", "--functions", "sphere"], "unknown function 'sphere'; there are: ackley, rastrigin, levy"),
+        (["black-box", "--methods", "cmaes"], "unknown method 'cmaes'; did you mean 'cma_es'?"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(capsys, arguments, message):
+    assert main(["benchmark", *arguments]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_broken_file_of_tuned_parameters_is_named(tmp_path):
+    (tmp_path / "t.yaml").write_text("cartpole: [1, 2]\n")
+    with pytest.raises(ConfigError, match=r"t\.yaml' cannot be read: "):
+        quality.read_tuned(tmp_path / "t.yaml")
+
+
+@pytest.mark.slow
+def test_a_user_who_interrupts_gets_what_there_is_and_goes_on_later(tmp_path):
+    command = [sys.executable, "-m", "diffusion_mpc.cli", "benchmark", "black-box", "--dims", "5", "--functions", "levy"]
+    command += ["--methods", "mbd_geometric", "random", "--output", str(tmp_path), "--processes", "1"]
+    command += ["--json", str(tmp_path / "b.json"), "--seeds", "500"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    kept = tmp_path / "black_box.jsonl"
+    deadline = time.monotonic() + 120.0
+    while not (kept.is_file() and len(kept.read_text().splitlines()) >= 4) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, output + errors
+    assert "error: incomplete" in errors
+    assert "Traceback" not in errors
+    figures = json.loads((tmp_path / "b.json").read_text())
+    assert not figures["complete"]
+    done = len(kept.read_text().splitlines())
+    assert done == sum(row["seeds"] for row in figures["rows"]) >= 4
+    assert subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout == ""
+    command[-1] = "2"
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert len(kept.read_text().splitlines()) == done
