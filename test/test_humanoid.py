@@ -6,10 +6,12 @@ from test_tasks import moment
 
 from diffusion_mpc.config import NodeConfig, PlantModelConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
+from diffusion_mpc.planner.trajectory import TrajectoryProblem
+from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.humanoid import FALL_TIME
-from diffusion_mpc.types import Reference
+from diffusion_mpc.types import Reference, State
 
 # Straight, arms down, soles on the ground: all joints at 0. Head and feet alone have their masses ahead of the torso.
 STRAIGHT = 1.35
@@ -139,6 +141,22 @@ def test_the_motion_by_hand(time, thigh, arm):
     assert off["pose"] == pytest.approx(0.3**2)
     assert off["height"] == pytest.approx(1.0)
     assert off["place"] == pytest.approx(0.05)
+
+
+def test_an_open_loop_plan_knows_the_time_of_every_step():
+    task = find_task("humanoid_track")()
+    _, values = load_parameters(NodeConfig, {"task": task.name, "planner.horizon_steps": 4})
+    config = build(NodeConfig, values)
+    # Only the height counts, and no control changes that much in a step: half a period in, the motion is 0.28 m lower.
+    weights = {name: float(name == "height") for name in cost_weights(values)}
+    data = task.initial_data(task.model)
+    backend = CpuBackend([task.compile(timestep=0.02)], 1)
+    found = []
+    for time in (0.0, 1.0):
+        state = State(time, np.array(data.qpos), np.array(data.qvel))
+        problem = TrajectoryProblem(task, backend, config.planner, weights, state, Reference())
+        found.append(float(problem.evaluate(problem.origin[None]).costs[0]))
+    assert found[0] < 1.0 < 5.0 < found[1]
 
 
 @pytest.mark.parametrize("name", ["humanoid_walk", "humanoid_run", "humanoid_track"])
