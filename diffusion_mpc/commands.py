@@ -89,7 +89,8 @@ def safe_command(kind: str, driven: Sequence[Actuator], qpos: Array, kp: float, 
 
     Args:
         kind: "zero": no effort; "damping": velocity gain towards standstill; "hold": position gain towards the last good state as
-            well. Position servos hold the last good state whatever the kind.
+            well. These are for actuators driven by effort; whatever the kind, position servos hold the last good state and
+            velocity servos stand still.
         driven: the actuators
         qpos: (nq,) last good positions
         kp: position gain, SI units
@@ -98,7 +99,9 @@ def safe_command(kind: str, driven: Sequence[Actuator], qpos: Array, kp: float, 
     held = np.array([qpos[a.qpos] for a in driven])
     zero = np.zeros(len(driven))
     control = np.array([held[i] if a.field == "position" else 0.0 for i, a in enumerate(driven)])
-    gains = (zero + kp * (kind == "hold"), zero + kd * (kind in ("hold", "damping")))
+    # A servo has gains of its own.
+    by_effort = np.array([float(a.field == "effort") for a in driven])
+    gains = (kp * (kind == "hold") * by_effort, kd * (kind in ("hold", "damping")) * by_effort)
     return Command(control, *gains, position=held, velocity=zero)
 
 

@@ -134,6 +134,7 @@ class PlannerConfig:
         0.6, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True
     )
     noise_end: float = param(0.3, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
+    mirrored: bool = param(True, "mbd draws its noise in pairs of opposite sign.", live=True)
     noise_growth: float = param(1.0, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
     elite_share: float = param(
         0.1, "Share of the samples, two at least, that cem refits mean and standard deviation to.", low=0.001, high=1.0, live=True
@@ -194,6 +195,17 @@ class CommandConfig:
 
 
 @dataclass(frozen=True)
+class GoalConfig:
+    """The goal to pursue while no `goal_pose` has come."""
+
+    wait: bool = param(True, "Send no command before a goal_pose has come; otherwise pursue the goal below until then.")
+    x: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
+    y: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
+    z: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
+    yaw: float = param(0.0, "Goal angle about the world's vertical.", unit="rad", low=-10.0, high=10.0, live=True)
+
+
+@dataclass(frozen=True)
 class OutputConfig:
     """How commands leave the node."""
 
@@ -218,6 +230,7 @@ class NodeConfig:
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
+    goal: GoalConfig = field(default_factory=GoalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
@@ -252,12 +265,7 @@ class SimConfig:
         1, "Subscribers of joint_states and joint_command to wait for before the first state.", low=0, high=100
     )
     command_timeout: float = param(
-        0.2,
-        "Time without a command after which the controls are set to zero.",
-        unit="s",
-        low=0.01,
-        high=10.0,
-        live=True,
+        0.2, "Time without a command after which the controls are set to zero.", unit="s", low=0.01, high=10.0, live=True
     )
     viewer: bool = param(False, "Open MuJoCo's viewer window.")
     publish_clock: bool = param(False, "Publish /clock, for nodes with use_sim_time; states are stamped with simulation time.")

@@ -9,6 +9,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from diffusion_mpc.msg import JointCommand, PlannerStats
+from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -44,6 +45,7 @@ class Robot:
         self.node.create_subscription(JointCommand, "joint_command", lambda m: self.commands.append((time.monotonic(), m)), deep)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), deep)
         self.node.create_subscription(PlannerStats, "planner/stats", self.stats.append, deep)
+        self._goal = self.node.create_publisher(PoseStamped, "goal_pose", 10)
         self._timer = None
 
     def close(self):
@@ -67,6 +69,14 @@ class Robot:
             odom.pose.pose.orientation.w = 1.0
             self._odom.publish(odom)
         return time.monotonic()
+
+    def goal(self, position, quaternion_xyzw=(0.0, 0.0, 0.0, 1.0)):
+        message = PoseStamped()
+        p, q = message.pose.position, message.pose.orientation
+        p.x, p.y, p.z = map(float, position)
+        q.x, q.y, q.z, q.w = map(float, quaternion_xyzw)
+        self.spin_until(self._goal.get_subscription_count, "a subscriber of goal_pose")
+        self._goal.publish(message)
 
     def start(self, rate=50.0):
         """Publish states evenly from now on."""

@@ -58,6 +58,16 @@ def test_safe_commands_by_hand(arm):
     np.testing.assert_allclose(hold.applied(arm, moved, qvel), [(-20.0 * 0.1 - 2.0 * 2.0) / 50.0, -0.3])
 
 
+@pytest.mark.parametrize("kind", ["zero", "damping", "hold"])
+def test_the_safe_command_of_a_velocity_servo_is_standstill(kind):
+    driven = actuators(find_task("arm")().model)
+    assert {a.field for a in driven} == {"velocity"}
+    command = safe_command(kind, driven, np.linspace(-1.0, 1.0, 6), kp=20.0, kd=2.0)
+    np.testing.assert_array_equal(command.control, np.zeros(6))
+    # Gains of the planner's on top would fight the servo's own.
+    np.testing.assert_array_equal([command.kp, command.kd], np.zeros((2, 6)))
+
+
 def test_a_plain_command_is_applied_as_it_is(arm):
     np.testing.assert_array_equal(plain(np.array([0.5, 1.0])).applied(arm, np.ones(2), np.ones(2)), [0.5, 1.0])
 

@@ -89,9 +89,8 @@ class BagMaker:
         joints = self.make("sensor_msgs/msg/JointState", header=self.header(time), name=list(names), **fields)
         self.write("/joint_states", time, joints)
         if self.task.base and odometry:
-            p, (x, y, z, w), v, omega = qpos_qvel_to_odometry(qpos[:7], qvel[:6])
-            q = self.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
-            pose = self.make("geometry_msgs/msg/Pose", position=self.vector(p, "Point"), orientation=q)
+            p, q, v, omega = qpos_qvel_to_odometry(qpos[:7], qvel[:6])
+            pose = self.pose(p, q)
             covariance = np.zeros(36)
             message = self.make(
                 "nav_msgs/msg/Odometry",
@@ -118,7 +117,21 @@ class BagMaker:
         )
         self.write("/joint_command", time, message)
 
-    def stats(self, time, plan_time=0.01, deadline=PERIOD, missed=False, command=(0, 0, 0), term_costs=None):
+    def pose(self, position, quaternion_xyzw):
+        x, y, z, w = map(float, quaternion_xyzw)
+        orientation = self.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
+        return self.make("geometry_msgs/msg/Pose", position=self.vector(position, "Point"), orientation=orientation)
+
+    def stats(
+        self,
+        time,
+        plan_time=0.01,
+        deadline=PERIOD,
+        missed=False,
+        command=(0, 0, 0),
+        goal=((0, 0, 0), (0, 0, 0, 1)),
+        term_costs=None,
+    ):
         names = list(self.task.cost_terms())
         costs = np.ones(len(names)) if term_costs is None else np.asarray(term_costs, float)
         message = self.make(
@@ -143,6 +156,7 @@ class BagMaker:
             infeasible_share=0.0,
             violation=0.0,
             command=self.twist((command[0], command[1], 0), (0, 0, command[2])),
+            goal=self.pose(*goal),
             clamped_commands=0,
             rejected_messages=0,
         )
@@ -311,6 +325,21 @@ def test_a_run_without_floating_base_has_no_speed(tmp_path):
     assert figures["mean_speed"] is None
     assert figures["command_speed"] is None
     assert figures["mean_cost"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_distances_from_the_goal_are_those_of_the_goal_that_the_newest_plan_pursued(tmp_path):
+    task = find_task("pusht")()
+    quarter = (0.0, 0.0, math.sin(math.pi / 4), math.cos(math.pi / 4))
+    with BagMaker(tmp_path / "bag", task) as bag:
+        for i in range(4):
+            bag.state(START + i * PERIOD, np.array([0.3, 0.4, 0.0, 0.0, 0.5]), np.zeros(5))
+            bag.stats(START + i * PERIOD, goal=((0, 0, 0), (0, 0, 0, 1)) if i < 2 else ((0.3, 0.4, 0.2), quarter))
+    run = read_run(tmp_path / "bag", task)
+    measured = measure(run, task)
+    np.testing.assert_allclose(measured.goal_errors["position_m"], [0.5, 0.5, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(measured.goal_errors["angle_rad"], [0.0, 0.0, math.pi / 2, math.pi / 2], atol=1e-12)
+    np.testing.assert_allclose(measured.costs["position"], [2.5, 2.5, 0.0, 0.0], atol=1e-12)
+    assert summarise(run, task)["goal_errors"] == pytest.approx({"position_m": 0.0, "angle_rad": math.pi / 2})
 
 
 def test_a_robot_in_a_namespace_is_found(tmp_path, ant):

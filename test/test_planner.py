@@ -172,7 +172,7 @@ def test_cem_refits_mean_and_deviation_to_the_elites():
     cem = CEM(PlannerConfig(num_knots=2, elite_share=0.5, noise_floor=0.2))
     knots = torch.tensor([[[1.0], [0.5]], [[0.0], [0.5]], [[9.0], [9.0]], [[9.0], [9.0]]], dtype=torch.float64)
     costs = torch.tensor([1.0, 2.0, 3.0, np.nan], dtype=torch.float64)
-    belief, _ = cem.update(cem.start(torch.zeros(2, 1, dtype=torch.float64)), knots, costs)
+    belief, _ = cem.update(cem.start(torch.zeros(2, 1, dtype=torch.float64), 2), knots, costs)
     assert belief.mean.flatten().tolist() == [0.5, 0.5]
     assert belief.spread.flatten().tolist() == [0.5, 0.2]
 
@@ -182,7 +182,7 @@ def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=17, num_knots=4, noise_start=1.0))
     previous = torch.tensor([[0.9, 0.0], [-0.9, 0.1], [0.5, 0.2], [0.0, 0.3]], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    belief = algorithm.start(previous)
+    belief = algorithm.start(previous, 2)
     for step in range(2):
         knots = algorithm.sample(belief, step, generator)
         assert knots.shape == (17, 4, 2)
@@ -194,7 +194,7 @@ def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_bad_samples_weigh_nothing_in_every_algorithm(name):
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=16, num_knots=4))
-    belief = algorithm.start(torch.zeros(4, 2, dtype=torch.float64))
+    belief = algorithm.start(torch.zeros(4, 2, dtype=torch.float64), 2)
     knots = algorithm.sample(belief, 0, torch.Generator().manual_seed(0))
     costs = knots.square().sum((1, 2))
     costs[1::2], costs[4] = torch.nan, torch.inf
@@ -209,7 +209,7 @@ def test_bad_samples_weigh_nothing_in_every_algorithm(name):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_finds_the_bottom_of_a_bowl(name):
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02))
-    belief, generator = algorithm.start(torch.zeros(4, 2, dtype=torch.float64)), torch.Generator().manual_seed(0)
+    belief, generator = algorithm.start(torch.zeros(4, 2, dtype=torch.float64), 30), torch.Generator().manual_seed(0)
     for step in range(30):
         knots = algorithm.sample(belief, step, generator)
         belief, _ = algorithm.update(belief, knots, (knots - 0.4).square().sum((1, 2)))
@@ -263,6 +263,27 @@ def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
     assert controller.plan(state, Reference(), 0.0).stats.iterations == 5
     assert controller.plan(state, Reference(), 0.0, budget=0.0).stats.iterations == 1
     assert controller.plan(state, Reference(), 0.0, budget=60.0).stats.iterations == 5
+
+
+@given(st.integers(2, 40))
+def test_mirrored_noise_comes_in_pairs_that_cancel(num_samples):
+    mean = torch.tensor([[0.2], [-0.1]], dtype=torch.float64)
+    knots = sample_knots(mean, torch.full((2, 1), 0.01), num_samples, torch.Generator().manual_seed(0), mirrored=True)
+    assert knots.shape == (num_samples, 2, 1)
+    torch.testing.assert_close(knots[0], mean)
+    pairs = (num_samples - 1) // 2
+    first, second = knots[1 : 1 + pairs], knots[1 + num_samples // 2 :]
+    assert len(second) == pairs
+    torch.testing.assert_close((first + second) / 2.0, mean.expand(pairs, 2, 1))
+    assert len(knots.unique(dim=0)) == num_samples
+
+
+def test_the_last_step_of_a_shortened_plan_has_the_least_noise():
+    config = PlannerConfig(num_samples=2000, iterations=4, noise_start=0.4, noise_end=0.1)
+    mbd, generator = ALGORITHMS["mbd"](config), torch.Generator().manual_seed(0)
+    mean = torch.zeros((5, 1), dtype=torch.float64)
+    spread = [float(mbd.sample(mbd.start(mean, steps), steps - 1, generator).std()) for steps in (2, 4)]
+    assert spread == pytest.approx([0.1, 0.1], rel=0.05)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

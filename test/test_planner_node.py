@@ -84,6 +84,51 @@ def test_a_stale_state_brings_the_safe_command_within_a_period_of_the_timeout_an
     robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x00", "OK")
 
 
+ARM = ("yaw", "shoulder", "elbow", "forearm_roll", "wrist", "tool_roll")
+
+
+def reason_of_rejection(robot):
+    return {v.key: v.value for v in robot.diagnostics[-1].values}.get("last_rejection", "")
+
+
+def test_before_the_first_goal_there_is_no_command_and_then_the_plans_pursue_it(bring_up):
+    _, robot = bring_up(robot={"joints": ARM}, task="arm")
+    robot.start()
+    robot.diagnostics.clear()
+    robot.spin_until(lambda: len(robot.diagnostics) > 1, "diagnostics")
+    assert robot.diagnostics[-1].level == b"\x01"
+    assert robot.diagnostics[-1].message == "waiting for goal_pose"
+    for position, quaternion, reason in [
+        ((np.nan, 0, 0), (0, 0, 0, 1), "goal_pose: NaN or infinite value"),
+        ((0.3, 0, 0.5), (0, 0, 0, 0), "goal_pose: quaternion of length 0; it must be 1"),
+    ]:
+        robot.goal(position, quaternion)
+        robot.spin_until(lambda reason=reason: reason_of_rejection(robot) == reason, reason)
+    assert robot.diagnostics[-1].message.startswith("waiting for goal_pose; last message rejected: ")
+    assert not robot.commands
+    robot.goal((0.3, 0.1, 0.5), (0, 0, np.sin(0.4), np.cos(0.4)))
+    robot.spin_until(lambda: robot.stats and robot.commands, "plans and commands")
+    pose = robot.stats[-1].goal
+    assert (pose.position.x, pose.position.y, pose.position.z) == (0.3, 0.1, 0.5)
+    assert (pose.orientation.z, pose.orientation.w) == pytest.approx((np.sin(0.4), np.cos(0.4)))
+    robot.goal((np.inf, 0, 0))
+    robot.spin_until(lambda: reason_of_rejection(robot) == "goal_pose: NaN or infinite value", "the rejection")
+    robot.stats.clear()
+    robot.spin_until(lambda: robot.stats, "the next plan")
+    assert robot.stats[-1].goal == pose
+
+
+def test_a_goal_of_the_parameters_is_pursued_until_a_message_comes(bring_up):
+    _, robot = bring_up(robot={"joints": ARM}, task="arm", goal__wait=False, goal__x=0.4, goal__z=0.6)
+    robot.start()
+    robot.spin_until(lambda: robot.stats and robot.commands, "plans and commands")
+    assert (robot.stats[-1].goal.position.x, robot.stats[-1].goal.position.z) == (0.4, 0.6)
+    assert robot.set_parameters(goal__x=0.2) == (True, "")
+    robot.spin_until(lambda: robot.stats[-1].goal.position.x == 0.2, "plans for the new parameter")
+    robot.goal((0.3, 0.1, 0.5))
+    robot.spin_until(lambda: robot.stats[-1].goal.position.x == 0.3, "plans for the goal of the message")
+
+
 def spoil_nan(message):
     message.position[0] = np.nan
     return message

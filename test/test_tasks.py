@@ -77,6 +77,64 @@ def test_leaning_costs_and_lying_is_a_failure(ant):
     assert ant.failed(moment(ant, tilted)).item()
 
 
+def test_halfcheetah_by_hand():
+    task = find_task("halfcheetah")()
+    x = moment(task, [0, 0.6, np.pi / 3, 0, 0, 0, 0, 0, 0], [4.0] + [0] * 8, ctrl=[120, -90, 30, 0, 0, 0])
+    assert costs(task, x) == pytest.approx({"velocity": -4.0, "effort": 2.25, "upright": 0.5})
+    assert not task.failed(x).item()
+    assert task.failed(moment(task, [0, 0.2, np.pi, 0, 0, 0, 0, 0, 0])).item()
+
+
+def test_walker2d_by_hand():
+    task = find_task("walker2d")()
+    x = moment(task, [7.0, 0.9, np.pi / 3] + [0] * 6, [2.0] + [0] * 8, ctrl=[100, -50, 0, 0, 0, 60])
+    assert costs(task, x) == pytest.approx({"velocity": -2.0, "height": 0.2, "upright": 0.5, "effort": 2.25})
+    assert costs(task, moment(task, [0, 3.1] + [0] * 7))["height"] == pytest.approx(1.0)
+    assert not task.failed(x).item()
+    assert task.failed(moment(task, [0, 0.5] + [0] * 7)).item()
+    assert task.failed(moment(task, [0, 1.1, np.pi / 2] + [0] * 6)).item()
+
+
+def test_hopper_by_hand():
+    task = find_task("hopper")()
+    x = moment(task, [7.0, 0.9, np.pi / 3, 0, 0, 0], [1.5] + [0] * 5, ctrl=[150, -75, 0])
+    assert costs(task, x) == pytest.approx({"velocity": -1.5, "height": 0.2, "upright": 0.5, "effort": 1.25})
+    fast = moment(task, [0, 1.5, 0, 0, 0, 0], [3.0] + [0] * 5)
+    assert costs(task, fast) == pytest.approx({"velocity": -2.0, "height": 0.0, "upright": 0.0, "effort": 0.0})
+    assert not task.failed(x).item()
+    assert task.failed(moment(task, [0, 0.5, 0, 0, 0, 0])).item()
+    assert task.failed(moment(task, [0, 1.2, np.pi / 2, 0, 0, 0])).item()
+
+
+def test_arm_by_hand():
+    task = find_task("arm")()
+    # Straight up the tip is at 0.1 + 0.2 + 0.35 + 0.16 + 0.14 + 0.08 + 0.1 = 1.13 m.
+    x = moment(task, [0] * 6, [1.0, -2.0, 0, 0, 0, 0], ctrl=[2.0, -1.0, 0, 0, 0, 0])
+    found = {k: float(v) for k, v in task.costs(x, Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0]))).items()}
+    assert found == pytest.approx({"reach": np.sqrt(25.01) - 0.1, "still": 5.0, "effort": 1.25})
+    errors = task.goal_errors(x, Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0])))
+    assert float(errors["position_m"]) == pytest.approx(0.5)
+
+
+def goal(x, y, yaw):
+    return Reference(pose=np.array([x, y, 0.3, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
+
+
+def test_pusht_by_hand():
+    task = find_task("pusht")()
+    x = moment(task, [0.1, 0.2, -np.pi * 3 / 4, 0.4, 0.6])
+    reference = goal(-0.2, 0.6, np.pi * 3 / 4)
+    # The T is 0.5 m from its goal and a quarter turn by the shorter way; the disc is 0.5 m from the T.
+    found = {name: float(value) for name, value in task.costs(x, reference).items()}
+    assert found == pytest.approx({"position": 0.5, "angle": 0.5, "reach": 0.3})
+    errors = {name: float(value) for name, value in task.goal_errors(x, reference).items()}
+    assert errors == pytest.approx({"position_m": 0.5, "angle_rad": np.pi / 2})
+    near = moment(task, [0.1, 0.2, 0.0, 0.1, 0.1])
+    assert {name: float(value) for name, value in task.costs(near, goal(0.1, 0.2, 2 * np.pi)).items()} == pytest.approx(
+        {"position": 0.0, "angle": 0.0, "reach": 0.0}, abs=1e-9
+    )
+
+
 def test_smooth_abs_is_zero_at_zero_and_linear_far_away():
     values = smooth_abs(torch.tensor([0.0, 100.0, -100.0], dtype=torch.float64))
     np.testing.assert_allclose(values, [0.0, 99.9, 99.9], atol=1e-3)
@@ -152,3 +210,29 @@ def test_a_cost_term_needs_a_docstring():
             @cost(weight=1.0)
             def silent(self, x, reference):
                 return x.qpos[..., 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "duration"), [("pusht", 5.0), ("arm", 4.0)])
+@pytest.mark.parametrize("trial", [0, 1])
+def test_goals_are_reached(name, duration, trial):
+    from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+
+    loop = ClosedLoop({"task": name, **find_task(name).demo}, trial)
+    for _ in range(round(duration * loop.config.planner.rate)):
+        assert loop.plan() is not None
+        loop.advance()
+    errors = loop.task.goal_errors(moment(loop.task, loop.state().qpos), loop.reference)
+    assert float(errors["position_m"]) < 0.03
+    assert float(errors.get("angle_rad", torch.zeros(()))) < 0.15
+
+
+@pytest.mark.slow
+def test_the_hopper_hops_on_without_falling():
+    from diffusion_mpc.benchmark.closed_loop import run_episode
+
+    episode = run_episode({"task": "hopper"}, trial=0, duration=4.0)
+    assert episode.falls == 0
+    assert episode.qpos[-1, 0] > 4.0
+    # It leaves the ground: standing straight, the torso's middle is at 1.24 m.
+    assert episode.qpos[:, 1].max() > 1.4

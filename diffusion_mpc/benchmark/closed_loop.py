@@ -10,11 +10,12 @@ import numpy as np
 
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
+from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.evaluation.metrics import trajectory
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Array, Plan, Reference, State
+from diffusion_mpc.types import Array, Plan, State
 
 DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
 
@@ -84,9 +85,7 @@ class ClosedLoop:
         # Two generators, so that a task which draws more for its state keeps its references.
         state_random, reference_random = (np.random.default_rng((trial, stream)) for stream in range(2))
         self.task.trial_state(self.plant.model, self.plant.data, state_random)
-        command = self.config.command
-        asked = Reference(velocity=np.array([command.vx, command.vy, command.yaw_rate]))
-        self.reference = self.task.trial_reference(asked, reference_random)
+        self.reference = self.task.trial_reference(parameter_reference(self.config), reference_random)
         self._period = 1.0 / self.config.planner.rate
         self._steps = 0
 

@@ -63,7 +63,7 @@ class Estimator:
             raise MessageRejectedError(
                 f"{JOINTS}: {len(names)} names, {len(position)} positions, {len(velocity)} velocities; all three must be equal"
             )
-        _require_finite(JOINTS, (stamp, *position, *velocity))
+        require_finite(JOINTS, (stamp, *position, *velocity))
         unknown = [name for name in names if name not in self.addresses]
         missing = [name for name in self.addresses if name not in names]
         if unknown or missing or len(set(names)) != len(names):
@@ -86,12 +86,10 @@ class Estimator:
         """
         if self._free is None:
             raise MessageRejectedError(f"{ODOMETRY}: the task has a fixed base")
-        _require_finite(ODOMETRY, (stamp, *position, *quaternion_xyzw, *linear_body, *angular_body))
-        length = float(np.linalg.norm(quaternion_xyzw))
-        if abs(length - 1.0) > 0.01:
-            raise MessageRejectedError(f"{ODOMETRY}: quaternion of length {length:.3g}; it must be 1")
+        require_finite(ODOMETRY, (stamp, *position, *quaternion_xyzw, *linear_body, *angular_body))
+        quaternion = normalised(ODOMETRY, quaternion_xyzw)
         self._note(ODOMETRY, stamp)
-        qpos, qvel = odometry_to_qpos_qvel(position, np.asarray(quaternion_xyzw) / length, linear_body, angular_body)
+        qpos, qvel = odometry_to_qpos_qvel(position, quaternion, linear_body, angular_body)
         self._qpos[self._free[0]], self._qvel[self._free[1]] = qpos, qvel
 
     def take(self) -> State | None:
@@ -131,6 +129,23 @@ class Estimator:
         self._fresh.add(topic)
 
 
-def _require_finite(topic: str, values: Sequence[float]) -> None:
+def require_finite(topic: str, values: Sequence[float]) -> None:
+    """Check the numbers of a message.
+
+    Raises:
+        MessageRejectedError: NaN or infinite value
+    """
     if not np.isfinite(values).all():
         raise MessageRejectedError(f"{topic}: NaN or infinite value")
+
+
+def normalised(topic: str, quaternion: Array) -> Array:
+    """The quaternion (4,) of a message, rid of its rounding.
+
+    Raises:
+        MessageRejectedError: it is not of unit length to within 1 %
+    """
+    length = float(np.linalg.norm(quaternion))
+    if abs(length - 1.0) > 0.01:
+        raise MessageRejectedError(f"{topic}: quaternion of length {length:.3g}; it must be 1")
+    return np.asarray(quaternion / length)

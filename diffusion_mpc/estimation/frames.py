@@ -42,6 +42,23 @@ def odometry_to_qpos_qvel(position: Array, quaternion_xyzw: Array, linear_body: 
     return np.concatenate([position, quaternion]), np.concatenate([linear_world, angular_body])
 
 
+def quaternion_to_yaw(quaternion_wxyz: Array) -> float:
+    """Angle about the world's vertical, rad in (-pi, pi], that a unit quaternion (4,) turns the forward axis by."""
+    w, x, y, z = quaternion_wxyz
+    return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
+
+
+def yaw_to_quaternion(yaw: float) -> Array:
+    """Unit quaternion wxyz (4,) of a turn by `yaw`, rad, about the vertical."""
+    return np.array([np.cos(yaw / 2.0), 0.0, 0.0, np.sin(yaw / 2.0)])
+
+
+def pose_to_goal(position: Array, quaternion_xyzw: Array) -> Array:
+    """Goal (7,), position and quaternion wxyz as MuJoCo orders them, of a ROS pose: position (3,), m, and unit quaternion (4,)."""
+    x, y, z, w = quaternion_xyzw
+    return np.array([*position, w, x, y, z])
+
+
 def qpos_qvel_to_odometry(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
     """Position (3,), quaternion xyzw (4,), linear (3,) and angular (3,) velocity in the base frame of a free joint's qpos and qvel.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffusion_mpc.commands import Actuator, actuators
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
+from diffusion_mpc.estimation.frames import pose_to_goal
 from diffusion_mpc.evaluation.messages import BagError, Message, read_messages
 from diffusion_mpc.evaluation.run import Commands, Plans, Run, States
 from diffusion_mpc.tasks.base import Task
@@ -197,6 +198,7 @@ def _plans(messages: Sequence[Message], problems: list[str]) -> Plans:
         term_names=names,
         term_costs=np.array([row.term_costs for row in kept], dtype=float).reshape(len(kept), len(names)),
         velocity=np.array([(*_xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]).reshape(-1, 3),
+        goal=np.array([_goal(row.goal) for row in kept]).reshape(-1, 7),
         algorithm=last and str(last.algorithm),
         backend=last and str(last.backend),
         num_samples=last and int(last.num_samples),
@@ -207,6 +209,10 @@ def _plans(messages: Sequence[Message], problems: list[str]) -> Plans:
 
 def _stamp(stamp: Any) -> float:  # noqa: ANN401  (builtin_interfaces/Time, as rosbags makes it)
     return float(stamp.sec + stamp.nanosec * 1e-9)
+
+
+def _goal(pose: Any) -> Array:  # noqa: ANN401  (geometry_msgs/Pose, as rosbags makes it)
+    return pose_to_goal(_xyz(pose.position), np.append(_xyz(pose.orientation), pose.orientation.w))
 
 
 def _xyz(vector: Any) -> Array:  # noqa: ANN401  (anything with x, y and z)

@@ -23,12 +23,16 @@ class Measured:
     Attributes:
         velocity: (T, 3) as `heading_velocity`
         reference: (T, 3) commanded velocity in the same frame, as the newest plan at the time tracked it
+        goal: (T, 7) goal position, m, and unit quaternion (wxyz), as the newest plan at the time pursued it
+        goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues none, or no plan says which
         failed: (T,) whether the robot had failed
         costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold what they depend on
     """
 
     velocity: Array | None
     reference: Array
+    goal: Array
+    goal_errors: Mapping[str, Array]
     failed: Flags
     costs: Mapping[str, Array]
 
@@ -52,18 +56,22 @@ def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) ->
         raise ValueError(f"task '{task.name}' has no cost term '{sorted(unknown)[0]}'; it has: {', '.join(terms)}")
     stamps = run.states.stamps
     controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
-    first = run.plans.velocity[0] if len(run.plans.velocity) else np.zeros(3)
-    reference = _in_force(stamps, run.plans.stamps, run.plans.velocity, before=first)
+    given = Reference()
+    reference = _tracked(stamps, run.plans.stamps, run.plans.velocity, given.velocity)
+    goal = _tracked(stamps, run.plans.stamps, run.plans.goal, given.pose)
     x = trajectory(task, run.states.qpos, run.states.qvel, controls)
     costs: dict[str, Array] = {}
-    # A goal pose is not among the planner's figures, so there is nothing to measure its terms against.
-    if task.reference != "goal_pose" and len(stamps):
-        parts = [
-            task.costs(_rows(x, rows), Reference(velocity=reference[rows.start], times=stamps[rows]))
-            for rows in _constant(reference)
-        ]
-        costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part in parts]) for name in terms}
-    return Measured(heading_velocity(run, task), reference, task.failed(x)[0].numpy().astype(bool), costs)
+    errors: dict[str, Array] = {}
+    # A goal that no plan tells of is unknown, and a measured cost of it would be one of nothing.
+    if len(stamps) and (task.reference != "goal_pose" or len(run.plans.goal)):
+        parts = []
+        for rows in _constant(np.concatenate([reference, goal], axis=1)):
+            asked = Reference(reference[rows.start], goal[rows.start], stamps[rows])
+            parts.append((task.costs(_rows(x, rows), asked), task.goal_errors(_rows(x, rows), asked)))
+        costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts]) for name in terms}
+        errors = {name: np.concatenate([part[name][0].numpy() for _, part in parts]) for name in parts[0][1]}
+    failed = task.failed(x)[0].numpy().astype(bool)
+    return Measured(heading_velocity(run, task), reference, goal, errors, failed, costs)
 
 
 def summarise(run: Run, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -81,7 +89,8 @@ def summarise(run: Run, task: Task, settle: float = 3.0, weights: Mapping[str, f
         task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states; plan_rate_hz;
         plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio (share of the plans); plans; mean_cost
         and term_costs (weighted, over the measured states); falls (how often the robot went from well to failed);
-        command_speed and mean_speed (m/s, see `speeds`); topics (messages on each)
+        command_speed and mean_speed (m/s, see `speeds`); goal_errors (the task's distances from its goal at the last state);
+        topics (messages on each)
 
     Raises:
         ValueError: a weight belongs to no term
@@ -113,6 +122,7 @@ def figures(run: Run, task: Task, measured: Measured, settle: float) -> dict[str
         "falls": int((~measured.failed[:-1] & measured.failed[1:]).sum()),
         "command_speed": command_speed,
         "mean_speed": mean_speed,
+        "goal_errors": {name: float(error[-1]) for name, error in measured.goal_errors.items()},
         "topics": dict(run.topics),
     }
 
@@ -191,6 +201,11 @@ def _in_force(times: Array, stamps: Array, values: Array, before: Array) -> Arra
     order = np.argsort(stamps, kind="stable")
     newest = np.searchsorted(stamps[order], times, side="right")
     return np.concatenate([before[None], values[order]])[newest]
+
+
+def _tracked(times: Array, stamps: Array, values: Array, default: Array) -> Array:
+    """For every time, what the newest plan tracked; before the first, what that one did."""
+    return _in_force(times, stamps, values, before=values[0] if len(values) else default)
 
 
 def _rate(stamps: Array) -> float | None:

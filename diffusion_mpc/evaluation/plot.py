@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ def write_plot(run: Run, task: Task, measured: Measured, file: Path) -> None:
         time = run.states.stamps - start
         if measured.velocity is not None and task.reference == "cmd_vel":
             _speeds(first, time, measured.velocity, measured.reference)
+        elif measured.goal_errors:
+            _goal_errors(first, time, measured.goal_errors)
         else:
             _joints(first, time, run, task)
         _plan_times(second, run, start)
@@ -77,6 +80,13 @@ def _speeds(axes: Axes, time: Array, velocity: Array, reference: Array) -> None:
         axes.step(time, reference[:, i], where="post", color=COLOURS[i], zorder=front, linestyle=DASHED, linewidth=1.4)
     axes.plot([], [], color=INK, linewidth=1.4, linestyle=DASHED, label="commanded")
     axes.set_ylabel("velocity, heading frame")
+
+
+def _goal_errors(axes: Axes, time: Array, errors: Mapping[str, Array]) -> None:
+    for colour, (name, error) in zip(COLOURS, errors.items(), strict=False):
+        axes.plot(time, error, color=colour, linewidth=1.2, label=", ".join(name.rsplit("_", 1)))
+    axes.set_ylim(bottom=0.0)
+    axes.set_ylabel("distance from the goal")
 
 
 def _joints(axes: Axes, time: Array, run: Run, task: Task) -> None:

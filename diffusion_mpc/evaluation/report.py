@@ -113,6 +113,9 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if s["mean_speed"] is not None:
         rows.append(("Speed, commanded / measured", _value([s["command_speed"], s["mean_speed"]], "m/s")))
+    for name, error in s["goal_errors"].items():
+        what, unit = name.rsplit("_", 1)
+        rows.append((f"Goal, {what} off at the end", _value(error, unit)))
     return [row for row in rows if row[0] != "Search" or s["algorithm"]]
 
 

@@ -58,6 +58,7 @@ class Plans:
         term_names: cost terms
         term_costs: (P, terms) weighted
         velocity: (P, 3) commanded forward and lateral velocity, m/s, and yaw rate, rad/s
+        goal: (P, 7) goal position, m, and unit quaternion (wxyz), world frame
         algorithm, backend, num_samples, horizon_steps, iterations: of the last plan
     """
 
@@ -72,6 +73,7 @@ class Plans:
     term_names: tuple[str, ...]
     term_costs: Array
     velocity: Array
+    goal: Array
     algorithm: str | None
     backend: str | None
     num_samples: int | None

@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.evaluation.bag import read_run
-from diffusion_mpc.evaluation.metrics import measure
+from diffusion_mpc.evaluation.metrics import Measured, measure
 from diffusion_mpc.evaluation.run import Run
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
@@ -53,13 +53,15 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
         raise RendererUnavailableError(lines[-1] if lines else ending)
 
 
-def _frames(run: Run, task: Task, renderer: Any, captions: list[str]) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
+def _frames(run: Run, task: Task, renderer: Any, measured: Measured) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
     """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, between measured states where need be."""
     from PIL import Image, ImageDraw, ImageFont
 
     model, data = task.model, mujoco.MjData(task.model)
     camera = 0 if model.ncam else -1
+    texts = captions(run, task, measured)
     font = ImageFont.load_default(size=15)
+    goal = _goal_body(model)
     stamps, step = run.states.stamps - run.states.stamps[0], np.empty(model.nv)
     for time in frame_times(run):
         row = min(int(np.searchsorted(stamps, time, side="right")) - 1, len(stamps) - 2) if len(stamps) > 1 else 0
@@ -68,10 +70,12 @@ def _frames(run: Run, task: Task, renderer: Any, captions: list[str]) -> Iterato
             share = (time - stamps[row]) / (stamps[row + 1] - stamps[row])
             mujoco.mj_differentiatePos(model, step, 1.0, run.states.qpos[row], run.states.qpos[row + 1])
             mujoco.mj_integratePos(model, data.qpos, step, float(share))
+        if goal is not None:
+            data.mocap_pos[goal], data.mocap_quat[goal] = measured.goal[row, :3], measured.goal[row, 3:]
         mujoco.mj_forward(model, data)
         renderer.update_scene(data, camera=camera)
         image = Image.fromarray(renderer.render())
-        ImageDraw.Draw(image).text((12, 8), captions[row], "white", font, stroke_width=1, stroke_fill="#333333")
+        ImageDraw.Draw(image).text((12, 8), texts[row], "white", font, stroke_width=1, stroke_fill="#333333")
         yield np.asarray(image)
 
 
@@ -80,10 +84,18 @@ def frame_times(run: Run) -> Array:
     return np.arange(int(np.ptp(run.states.stamps) * RATE + 1e-6) + 1) / RATE
 
 
-def captions(run: Run, task: Task) -> list[str]:
-    """A line for every state: the time and, where the task follows a command, the velocity asked for and measured."""
+def _goal_body(model: mujoco.MjModel) -> int | None:
+    """Which mocap body shows the goal; None: no body does."""
+    body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "goal")
+    return int(model.body_mocapid[body]) if body >= 0 and model.body_mocapid[body] >= 0 else None
+
+
+def captions(run: Run, task: Task, measured: Measured) -> list[str]:
+    """A line for every state: the time, and the velocity asked for and measured or how far the goal is, as the task has it."""
     texts = [f"{time:5.1f} s" for time in run.states.stamps - run.states.stamps[0]]
-    measured = measure(run, task)
+    for name, error in measured.goal_errors.items():
+        what, unit = name.rsplit("_", 1)
+        texts = [f"{text}   {what} off {value:.2f} {unit}" for text, value in zip(texts, error, strict=True)]
     if task.reference != "cmd_vel" or measured.velocity is None:
         return texts
     # Averaged over half a second: the numbers must stand long enough to be read.
@@ -121,7 +133,7 @@ def _render(bag: Path, task: Task, file: Path) -> None:
             quality=None,
         )
         writer.send(None)
-        frames = _frames(run, task, renderer, captions(run, task))
+        frames = _frames(run, task, renderer, measure(run, task))
         silent = not sys.stdout.isatty()
         for frame in track(frames, "rendering", total=len(frame_times(run)), transient=True, disable=silent):
             writer.send(np.ascontiguousarray(frame))

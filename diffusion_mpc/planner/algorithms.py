@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,18 +22,20 @@ class Belief:
 
     Attributes:
         mean: (num_knots, nu) the plan
+        steps: denoising steps that there is time for
         spread: what else the algorithm carries on, None for most
     """
 
     mean: torch.Tensor
+    steps: int
     spread: Any = None
 
 
 class Algorithm(Protocol):
     """A search over knots that keeps nothing between plans but the knots it returns."""
 
-    def start(self, previous: torch.Tensor) -> Belief:
-        """Where the search starts from, given the knots (num_knots, nu) of the previous plan shifted to now."""
+    def start(self, previous: torch.Tensor, steps: int) -> Belief:
+        """Where a search of some steps starts from, given the knots (num_knots, nu) of the previous plan shifted to now."""
         ...
 
     def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
@@ -57,20 +59,20 @@ class MBD:
         self.config = config
         self._profile = torch.from_numpy(knot_profile(config.num_knots, config.noise_growth))[:, None]
 
-    def start(self, previous: torch.Tensor) -> Belief:
+    def start(self, previous: torch.Tensor, steps: int) -> Belief:
         """The previous plan: Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried."""
-        return Belief(previous)
+        return Belief(previous, steps)
 
     def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
         """Gaussian knots around the mean, with this step's noise level and the profile along the horizon."""
         c = self.config
-        level = online_noise(step, c.iterations, c.noise_start, c.noise_end)
-        return sample_knots(belief.mean, level * self._profile.to(belief.mean), c.num_samples, generator)
+        level = online_noise(step, belief.steps, c.noise_start, c.noise_end)
+        return sample_knots(belief.mean, level * self._profile.to(belief.mean), c.num_samples, generator, c.mirrored)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """The weighted mean of the samples (2407.01573, eq. 9b in eq. 6)."""
         weights = sample_weights(costs, self.config.temperature)
-        return Belief(weighted_mean(weights, knots)), weights
+        return replace(belief, mean=weighted_mean(weights, knots)), weights
 
 
 class MPPI(MBD):
@@ -92,7 +94,7 @@ class PredictiveSampling(MPPI):
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """The cheapest sample; the mean itself is one of them."""
         weights = elite_weights(costs, 1)
-        return Belief(knots[weights.argmax()]), weights
+        return replace(belief, mean=knots[weights.argmax()]), weights
 
 
 class CEM(MBD):
@@ -101,9 +103,9 @@ class CEM(MBD):
     The standard deviation starts at `noise_start` and never falls below `noise_floor`.
     """
 
-    def start(self, previous: torch.Tensor) -> Belief:
+    def start(self, previous: torch.Tensor, steps: int) -> Belief:
         """The previous plan, with the profile along the horizon as its standard deviation (num_knots, nu)."""
-        return Belief(previous, self.config.noise_start * self._profile.to(previous).expand_as(previous))
+        return Belief(previous, steps, self.config.noise_start * self._profile.to(previous).expand_as(previous))
 
     def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
         """Gaussian knots with the belief's mean and standard deviation."""
@@ -114,7 +116,7 @@ class CEM(MBD):
         weights = elite_weights(costs, max(2, round(self.config.elite_share * len(knots))))
         mean = weighted_mean(weights, knots)
         std = weighted_mean(weights, (knots - mean).square()).sqrt()
-        return Belief(mean, std.clamp(min=self.config.noise_floor)), weights
+        return replace(belief, mean=mean, spread=std.clamp(min=self.config.noise_floor)), weights
 
 
 class DIAL(MBD):
@@ -126,7 +128,7 @@ class DIAL(MBD):
     def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
         """Gaussian knots around the mean, with the noise of this step by knot."""
         c = self.config
-        profile = torch.from_numpy(dial_noise(step, c.iterations, c.num_knots, c.dial_beta1, c.dial_beta2))[:, None]
+        profile = torch.from_numpy(dial_noise(step, belief.steps, c.num_knots, c.dial_beta1, c.dial_beta2))[:, None]
         return sample_knots(belief.mean, c.noise_start * profile.to(belief.mean), c.num_samples, generator)
 
 
@@ -140,14 +142,16 @@ class CMAES:
         """Take the configuration of one plan."""
         self.config = config
 
-    def start(self, previous: torch.Tensor) -> Belief:
+    def start(self, previous: torch.Tensor, steps: int) -> Belief:
         """The previous plan as mean, `noise_start` as standard deviation."""
         # Imported here, for the package brings half a second of start-up that other algorithms need not wait for.
         import cma
 
         options = {"popsize": self.config.num_samples, "verbose": -10, "seed": float("nan"), "randn": self._normal}
         # A standard deviation of zero, which others understand as no search, is an error to the package.
-        return Belief(previous, cma.CMAEvolutionStrategy(previous.flatten().tolist(), max(self.config.noise_start, 1e-6), options))
+        return Belief(
+            previous, steps, cma.CMAEvolutionStrategy(previous.flatten().tolist(), max(self.config.noise_start, 1e-6), options)
+        )
 
     def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
         """What the strategy asks for, clipped to [-1, 1]; the first row is the mean itself."""
@@ -164,7 +168,7 @@ class CMAES:
         told = costs.where(costs.isfinite(), worst + worst.abs() + 1.0)
         strategy.tell(list(knots.flatten(1).double().cpu().numpy()), told.tolist())
         mean = torch.as_tensor(np.array(strategy.mean)).to(knots).clamp(-1.0, 1.0)
-        return Belief(mean.reshape(belief.mean.shape), strategy), weights
+        return replace(belief, mean=mean.reshape(belief.mean.shape)), weights
 
     def _normal(self, *shape: int) -> Array:
         """Standard normal numbers of the planner's own generator: the package's would change what others draw from NumPy."""

@@ -89,8 +89,9 @@ class Planner:
         reference = replace(reference, times=state.stamp + self._row_times)
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
         demonstration = None if self._guide is None else self._guide.from_nearest(state, reference)
-        belief = algorithm.start(self.objective.spline.shift(self._mean, max(elapsed, 0.0)))
-        for step in range(config.iterations):
+        steps = self._steps_within(budget, config.iterations)
+        belief = algorithm.start(self.objective.spline.shift(self._mean, max(elapsed, 0.0)), steps)
+        for step in range(steps):
             step_began = time.perf_counter()
             if step > 0 and step_began - began + self._step_time() > budget:
                 break
@@ -136,6 +137,12 @@ class Planner:
         assert found.breach is not None, "the task has constraints"
         chosen = int(found.violation.argmin())
         return (mean, best)[chosen], float(found.breach[chosen])
+
+    def _steps_within(self, budget: float, most: int) -> int:
+        """Denoising steps to plan for, so that the last of them has the least noise and not the one that was left out."""
+        if math.isinf(budget) or not self._step_times:
+            return most
+        return min(max(int(budget / self._step_time()), 1), most)
 
     def _step_time(self) -> float:
         """Time that nine of ten recent denoising steps ended within, s."""

@@ -10,13 +10,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import Level, OnLevel, Result, Settings, minimize
 from diffusion_mpc.planner.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Reference, State
+from diffusion_mpc.types import State
 
 
 def run_optimize(name: str, dim: int, settings: Settings, demo: str = "") -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[
     backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
-    reference = Reference(velocity=np.array([config.command.vx, config.command.vy, config.command.yaw_rate]))
+    reference = parameter_reference(config)
     problem = TrajectoryProblem(task, backend, config.planner, cost_weights(values), state, reference)
     if demo:
         problem.demonstration = Guide(problem.objective, config.planner, read_demonstration(demo, task)).from_start(reference)

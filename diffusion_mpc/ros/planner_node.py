@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -28,6 +27,7 @@ from diffusion_mpc.commands import Command, CommandLimiter, actuators, plain, sa
 from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
+from diffusion_mpc.estimation.reference import ReferenceKeeper
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.ros.commands import MESSAGES, encode
@@ -35,11 +35,12 @@ from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, diagnostic
 from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.publishing import plan_message, stats_message
+from diffusion_mpc.ros.reference import subscribe
 from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.time import to_seconds
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Plan, Reference, State
+from diffusion_mpc.types import Plan, State
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability, durability=qos_profile_sensor_data.durability)
 COMMAND_QOS = QoSProfile(depth=1)
@@ -100,7 +101,7 @@ class PlannerNode(LifecycleNode):
         self.watchdog = Watchdog()
         self.mailbox = Mailbox()
         self.controller.warm_up()
-        self._cmd_vel: tuple[float, np.ndarray] | None = None
+        self.reference = ReferenceKeeper(self.task.reference)
         self._counts = {"plans": 0, "misses": 0, "rejected": 0}
         self._level, self._last_rejection, self._infeasible = OK, "", ""
         self._last_state: State | None = None
@@ -115,9 +116,7 @@ class PlannerNode(LifecycleNode):
         self._inputs = [self.create_subscription(JointState, "joint_states", self._on_joint_states, SENSOR_QOS)]
         if self.task.base is not None:
             self._inputs.append(self.create_subscription(Odometry, "odom", self._on_odom, SENSOR_QOS))
-        if self.task.reference == "cmd_vel":
-            kind = TwistStamped if config.command.stamped else Twist
-            self._inputs.append(self.create_subscription(kind, "cmd_vel", self._on_cmd_vel, 1))
+        self._inputs += subscribe(self, self.reference, config.command.stamped, self._accepted)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics_timer = self.create_timer(1.0, self._diagnose)
         quiet_garbage_collector()
@@ -204,13 +203,18 @@ class PlannerNode(LifecycleNode):
 
         self._take(update)
 
-    def _take(self, update: Callable[[], None]) -> None:
+    def _accepted(self, update: Callable[[], None]) -> bool:
         try:
             update()
         except MessageRejectedError as error:
             self._counts["rejected"] += 1
             self._last_rejection = str(error)
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
+            return False
+        return True
+
+    def _take(self, update: Callable[[], None]) -> None:
+        if not self._accepted(update) or self.reference.waiting_for(self.config):
             return
         state = self.estimator.take()
         if state is None or (self.config.lockstep and not (self.estimator.consistent() and self._heard())):
@@ -231,24 +235,6 @@ class PlannerNode(LifecycleNode):
             publisher.get_subscription_count() >= wanted - 1 for publisher in others
         )
 
-    def _on_cmd_vel(self, message: Twist | TwistStamped) -> None:
-        twist = message.twist if isinstance(message, TwistStamped) else message
-        velocity = np.array([twist.linear.x, twist.linear.y, twist.angular.z])
-        if not np.isfinite(velocity).all():
-            self._counts["rejected"] += 1
-            self._last_rejection = "cmd_vel: NaN or infinite value"
-            self.get_logger().warning(f"message rejected: {self._last_rejection}", throttle_duration_sec=1.0)
-            return
-        self._cmd_vel = (steady(), velocity)
-
-    def _reference(self) -> Reference:
-        if self.task.reference != "cmd_vel":
-            return Reference()
-        command = self.config.command
-        if self._cmd_vel is not None and steady() - self._cmd_vel[0] < command.timeout:
-            return Reference(velocity=self._cmd_vel[1])
-        return Reference(velocity=np.array([command.vx, command.vy, command.yaw_rate]))
-
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._forget()
         response.success, response.message = True, "plan forgotten"
@@ -267,7 +253,7 @@ class PlannerNode(LifecycleNode):
         # In lockstep there is no hurry, and a plan must not depend on how fast the machine is.
         budget = math.inf if self.config.lockstep else (start_time - self.now()) * self.config.planner.time_budget
         with self._planning:
-            return self.controller.plan(state, self._reference(), start_time, budget)
+            return self.controller.plan(state, self.reference.reference(steady(), self.config), start_time, budget)
 
     def _start_time(self) -> float | None:
         plan = self.controller.current
@@ -282,7 +268,9 @@ class PlannerNode(LifecycleNode):
         self._counts["misses"] += missed
         self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
         age = 0.0 if self.config.lockstep else began - plan.stamp
-        stats = stats_message(plan, self.config, self.controller, self._reference(), age, allowed, missed)
+        stats = stats_message(
+            plan, self.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
+        )
         stats.plan_id, stats.deadline_misses = self._counts["plans"], self._counts["misses"]
         stats.clamped_commands, stats.rejected_messages = self.limiter.clamped, self._counts["rejected"]
         self._outputs["stats"].publish(stats)
@@ -380,7 +368,8 @@ class PlannerNode(LifecycleNode):
             return OK, "inactive"
         if self._last_state is None:
             rejected = f"; last message rejected: {self._last_rejection}" if self._last_rejection else ""
-            return WARN, f"waiting for {', '.join(self.estimator.waiting_for()) or 'a state'}{rejected}"
+            waiting = self.estimator.waiting_for() + self.reference.waiting_for(self.config)
+            return WARN, f"waiting for {', '.join(waiting) or 'a state'}{rejected}"
         lost = self._lost()
         because = f" ({self._infeasible})" if self._infeasible else ""
         if lost:

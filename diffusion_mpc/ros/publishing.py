@@ -75,4 +75,7 @@ def stats_message(
     message.header.stamp = to_stamp(plan.stamp)
     message.command.linear.x, message.command.linear.y = float(reference.velocity[0]), float(reference.velocity[1])
     message.command.angular.z = float(reference.velocity[2])
+    goal, pose = message.goal, reference.pose.tolist()
+    goal.position.x, goal.position.y, goal.position.z = pose[:3]
+    goal.orientation.w, goal.orientation.x, goal.orientation.y, goal.orientation.z = pose[3:]
     return message

@@ -32,7 +32,17 @@ from diffusion_mpc.config import ConfigError, RecorderConfig, build
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.run import run
 
-TOPICS = ("joint_states", "odom", "joint_command", "cmd_vel", "planner/plan", "planner/stats", "/diagnostics", "/clock")
+TOPICS = (
+    "joint_states",
+    "odom",
+    "joint_command",
+    "cmd_vel",
+    "goal_pose",
+    "planner/plan",
+    "planner/stats",
+    "/diagnostics",
+    "/clock",
+)
 """What is recorded, as far as somebody publishes it; names are relative to the node's namespace and may be remapped."""
 
 # Deep enough for a burst that arrives while the disk is busy.

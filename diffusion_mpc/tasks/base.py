@@ -195,6 +195,13 @@ class Task:
         """Unweighted cost of every term, (samples, horizon) each."""
         return {name: term(self, x, reference) for name, term in self.cost_terms().items()}
 
+    def goal_errors(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+        """How far the robot is from its goal pose, (samples, horizon) by a name that ends in the unit, e.g. "position_m".
+
+        For the evaluation of tasks that pursue a `goal_pose`. A model may show the goal by a mocap body named "goal".
+        """
+        return {}
+
     def failed(self, x: RolloutBatch) -> Tensor:
         """Whether the robot has failed (fallen), boolean (samples, horizon). No robot fails unless its task says how."""
         return x.qpos[..., 0].isnan()
