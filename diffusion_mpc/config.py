@@ -231,6 +231,14 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class MarkerConfig:
+    """What `~/markers` shows; published only where somebody listens."""
+
+    count: int = param(10, "Cheapest samples whose paths are shown beside the plan's.", low=0, high=1000, live=True)
+    rate: float = param(5.0, "Marker messages per second.", unit="Hz", low=0.1, high=100.0)
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Parameters of the planner node."""
 
@@ -241,6 +249,7 @@ class NodeConfig:
     command: CommandConfig = field(default_factory=CommandConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    markers: MarkerConfig = field(default_factory=MarkerConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")

@@ -40,13 +40,14 @@ class Controller:
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.planner = Planner(task, self.backend, config.planner, weights, config.robust)
         self.predictor = Predictor(task, self.backend.model)
-        self._tracked = needs_track(config.output)
+        self.configure(config, weights)
         self.current: Plan | None = None
         self._sent: deque[tuple[float, Array]] = deque(maxlen=256)
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
         self.planner.configure(config.planner, weights, config.robust)
+        self.planner.traces = config.markers.count if self.task.base is not None else 0
         self._tracked = needs_track(config.output)
 
     def reset(self) -> None:

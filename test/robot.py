@@ -29,7 +29,7 @@ SERVICES = {"reset": Trigger, "step": Trigger, "pause": SetBool, "change_state":
 class Robot:
     """A node of its own context; `spin_until` runs it."""
 
-    def __init__(self, joints=("slider", "pole"), base=False):
+    def __init__(self, joints=("slider", "pole"), base=False, command=JointCommand):
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node("robot", context=self.context)
@@ -42,7 +42,7 @@ class Robot:
         self._joint_states = self.node.create_publisher(JointState, "joint_states", 10)
         self._odom = self.node.create_publisher(Odometry, "odom", 10)
         deep = QoSProfile(depth=1000)
-        self.node.create_subscription(JointCommand, "joint_command", lambda m: self.commands.append((time.monotonic(), m)), deep)
+        self.node.create_subscription(command, "joint_command", lambda m: self.commands.append((time.monotonic(), m)), deep)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), deep)
         self.node.create_subscription(PlannerStats, "planner/stats", self.stats.append, deep)
         self._goal = self.node.create_publisher(PoseStamped, "goal_pose", 10)

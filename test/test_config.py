@@ -15,7 +15,7 @@ from diffusion_mpc.config import (
     parameters,
     to_yaml,
 )
-from diffusion_mpc.ros.bringup import ARGUMENTS, Options, processes
+from diffusion_mpc.ros.bringup import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
 from diffusion_mpc.tasks import find_task
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -129,6 +129,22 @@ def test_a_section_whose_name_is_nearly_a_nodes_is_a_slip(tmp_path):
 def test_launch_arguments_are_the_options_of_bring_up():
     texts = {argument.name: argument.default for argument in ARGUMENTS}
     assert Options.from_texts(texts) == Options()
+
+
+def test_a_robot_gets_a_planner_and_no_simulation_and_does_not_begin_to_move_by_itself():
+    texts = {a.name: a.default for a in ROBOT_ARGUMENTS} | {"namespace": "robot1", "record": "bag"}
+    recorder, planner = robot_processes(Options.from_texts(texts))
+    assert (recorder.name, planner.name) == ("recorder", "planner")
+    assert recorder.namespace == planner.namespace == "robot1"
+    assert not planner.parameters.keys() & find_task("ant").demo.keys()
+    assert "lockstep" not in planner.parameters
+
+
+def test_a_section_of_a_namespace_counts_there_only(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("/one/planner:\n  ros__parameters:\n    planner.rate: 25.0\n")
+    assert by_name(Options(params_file=str(path), namespace="one"))["planner"].parameters["planner.rate"] == 25.0
+    assert "planner.rate" not in by_name(Options(params_file=str(path), namespace="two"))["planner"].parameters
 
 
 def test_parameters_of_the_simulation_are_its_own():

@@ -14,6 +14,7 @@ launch_pytest = pytest.importorskip("launch_pytest", reason="needs launch_pytest
 pytest.importorskip("launch_ros", reason="needs launch_ros, which PyPI's ROS 2 does not have")
 
 from ament_index_python.packages import get_package_share_directory
+from diagnostic_msgs.msg import DiagnosticArray
 from diffusion_mpc.msg import JointCommand
 from launch.actions import IncludeLaunchDescription, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
@@ -27,12 +28,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from diffusion_mpc.evaluation.messages import read_messages
-from diffusion_mpc.ros.bringup import ARGUMENTS, free_domain_id
+from diffusion_mpc.ros.bringup import ARGUMENTS, ROBOT_ARGUMENTS, free_domain_id
 
 pytestmark = pytest.mark.ros
 
 SHARE = Path(get_package_share_directory("diffusion_mpc"))
 SOURCE = PythonLaunchDescriptionSource(str(SHARE / "launch" / "ant_sim.launch.py"))
+ROBOT = PythonLaunchDescriptionSource(str(SHARE / "launch" / "planner.launch.py"))
 TIMEOUT = 60.0
 
 
@@ -47,14 +49,14 @@ def exit_codes():
     return {}
 
 
-def description(exit_codes, **arguments):
+def description(exit_codes, source=SOURCE, **arguments):
     def ended(event, context):
         exit_codes[event.process_name.rsplit("-", 1)[0]] = event.returncode
 
     return LaunchDescription(
         [
             RegisterEventHandler(OnProcessExit(on_exit=ended)),
-            IncludeLaunchDescription(SOURCE, launch_arguments=arguments.items()),
+            IncludeLaunchDescription(source, launch_arguments=arguments.items()),
             ReadyToTest(),
         ]
     )
@@ -63,6 +65,11 @@ def description(exit_codes, **arguments):
 @launch_pytest.fixture
 def real_time(_own_domain, exit_codes):
     return description(exit_codes)
+
+
+@launch_pytest.fixture
+def robot(_own_domain, exit_codes):
+    return description(exit_codes, ROBOT, task="cartpole", namespace="robot1")
 
 
 @launch_pytest.fixture(auto_shutdown=False)
@@ -95,6 +102,31 @@ def test_planner_and_simulation_come_up_commands_flow_and_an_interrupt_ends_both
     assert exit_codes == {"planner_node": 0, "sim_node": 0}
 
 
+@pytest.mark.launch(fixture=robot)
+def test_beside_a_robot_the_planner_comes_up_alone_in_its_namespace_and_waits_for_states(exit_codes):
+    told = []
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("listener", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    node.create_subscription(DiagnosticArray, "/diagnostics", lambda message: told.append(message.status[0]), 10)
+    end = time.monotonic() + TIMEOUT
+    while not told and time.monotonic() < end and not exit_codes:
+        executor.spin_once(timeout_sec=0.1)
+    names = {(name, namespace) for name, namespace in node.get_node_names_and_namespaces() if name != "listener"}
+    topics = {name for name, _ in node.get_topic_names_and_types()}
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    assert told, exit_codes
+    assert (told[-1].name, told[-1].message) == ("robot1/planner", "waiting for joint_states")
+    assert names == {("planner", "/robot1")}
+    assert topics >= {"/robot1/joint_states", "/robot1/joint_command", "/robot1/planner/plan"}
+    yield
+    assert exit_codes == {"planner_node": 0}
+
+
 @pytest.mark.launch(fixture=lockstep, shutdown=True)
 def test_a_lockstep_run_ends_by_itself_and_leaves_a_bag(exit_codes, tmp_path):
     assert exit_codes == {"recorder_node": 0, "planner_node": 0, "sim_node": 0}
@@ -111,9 +143,10 @@ def test_a_mistake_in_the_parameter_file_is_told_and_starts_nothing(exit_codes, 
     assert not exit_codes
 
 
-def test_every_argument_is_declared_with_a_description_and_its_default():
-    declared = {a.name: a for a in SOURCE.get_launch_description(LaunchContext()).get_launch_arguments()}
-    assert list(declared) == [argument.name for argument in ARGUMENTS]
-    for argument in ARGUMENTS:
+@pytest.mark.parametrize(("source", "arguments"), [(SOURCE, ARGUMENTS), (ROBOT, ROBOT_ARGUMENTS)], ids=["simulation", "robot"])
+def test_every_argument_is_declared_with_a_description_and_its_default(source, arguments):
+    declared = {a.name: a for a in source.get_launch_description(LaunchContext()).get_launch_arguments()}
+    assert list(declared) == [argument.name for argument in arguments]
+    for argument in arguments:
         assert declared[argument.name].description.startswith(argument.description)
         assert "".join(part.text for part in declared[argument.name].default_value) == argument.default

@@ -325,3 +325,14 @@ def test_the_cartpole_swings_up_and_balances():
 
     angles = run_episode({"task": "cartpole"}, trial=0, duration=6.0).qpos[:, 1]
     assert np.cos(angles[-100:]).min() > 0.95
+
+
+def test_a_plan_holds_as_many_of_its_cheapest_samples_as_asked():
+    controller = make_controller("ant", **{"backend.threads": 1, "planner.num_samples": 8, "markers.count": 3})
+    plan = controller.plan(initial_state(controller), Reference(), 0.0)
+    assert plan.traces.shape == (3, len(plan.controls), controller.backend.model.nq)
+    np.testing.assert_array_equal(plan.traces[0], plan.path)
+    assert (plan.traces[1] != plan.traces[0]).any()
+    # a base that does not float has no path to draw
+    cartpole = make_controller(**{"backend.threads": 1})
+    assert len(cartpole.plan(initial_state(cartpole), Reference(), 0.0).traces) == 0

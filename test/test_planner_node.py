@@ -262,6 +262,56 @@ def test_live_parameters_change_the_next_plans_and_bad_ones_are_refused(controll
     assert not robot.commands[-1][1].safe
 
 
+def test_diagnostics_hold_the_figures_of_the_plans(controlled):
+    _, robot = controlled
+    robot.diagnostics.clear()
+    robot.spin_until(lambda: robot.diagnostics, "diagnostics")
+    values = {v.key: v.value for v in robot.diagnostics[-1].values}
+    assert 0.0 < float(values["plan_ms_p50"]) <= float(values["plan_ms_p95"]) <= float(values["plan_ms_p99"])
+    assert 0.0 <= float(values["state_age_ms"]) < 100.0
+    assert 1.0 <= float(values["effective_sample_size"]) <= 8.0
+    assert int(values["plans"]) > 0
+    assert float(values["infeasible_share"]) == 0.0
+    terms = [float(value) for key, value in values.items() if key.startswith("cost.")]
+    assert sum(terms) == pytest.approx(float(values["cost"]), rel=1e-2)
+
+
+def test_commands_as_trajectories_with_gains_that_are_checked_before_they_are_taken(bring_up):
+    from trajectory_msgs.msg import JointTrajectory
+
+    _, robot = bring_up(robot={"command": JointTrajectory}, output__type="joint_trajectory")
+    robot.start()
+    robot.spin_until(lambda: len(robot.commands) > 5, "trajectories")
+    last = robot.commands[-1][1]
+    assert last.joint_names == ["slider"]
+    assert len(last.points) >= 10  # the horizon
+    assert all(len(p.positions) == len(p.velocities) == len(p.effort) == 1 for p in last.points)
+    assert robot.set_parameters(output__kp="pole=3")[1].startswith("output.kp: no actuator drives a joint 'pole' by effort")
+    assert robot.set_parameters(output__kp="slider=3") == (True, "")
+
+
+def test_markers_show_the_plan_and_as_many_traces_as_asked(bring_up):
+    from visualization_msgs.msg import MarkerArray
+
+    from diffusion_mpc.estimation.estimator import Estimator
+    from diffusion_mpc.tasks import find_task
+
+    joints = list(Estimator(find_task("ant")().model, "torso").addresses)
+    _, robot = bring_up(robot={"joints": joints, "base": True}, task="ant", markers__count=3)
+    robot.position = np.full(8, 0.8)
+    robot.start()
+    shown = []
+    robot.node.create_subscription(MarkerArray, "planner/markers", shown.append, 10)
+    robot.spin_until(lambda: shown, "markers")
+    plan, traces = shown[-1].markers
+    assert (plan.ns, traces.ns) == ("plan", "traces")
+    assert plan.header.frame_id == traces.header.frame_id == "odom"
+    assert len(plan.points) == 10
+    assert len(traces.points) == 3 * 9 * 2  # pairs of points
+    assert traces.points[0] == plan.points[0]  # the cheapest sample
+    assert all(abs(p.z - 0.5) < 0.5 for p in traces.points)
+
+
 def test_deactivating_sends_the_safe_command_once_and_activating_resumes(controlled):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState

@@ -25,7 +25,12 @@ class Planner:
     """Receding-horizon planner of one task on one rollout backend.
 
     Between two plans it keeps the mean of the previous one and the state of the random generator, nothing else.
+
+    Attributes:
+        traces: number of the cheapest samples whose positions a plan holds
     """
+
+    traces = 0
 
     def __init__(
         self,
@@ -103,7 +108,8 @@ class Planner:
         costs, terms = found.costs.cpu().numpy(), found.terms.cpu().numpy()
         finite = np.isfinite(costs)
         feasible = finite if found.violation is None else finite & (found.violation.cpu().numpy() <= 0.0)
-        best = int(search_costs(found).nan_to_num(nan=math.inf).argmin())
+        order = search_costs(found).nan_to_num(nan=math.inf).argsort(stable=True)
+        best = int(order[0])
         mean, violation = belief.mean, 0.0
         if found.violation is not None:
             mean, violation = self._safer(state, reference, mean, knots[best])
@@ -127,6 +133,7 @@ class Planner:
             knots=mean.cpu().numpy(),
             path=found.qpos[best].cpu().numpy().copy(),
             stats=stats,
+            traces=found.qpos[order[: self.traces]].cpu().numpy(),
         )
 
     def _safer(self, state: State, reference: Reference, mean: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, float]:

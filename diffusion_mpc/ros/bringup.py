@@ -42,9 +42,13 @@ ARGUMENTS = (
         ("true", "false"),
     ),
     Argument("duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."),
-    Argument("use_sim_time", "false", "The simulation publishes /clock and all nodes follow it.", ("true", "false")),
+    Argument("use_sim_time", "false", "All nodes follow /clock, which the simulation publishes.", ("true", "false")),
+    Argument("namespace", "", "Namespace of all nodes and of their topics, so that robots can run side by side."),
 )
 """Arguments of `launch/*_sim.launch.py`."""
+
+ROBOT_ARGUMENTS = tuple(a for a in ARGUMENTS if a.name not in ("headless", "lockstep", "duration"))
+"""Arguments of `launch/planner.launch.py`."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,17 @@ class Options:
     lockstep: bool = False
     duration: float = 0.0
     use_sim_time: bool = False
+    namespace: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Options:
-        """Options from the texts of launch arguments.
+        """Options from the texts of launch arguments; those that are not among them are at their defaults.
 
         Raises:
             ConfigError: a text is not a number
         """
+        texts = {**{argument.name: argument.default for argument in ARGUMENTS}, **texts}
 
         def number(name: str) -> float:
             try:
@@ -87,6 +93,7 @@ class Options:
             lockstep=flag("lockstep"),
             duration=number("duration"),
             use_sim_time=flag("use_sim_time"),
+            namespace=texts["namespace"],
         )
 
 
@@ -97,10 +104,12 @@ class Process:
     Attributes:
         name: name of the node; its executable is `<name>_node`
         parameters: its parameters, by full name, as far as they are not left at their defaults
+        namespace: namespace of the node and of its topics; empty: none
     """
 
     name: str
     parameters: Mapping[str, Value]
+    namespace: str = ""
 
 
 def processes(options: Options) -> list[Process]:
@@ -113,7 +122,7 @@ def processes(options: Options) -> list[Process]:
     # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under `/**/planner` and one under `/planner`
     # override each other in the order in which these names first appear, not in the order of the files.
     task = find_task(options.task)
-    given = {node: _read(options.params_file, node) for node in NODES}
+    given = _read_all(options)
     settings = _split(options.settings, options.task)
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Robot and recorder listen to the commands, planner and recorder to the states.
@@ -138,12 +147,30 @@ def processes(options: Options) -> list[Process]:
         known = build(SimConfig, _checked("sim", sim))
         delay = whole_periods(known.state_delay, 1.0 / known.rate)
         planner = {"lockstep_lead": delay, **planner}
-    started = [Process("planner", {**planner, **common}), Process("sim", sim)]
+    return _with_recorder(options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"])
+
+
+def robot_processes(options: Options) -> list[Process]:
+    """The nodes beside a robot that is not simulated here: recorder, planner.
+
+    Raises:
+        ConfigError, TaskError: as `processes`
+    """
+    given = _read_all(options)
+    backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
+    common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
+    # Not the task's demo, which asks for motion: a robot waits for somebody to command it.
+    planner = {**given["planner"], **backend, **common, "task": options.task}
+    return _with_recorder(options, {"planner": planner}, given["recorder"])
+
+
+def _with_recorder(options: Options, nodes: Mapping[str, Mapping[str, Value]], recorder: Mapping[str, Value]) -> list[Process]:
+    common: dict[str, Value] = {"use_sim_time": options.use_sim_time, "directory": options.record}
     if options.record:
-        started.insert(0, Process("recorder", {**given["recorder"], **common, "directory": options.record}))
-    for process in started:
-        _checked(process.name, process.parameters)
-    return started
+        nodes = {"recorder": {**recorder, **common}, **nodes}
+    for name, values in nodes.items():
+        _checked(name, values)
+    return [Process(name, values, options.namespace) for name, values in nodes.items()]
 
 
 def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
@@ -169,8 +196,13 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def _read(file: str, node: str) -> dict[str, Any]:
-    """Flat parameters of one node in a ROS parameter file; none where there is no file."""
+def _read_all(options: Options) -> dict[str, dict[str, Any]]:
+    namespace = options.namespace.strip("/")
+    return {node: _read(options.params_file, node, f"/{namespace}/{node}" if namespace else f"/{node}") for node in NODES}
+
+
+def _read(file: str, node: str, path: str) -> dict[str, Any]:
+    """Flat parameters of one node, by its path, in a ROS parameter file; none where there is no file."""
     if not file:
         return {}
     if not Path(file).is_file():
@@ -190,7 +222,7 @@ def _read(file: str, node: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, NODES, n=1, cutoff=0.75)
         if near and name not in NODES:
             raise ConfigError(f"parameter file '{file}' has a section '{pattern}'; did you mean '{near[0]}'?")
-        if _matches(pattern, f"/{node}"):
+        if _matches(pattern, path):
             values.update(_flat(section))
     return values
 

@@ -13,15 +13,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import JointState
+from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
+from visualization_msgs.msg import MarkerArray
 
 from diffusion_mpc.commands import actuators, safe_command
 from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
@@ -32,18 +30,18 @@ from diffusion_mpc.following import Follower, Point
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.ros.commands import MESSAGES, encode
-from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, diagnostic
+from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, PlanFigures, diagnostic
 from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
+from diffusion_mpc.ros.markers import marker_array
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.publishing import plan_message, stats_message
-from diffusion_mpc.ros.reference import subscribe
+from diffusion_mpc.ros.reference import subscribe as subscribe_reference
 from diffusion_mpc.ros.run import run
-from diffusion_mpc.ros.time import to_seconds
+from diffusion_mpc.ros.states import subscribe as subscribe_states
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, State
 
-SENSOR_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability, durability=qos_profile_sensor_data.durability)
 COMMAND_QOS = QoSProfile(depth=1)
 
 
@@ -105,6 +103,7 @@ class PlannerNode(LifecycleNode):
         self.mailbox = Mailbox()
         self.controller.warm_up()
         self.reference = ReferenceKeeper(self.task.reference)
+        self.figures = PlanFigures()
         self._counts = {"plans": 0, "misses": 0, "rejected": 0}
         self._level, self._last_rejection, self._infeasible = OK, "", ""
         self._last_state: State | None = None
@@ -116,12 +115,13 @@ class PlannerNode(LifecycleNode):
             "stats": self.create_publisher(PlannerStats, "~/stats", 10),
             "diagnostics": self.create_publisher(DiagnosticArray, "/diagnostics", 10),
         }
-        self._inputs = [self.create_subscription(JointState, "joint_states", self._on_joint_states, SENSOR_QOS)]
-        if self.task.base is not None:
-            self._inputs.append(self.create_subscription(Odometry, "odom", self._on_odom, SENSOR_QOS))
-        self._inputs += subscribe(self, self.reference, config.command.stamped, self._accepted)
+        self._inputs = subscribe_states(self, self.estimator, self._take)
+        self._inputs += subscribe_reference(self, self.reference, config.command.stamped, self._accepted)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
-        self._diagnostics_timer = self.create_timer(1.0, self._diagnose)
+        self._timers = [self.create_timer(1.0, self._diagnose)]
+        if self.task.base is not None:
+            self._outputs["markers"] = self.create_publisher(MarkerArray, "~/markers", 1)
+            self._timers.append(self.create_timer(1.0 / config.markers.rate, self._publish_markers))
         quiet_garbage_collector()
         self._configured = True
 
@@ -162,7 +162,8 @@ class PlannerNode(LifecycleNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self.destroy_service(self._reset_service)
-        self.destroy_timer(self._diagnostics_timer)
+        for timer in self._timers:
+            self.destroy_timer(timer)
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -186,27 +187,6 @@ class PlannerNode(LifecycleNode):
     def now(self) -> float:
         """ROS time, s."""
         return float(self.get_clock().now().nanoseconds * 1e-9)
-
-    def _on_joint_states(self, message: JointState) -> None:
-        def update() -> None:
-            self.estimator.update_joints(to_seconds(message.header.stamp), message.name, message.position, message.velocity)
-
-        self._take(update)
-
-    def _on_odom(self, message: Odometry) -> None:
-        p, q = message.pose.pose.position, message.pose.pose.orientation
-        v, w = message.twist.twist.linear, message.twist.twist.angular
-
-        def update() -> None:
-            self.estimator.update_odometry(
-                to_seconds(message.header.stamp),
-                np.array([p.x, p.y, p.z]),
-                np.array([q.x, q.y, q.z, q.w]),
-                np.array([v.x, v.y, v.z]),
-                np.array([w.x, w.y, w.z]),
-            )
-
-        self._take(update)
 
     def _accepted(self, update: Callable[[], None]) -> bool:
         try:
@@ -271,6 +251,7 @@ class PlannerNode(LifecycleNode):
         missed = not self.config.lockstep and now > plan.start_time
         self._counts["plans"] += 1
         self._counts["misses"] += missed
+        self.figures.add(plan.stats)
         self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
         age = plan.start_time - plan.stamp if self.config.lockstep else began - plan.stamp
         stats = stats_message(
@@ -281,6 +262,12 @@ class PlannerNode(LifecycleNode):
         self._outputs["stats"].publish(stats)
         if self.config.lockstep:
             self._send(plan.start_time)
+
+    def _publish_markers(self) -> None:
+        # From a timer, not with every plan: drawing must not delay commands.
+        plan = self.controller.current
+        if plan is not None and self._live and self._outputs["markers"].get_subscription_count():
+            self._outputs["markers"].publish(marker_array(plan, "odom"))
 
     def _on_infeasible(self, reason: str) -> None:
         # The plan before stands, until it is older than max_plan_age.
@@ -367,6 +354,7 @@ class PlannerNode(LifecycleNode):
             **self._counts,
             "clamped": self.follower.clamped,
             "state_age_ms": -1.0 if age is None else age * 1e3,
+            **self.figures.values(),
         }
         if self._last_rejection:
             values["last_rejection"] = self._last_rejection

@@ -44,6 +44,8 @@ class Running:
         path.write_text(yaml.safe_dump({f"/**/{process.name}": {"ros__parameters": dict(process.parameters)}}))
         module = f"diffusion_mpc.ros.{process.name}_node"
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
+        if process.namespace:
+            command += ["-r", f"__ns:=/{process.namespace.strip('/')}"]
         with (self.folder / f"{process.name}.log").open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
 
