@@ -356,6 +356,7 @@ class PlannerNode(LifecycleNode):
         values: dict[str, object] = {
             **self._counts,
             "clamped": self.limiter.clamped,
+            "overflowed_samples": self.controller.backend.overflows,
             "state_age_ms": -1.0 if age is None else age * 1e3,
         }
         if self._last_rejection:
