@@ -98,7 +98,12 @@ def test_worlds_without_room_for_their_contacts_are_invalid_and_counted(small):
     state.qpos[2] = 0.3
     batch = warp.rollout(state, controls.float(), 0.02)
     assert batch.invalid.any()
-    assert warp.overflows == int(batch.invalid.sum())
+    lost = int(batch.invalid.sum())
+    assert warp.overflows == lost
+    high = State(0.0, state.qpos + np.eye(15)[2], np.zeros(14))
+    # Out of reach of the ground for all of the horizon, and with its joints where no limit counts.
+    assert not warp.rollout(high, torch.zeros(SAMPLES, HORIZON, 8), 0.02).invalid.any()
+    assert warp.overflows == lost
 
 
 @pytest.mark.parametrize("name", ["ant", "cartpole", "pusht"])
