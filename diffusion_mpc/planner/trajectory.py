@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig
@@ -45,7 +47,8 @@ class TrajectoryProblem:
         Raises:
             ValueError: num_knots does not fit the spline
         """
-        self.state, self.reference, self.demonstration = state, reference, demonstration
+        times = state.stamp + np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
+        self.state, self.reference, self.demonstration = state, replace(reference, times=times), demonstration
         self.objective = Objective(task, backend, config, weights)
 
     @property

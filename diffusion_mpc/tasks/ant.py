@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
+from diffusion_mpc.tasks.terms import heading_velocity
 from diffusion_mpc.types import Reference, RolloutBatch
 
 if TYPE_CHECKING:
@@ -58,13 +57,3 @@ class Ant(Task):
     def failed(self, x: RolloutBatch) -> Tensor:
         """Fallen: the torso leans by more than 72 degrees, or lies lower than 0.2 m."""
         return (x.sensor("torso_up")[..., 2] < 0.3) | (x.qpos[..., 2] < 0.2)
-
-
-def heading_velocity(x: RolloutBatch) -> Tensor:
-    """Horizontal velocity (samples, horizon, 2) of the torso in the frame that its forward axis points along."""
-    forward_x, forward_y, _ = x.sensor("torso_forward").unbind(-1)
-    velocity_x, velocity_y, _ = x.sensor("torso_velocity").unbind(-1)
-    scale = (forward_x.square() + forward_y.square()).clamp(min=1e-12).rsqrt()
-    forward = (forward_x * velocity_x + forward_y * velocity_y) * scale
-    left = (forward_x * velocity_y - forward_y * velocity_x) * scale
-    return torch.stack((forward, left), dim=-1)

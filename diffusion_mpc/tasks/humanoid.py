@@ -1,0 +1,81 @@
+"""What the tasks of the humanoid share: its model, the sensors of their terms, its stance, and when it has fallen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.terms import heading
+from diffusion_mpc.types import RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FALL_TIME = 0.32
+"""Time constant of the robot's fall as an inverted pendulum, sqrt(height of the centre of mass / gravity), s."""
+
+
+class Humanoid(Task):
+    """Base of the humanoid's tasks.
+
+    Attributes:
+        joints: the servos' joints by name, in the order of the controls, with their columns in qpos
+        stance: their angles in the stance, rad: the middle of the servos' ranges, which a plan of zeros commands
+    """
+
+    model_path = MODELS / "humanoid" / "humanoid.xml"
+    sensors = {
+        "torso_velocity": ("framelinvel", "xbody", "torso"),
+        "torso_forward": ("framexaxis", "xbody", "torso"),
+        "torso_up": ("framezaxis", "xbody", "torso"),
+        "mass_position": ("subtreecom", "body", "torso"),
+        "mass_velocity": ("subtreelinvel", "body", "torso"),
+        "left_foot": ("framepos", "site", "left_foot"),
+        "right_foot": ("framepos", "site", "right_foot"),
+    }
+    base = "torso"
+    keyframe = "stand"
+
+    def __init__(self, model_path: str | Path = "") -> None:
+        """Read the model; see `Task`."""
+        super().__init__(model_path)
+        driven = self.model.actuator_trnid[:, 0]
+        self.joints = {self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in driven}
+        low, high = self.ctrl_limits
+        self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
+
+    def from_stance(self, x: RolloutBatch, *besides: str) -> Tensor:
+        """How far joints are from the stance, (samples, horizon, joints), rad; no joints whose names end in one of `besides`."""
+        names = [name for name in self.joints if not name.endswith(besides)]
+        stance = x.qpos.new_tensor([self.stance[name] for name in names])
+        return x.qpos[..., [self.joints[name] for name in names]] - stance
+
+    def failed(self, x: RolloutBatch) -> Tensor:
+        """Fallen: the torso leans by more than 60 degrees, or is lower than 0.7 m."""
+        return (x.sensor("torso_up")[..., 2] < 0.5) | (x.qpos[..., 2] < 0.7)
+
+
+def tilt(x: RolloutBatch) -> Tensor:
+    """How far the torso's own vertical leans from the world's, 1 - cos(tilt), (samples, horizon)."""
+    return 1.0 - x.sensor("torso_up")[..., 2]
+
+
+def off_balance(x: RolloutBatch, forward: float = 0.0, left: float = 0.0) -> Tensor:
+    """How far the middle of the feet is from where it keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
+
+    An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its mass, the capture point (Pratt et
+    al., Humanoids 2006). Here the velocity counts from the wanted one.
+
+    Args:
+        x: trajectories
+        forward: wanted velocity along the heading, m/s
+        left: wanted velocity across it, m/s
+    """
+    ahead_x, ahead_y = heading(x).unbind(-1)
+    wanted = torch.stack((forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1)
+    feet = (x.sensor("left_foot") + x.sensor("right_foot"))[..., :2] / 2.0
+    return x.sensor("mass_position")[..., :2] - feet + FALL_TIME * (x.sensor("mass_velocity")[..., :2] - wanted)

@@ -1,0 +1,28 @@
+"""Quantities that the cost terms of several tasks are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from diffusion_mpc.types import RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def heading_velocity(x: RolloutBatch) -> Tensor:
+    """Horizontal velocity (samples, horizon, 2) of the torso, m/s, in the frame that its forward axis points along.
+
+    Reads the sensors `torso_velocity` and `torso_forward`.
+    """
+    forward_x, forward_y = heading(x).unbind(-1)
+    velocity_x, velocity_y, _ = x.sensor("torso_velocity").unbind(-1)
+    return torch.stack((forward_x * velocity_x + forward_y * velocity_y, forward_x * velocity_y - forward_y * velocity_x), dim=-1)
+
+
+def heading(x: RolloutBatch) -> Tensor:
+    """Direction (samples, horizon, 2) that the torso's forward axis, the sensor `torso_forward`, points in on the ground, unit."""
+    forward = x.sensor("torso_forward")[..., :2]
+    return forward * forward.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt()
