@@ -75,8 +75,8 @@ class WarpBackend:
         if device == "cuda" and not torch.cuda.is_available():
             raise TaskError("backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install one that has")
         self.model = model
-        self.device = torch.device(device)
-        self._on = wp.get_device("cuda:0" if device == "cuda" else "cpu")
+        self.device = torch.device("cuda:0" if device == "cuda" else "cpu")
+        self._on = wp.get_device(str(self.device))
         # CUDA cannot capture the default stream.
         self._stream = torch.cuda.Stream() if device == "cuda" else None
         self._slices = sensor_slices(model)
@@ -97,11 +97,13 @@ class WarpBackend:
         worlds = self._worlds(samples, horizon, substeps(control_dt, self.model.opt.timestep))
         if self._stream is None:
             with wp.ScopedDevice(self._on):
-                self._run(worlds, state, controls)
+                self._start(worlds, state)
+                self._run(worlds, controls)
         else:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream), wp.ScopedStream(wp.stream_from_torch(self._stream)):
-                self._run(worlds, state, controls)
+                self._start(worlds, state)
+                self._run(worlds, controls)
             torch.cuda.current_stream().wait_stream(self._stream)
         full = (worlds.views["overflow"] & OVERFLOW) != 0
         self._overflows += full.sum()
@@ -116,12 +118,17 @@ class WarpBackend:
             invalid=full | ~arrived,
         )
 
-    def _run(self, worlds: Worlds, state: State, controls: torch.Tensor) -> None:
-        views = worlds.views
+    def _start(self, worlds: Worlds, state: State) -> None:
+        """Put all worlds into a state, with nothing left of the rollout before."""
         for name, initial in worlds.initial.items():
-            views[name].copy_(initial)
+            worlds.views[name].copy_(initial)
         for name, values in (("qpos", state.qpos), ("qvel", state.qvel), ("act", state.act)):
-            views[name].copy_(torch.from_numpy(values))
+            # One row goes to the device, and is spread out there.
+            worlds.views[name].copy_(torch.from_numpy(values).to(self.dtype).to(self.device, non_blocking=True))
+
+    def _run(self, worlds: Worlds, controls: torch.Tensor) -> None:
+        """Step all worlds through the horizon and note their trajectories."""
+        views = worlds.views
         for t in range(controls.shape[1]):
             views["ctrl"].copy_(controls[:, t])
             self._advance(worlds)
