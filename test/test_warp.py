@@ -37,7 +37,8 @@ def backends(name, timestep=0.02, change=lambda model: None):
 
 
 def isotropic(model):
-    # MuJoCo Warp turns the friction pyramid of a steep capsule on a plane from the capsule's direction to the world's. Cones look the same from all sides.
+    # MuJoCo Warp lays the friction pyramid of a steep capsule on a plane along other axes than C MuJoCo, see docs/gpu.md. Elliptic
+    # cones look the same from all sides.
     model.opt.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
 
 
