@@ -36,7 +36,7 @@ setup(
     extras_require={
         "bo": ["botorch>=0.12"],
         "cuda": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
-        "test": ["hypothesis", "mypy", "pytest>=7.4", "pytest-timeout", "ruff", "types-PyYAML"],
+        "test": ["hypothesis", "mujoco-warp>=4.0", "mypy", "pytest>=7.4", "pytest-timeout", "ruff", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["diffusion-mpc = diffusion_mpc.cli:main"]},
 )

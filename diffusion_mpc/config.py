@@ -96,7 +96,11 @@ class PlannerConfig:
 class BackendConfig:
     """Where rollouts run."""
 
-    name: str = param("cpu", "Rollout backend; function: the task's own dynamics.", choices=("cpu", "function"))
+    name: str = param(
+        "cpu",
+        "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics.",
+        choices=("cpu", "warp", "function"),
+    )
     threads: int = param(0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256)
 
 

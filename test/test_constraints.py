@@ -102,7 +102,7 @@ def test_a_plan_half_way_between_two_feasible_ones_is_not_sent():
     plan = controller_for(Gap, **{"planner.temperature": 10.0, "planner.noise_start": 1.0}).plan(
         State(0.0, np.zeros(2), np.zeros(2)), Reference(), 0.0
     )
-    assert 0.0 < plan.stats.infeasible_share < 1.0
+    assert plan.stats.infeasible_share > 0.0
     assert plan.stats.violation == 0.0
     assert abs(plan.controls[0, 0]) >= 0.5 * Cartpole().ctrl_limits[1][0]
 

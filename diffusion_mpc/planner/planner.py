@@ -96,23 +96,27 @@ class Planner:
         demonstration = None if self._guide is None else self._guide.from_nearest(state, reference)
         steps = self._steps_within(budget, config.iterations)
         belief = algorithm.start(self.objective.spline.shift(self._mean, max(elapsed, 0.0)), steps)
+        kept: list[torch.Tensor] = []
         for step in range(steps):
             step_began = time.perf_counter()
             if step > 0 and step_began - began + self._step_time() > budget:
                 break
             knots = algorithm.sample(belief, step, self._generator)
             found = self.objective.evaluate(state, knots, reference, demonstration)
-            belief, weights = algorithm.update(belief, knots, search_costs(found))
+            ranks = search_costs(found)
+            belief, weights = algorithm.update(belief, knots, ranks)
+            if found.violation is not None:
+                kept.append(knots[_cheapest(ranks, 1)[0]])
             done = step + 1
             self._step_times.append(time.perf_counter() - step_began)
         costs, terms = found.costs.cpu().numpy(), found.terms.cpu().numpy()
         finite = np.isfinite(costs)
         feasible = finite if found.violation is None else finite & (found.violation.cpu().numpy() <= 0.0)
-        order = search_costs(found).nan_to_num(nan=math.inf).argsort(stable=True)
+        order = _cheapest(ranks, max(self.traces, 1))
         best = int(order[0])
         mean, violation = belief.mean, 0.0
         if found.violation is not None:
-            mean, violation = self._safer(state, reference, mean, knots[best])
+            mean, violation = self._safest(state, reference, torch.stack((mean, *reversed(kept))))
         self._mean, self._start_time = mean, state.stamp
 
         stats = PlanStats(
@@ -136,14 +140,15 @@ class Planner:
             traces=found.qpos[order[: self.traces]].cpu().numpy(),
         )
 
-    def _safer(self, state: State, reference: Reference, mean: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """The mean, or the best sample where the mean violates constraints more, and by how much the chosen one breaks them."""
-        # Half-way between two ways round an obstacle lies the obstacle.
-        found = self.objective.evaluate(state, torch.stack((mean, best)), reference)
+    def _safest(self, state: State, reference: Reference, knots: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
+        # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than the samples it comes from, and so
+        # may be all samples that are drawn round it.
+        found = self.objective.evaluate(state, knots, reference)
         assert found.violation is not None, "the task has constraints"
         assert found.breach is not None, "the task has constraints"
         chosen = int(found.violation.argmin())
-        return (mean, best)[chosen], float(found.breach[chosen])
+        return knots[chosen], float(found.breach[chosen])
 
     def _steps_within(self, budget: float, most: int) -> int:
         """Denoising steps to plan for, so that the last of them has the least noise and not the one that was left out."""
@@ -154,3 +159,8 @@ class Planner:
     def _step_time(self) -> float:
         """Time that nine of ten recent denoising steps ended within, s."""
         return sorted(self._step_times)[int(0.9 * (len(self._step_times) - 1))]
+
+
+def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:
+    """Rows of the `count` least costs (samples,), the least first; NaN is none of them while there is anything else."""
+    return costs.nan_to_num(nan=math.inf).argsort(stable=True)[:count]

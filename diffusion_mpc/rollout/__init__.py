@@ -11,6 +11,8 @@ from diffusion_mpc.rollout.variants import model_variants
 from diffusion_mpc.tasks.base import TaskError
 
 if TYPE_CHECKING:
+    import mujoco
+
     from diffusion_mpc.config import BackendConfig, ModelConfig, RobustConfig
     from diffusion_mpc.tasks.base import Task
 
@@ -24,10 +26,23 @@ def make_backend(config: BackendConfig, model: ModelConfig, robust: RobustConfig
         TaskError: task and backend do not fit
     """
     planning_model = task.compile(timestep=model.timestep, integrator=model.integrator, iterations=model.iterations)
+    if config.name != "cpu" and robust.models > 1:
+        raise TaskError(f"robust.models is {robust.models}, but the {config.name} backend has one model only; set it to 1")
     if config.name == "function":
-        if robust.models > 1:
-            raise TaskError(f"robust.models is {robust.models}, but the function backend has one model only; set it to 1")
         return FunctionBackend(task, planning_model)
     if task.dynamics is not None:
         raise TaskError(f"task '{task.name}' has dynamics of its own; set backend.name to function")
-    return {"cpu": CpuBackend}[config.name](model_variants(planning_model, robust), config.threads)
+    if config.name == "warp":
+        return _warp_backend(task, planning_model)
+    return CpuBackend(model_variants(planning_model, robust), config.threads)
+
+
+def _warp_backend(task: Task, model: mujoco.MjModel) -> RolloutBackend:
+    # Not everybody has it, and it brings two seconds of start-up.
+    try:
+        from diffusion_mpc.rollout.warp import WarpBackend
+    except ImportError as error:
+        raise TaskError(
+            f"backend.name is warp, which needs what is not installed ({error}); pip install 'diffusion_mpc[cuda]'"
+        ) from None
+    return WarpBackend(task, model)

@@ -19,6 +19,7 @@ class RolloutBackend(Protocol):
         device: where the tensors lie
         dtype: floating type of the tensors
         variants: models that every control sequence is rolled out on
+        overflows: samples since the start that the backend had too little memory for; they were invalid
     """
 
     name: str
@@ -26,6 +27,11 @@ class RolloutBackend(Protocol):
     device: torch.device
     dtype: torch.dtype
     variants: int
+
+    @property
+    def overflows(self) -> int:
+        """See above."""
+        ...
 
     def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """Trajectories that the controls lead to.

@@ -21,6 +21,7 @@ class CpuBackend:
     name = "cpu"
     device = torch.device("cpu")
     dtype = torch.float64
+    overflows = 0
 
     def __init__(self, models: Sequence[mujoco.MjModel], threads: int = 0) -> None:
         """Start the threads.

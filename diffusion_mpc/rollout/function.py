@@ -15,6 +15,7 @@ class FunctionBackend:
 
     name = "function"
     variants = 1
+    overflows = 0
 
     def __init__(
         self,

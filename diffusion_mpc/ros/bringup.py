@@ -32,7 +32,7 @@ class Argument:
 ARGUMENTS = (
     Argument("task", "ant", "Name of the task, or a Python file that defines one."),
     Argument("params_file", "", "ROS parameter file for the nodes; the other arguments win over it."),
-    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", "cpu", "function")),
+    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", "cpu", "warp", "function")),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
     Argument(

@@ -353,6 +353,7 @@ class PlannerNode(LifecycleNode):
         values: dict[str, object] = {
             **self._counts,
             "clamped": self.follower.clamped,
+            "overflowed_samples": self.controller.backend.overflows,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             **self.figures.values(),
         }
