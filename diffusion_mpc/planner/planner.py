@@ -142,8 +142,8 @@ class Planner:
 
     def _safest(self, state: State, reference: Reference, knots: torch.Tensor) -> tuple[torch.Tensor, float]:
         """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
-        # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than the samples it comes from, and so
-        # may be all samples that are drawn round it.
+        # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than the samples it comes from, and
+        # so may be all samples that are drawn round it.
         found = self.objective.evaluate(state, knots, reference)
         assert found.violation is not None, "the task has constraints"
         assert found.breach is not None, "the task has constraints"
