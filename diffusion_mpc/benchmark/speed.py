@@ -104,6 +104,8 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
         ValueError: parameters do not fit each other
         KeyboardInterrupt: Ctrl-C came before the first plan that counts
     """
+    # As in the planner node: torch's own threads would wait busily on the cores that rollouts need.
+    torch.set_num_threads(1)
     loop = ClosedLoop(_settings(case), trial=0)
     backend, config = loop.controller.backend, loop.config
     if backend.name == "function":
