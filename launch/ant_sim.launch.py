@@ -1,6 +1,6 @@
 """The ant in simulation: planner, simulated robot and, when asked, a recorder.
 
-ros2 launch diffusion_mpc ant_sim.launch.py duration:=20.0 record:=/tmp/ant_bag
+ros2 launch diffusion_mpc ant_sim.launch.py duration:=20.0 record:=ant_bag
 """
 
 from launch.actions import LogInfo, SetEnvironmentVariable
