@@ -12,6 +12,7 @@ import numpy as np
 from diffusion_mpc.config import NodeConfig
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.following import needs_track
+from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks.base import Task
@@ -38,7 +39,8 @@ class Controller:
         """
         self.task = task
         self.backend = make_backend(config.backend, config.model, config.robust, task)
-        self.planner = Planner(task, self.backend, config.planner, weights, config.robust)
+        self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
+        self.planner = Planner(self.objective, config.planner)
         self.predictor = Predictor(task, self.backend.model)
         self.configure(config, weights)
         self.current: Plan | None = None
@@ -46,7 +48,8 @@ class Controller:
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
-        self.planner.configure(config.planner, weights, config.robust)
+        self.objective.configure(weights, config.robust)
+        self.planner.configure(config.planner)
         self.planner.traces = config.markers.count if self.task.base is not None else 0
         self._tracked = needs_track(config.output)
 

@@ -6,6 +6,7 @@ from test_tasks import moment
 
 from diffusion_mpc.config import NodeConfig, PlantModelConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
+from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.trajectory import TrajectoryProblem
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.simulation import Plant
@@ -154,7 +155,7 @@ def test_an_open_loop_plan_knows_the_time_of_every_step():
     found = []
     for time in (0.0, 1.0):
         state = State(time, np.array(data.qpos), np.array(data.qvel))
-        problem = TrajectoryProblem(task, backend, config.planner, weights, state, Reference())
+        problem = TrajectoryProblem(Objective(task, backend, config.planner, weights), state, Reference())
         found.append(float(problem.evaluate(problem.origin[None]).costs[0]))
     assert found[0] < 1.0 < 5.0 < found[1]
 

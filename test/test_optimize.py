@@ -12,7 +12,7 @@ from test_planner import initial_state, make_controller
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.functions import FUNCTIONS
-from diffusion_mpc.planner.objective import Demonstration
+from diffusion_mpc.planner.objective import Demonstration, Objective
 from diffusion_mpc.planner.optimize import (
     Candidate,
     Settings,
@@ -235,7 +235,7 @@ def make_problem(demonstration=None, **settings):
     _, values = load_parameters(NodeConfig, {"task": "cartpole", **settings})
     config, weights = build(NodeConfig, values).planner, cost_weights(values)
     state = initial_state(controller)
-    return TrajectoryProblem(controller.task, controller.backend, config, weights, state, Reference(), demonstration)
+    return TrajectoryProblem(Objective(controller.task, controller.backend, config, weights), state, Reference(), demonstration)
 
 
 def test_a_trajectory_is_a_point_of_one_coordinate_a_knot():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig, RobustConfig
@@ -82,6 +83,7 @@ class Objective:
         substeps(config.control_dt, backend.model.opt.timestep)
         low, high = (torch.as_tensor(limit, dtype=backend.dtype, device=backend.device) for limit in task.ctrl_limits)
         self._centre, self._half_range = (low + high) / 2, (high - low) / 2
+        self._row_times = np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
         self._constrained = bool(task.constraints())
         self.configure(weights, robust or RobustConfig())
 
@@ -99,6 +101,10 @@ class Objective:
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
         return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
+
+    def timed(self, reference: Reference, start: float) -> Reference:
+        """The reference with the times of the rows of rollouts that start at a time, s."""
+        return replace(reference, times=start + self._row_times)
 
     def terms(self, batch: RolloutBatch, reference: Reference, weights: torch.Tensor | None = None) -> torch.Tensor:
         """Weighted cost (terms, samples) of each term, averaged over the horizon, with the present weights or those given."""

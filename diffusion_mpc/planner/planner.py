@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig, RobustConfig
+from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.score import effective_sample_size, search_costs
-from diffusion_mpc.rollout.base import RolloutBackend
-from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Plan, PlanStats, Reference, State
 
 
@@ -32,41 +28,26 @@ class Planner:
 
     traces = 0
 
-    def __init__(
-        self,
-        task: Task,
-        backend: RolloutBackend,
-        config: PlannerConfig,
-        weights: Mapping[str, float],
-        robust: RobustConfig | None = None,
-    ) -> None:
+    def __init__(self, objective: Objective, config: PlannerConfig) -> None:
         """Prepare the search.
 
         Args:
-            task: task whose cost is minimised
-            backend: where rollouts run
-            config: parameters of the search; `configure` replaces those that may change live
-            weights: weight of every cost term by name
-            robust: how costs on several models become one; None: a mean
+            objective: what is minimised
+            config: parameters of the search, of which the objective was made, too; `configure` replaces those that may change live
 
         Raises:
-            ValueError: num_knots does not fit the spline, control_dt is not a multiple of the model's time step, or the
-                demonstration cannot be used
+            ValueError: the demonstration cannot be used
         """
-        self.task = task
-        self.backend = backend
-        self.objective = Objective(task, backend, config, weights, robust)
+        self.objective = objective
         named = config.demonstration
-        self._guide = Guide(self.objective, config, read_demonstration(named, task)) if named else None
-        self._row_times = np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
-        self._generator = torch.Generator(backend.device)
+        self._guide = Guide(objective, config, read_demonstration(named, objective.task)) if named else None
+        self._generator = torch.Generator(objective.backend.device)
         self._step_times: deque[float] = deque(maxlen=50)
-        self.configure(config, weights, robust)
+        self.configure(config)
         self.reset()
 
-    def configure(self, config: PlannerConfig, weights: Mapping[str, float], robust: RobustConfig | None = None) -> None:
+    def configure(self, config: PlannerConfig) -> None:
         """Change live parameters; takes effect with the next plan."""
-        self.objective.configure(weights, robust or RobustConfig())
         # One assignment, read once a plan: a change from another thread takes effect between two plans.
         self._settings = (config, ALGORITHMS[config.algorithm](config))
 
@@ -91,7 +72,7 @@ class Planner:
         """
         began = time.perf_counter()
         config, algorithm = self._settings
-        reference = replace(reference, times=state.stamp + self._row_times)
+        reference = self.objective.timed(reference, state.stamp)
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
         demonstration = None if self._guide is None else self._guide.from_nearest(state, reference)
         steps = self._steps_within(budget, config.iterations)
@@ -122,7 +103,7 @@ class Planner:
         stats = PlanStats(
             cost=float(costs[best]),
             cost_mean=float(costs.mean(where=finite)),
-            term_costs=dict(zip(self.task.cost_terms(), terms[:, best].tolist(), strict=True)),
+            term_costs=dict(zip(self.objective.task.cost_terms(), terms[:, best].tolist(), strict=True)),
             effective_sample_size=effective_sample_size(weights),
             infeasible_share=1.0 - float(feasible.mean()),
             violation=violation,

@@ -13,6 +13,7 @@ from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameter
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.functions import FUNCTIONS
+from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.optimize import Level, OnLevel, Result, Settings, minimize
 from diffusion_mpc.planner.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.rollout import make_backend
@@ -83,9 +84,9 @@ def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
     reference = parameter_reference(config)
-    problem = TrajectoryProblem(task, backend, config.planner, cost_weights(values), state, reference)
-    if demo:
-        problem.demonstration = Guide(problem.objective, config.planner, read_demonstration(demo, task)).from_start(reference)
+    objective = Objective(task, backend, config.planner, cost_weights(values), config.robust)
+    guide = Guide(objective, config.planner, read_demonstration(demo, task)) if demo else None
+    problem = TrajectoryProblem(objective, state, reference, None if guide is None else guide.from_start(reference))
     result = optimize_trajectory(problem, settings, on_level)
     return result, problem.controls(result.best.point).tolist()
 

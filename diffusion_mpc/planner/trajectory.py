@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
-import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.objective import Demonstration, Objective
 from diffusion_mpc.planner.optimize import OnLevel, Result, Settings, reverse_pass
 from diffusion_mpc.planner.score import Evaluation
-from diffusion_mpc.rollout.base import RolloutBackend
-from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Reference, State
 
 
@@ -24,32 +17,18 @@ class TrajectoryProblem:
     """
 
     def __init__(
-        self,
-        task: Task,
-        backend: RolloutBackend,
-        config: PlannerConfig,
-        weights: Mapping[str, float],
-        state: State,
-        reference: Reference,
-        demonstration: Demonstration | None = None,
+        self, objective: Objective, state: State, reference: Reference, demonstration: Demonstration | None = None
     ) -> None:
         """Fix everything but the knots.
 
         Args:
-            task: task whose cost is minimised
-            backend: where rollouts run
-            config: horizon, control step, knots and spline; the rest is not used
-            weights: weight of every cost term by name
+            objective: what is minimised
             state: state that all trajectories start from
             reference: what to track
             demonstration: states to be drawn to, or None
-
-        Raises:
-            ValueError: num_knots does not fit the spline
         """
-        times = state.stamp + np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
-        self.state, self.reference, self.demonstration = state, replace(reference, times=times), demonstration
-        self.objective = Objective(task, backend, config, weights)
+        self.objective, self.state, self.demonstration = objective, state, demonstration
+        self.reference = objective.timed(reference, state.stamp)
 
     @property
     def origin(self) -> torch.Tensor:
