@@ -40,7 +40,7 @@ class Controller:
         self.task = task
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
-        self.planner = Planner(self.objective, config.planner)
+        self.planner = Planner(self.objective, config.planner, self._traces(config))
         self.predictor = Predictor(task, self.backend.model)
         self.configure(config, weights)
         self.current: Plan | None = None
@@ -49,9 +49,12 @@ class Controller:
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
         self.objective.configure(weights, config.robust)
-        self.planner.configure(config.planner)
-        self.planner.traces = config.markers.count if self.task.base is not None else 0
+        self.planner.configure(config.planner, self._traces(config))
         self._tracked = needs_track(config.output)
+
+    def _traces(self, config: NodeConfig) -> int:
+        # A base that does not float has no path to draw.
+        return config.markers.count if self.task.base is not None else 0
 
     def reset(self) -> None:
         """Forget the plan and the commands sent."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device, dtype
 
 Array = NDArray[np.float64]
 
@@ -34,6 +34,29 @@ class State:
     qvel: Array
     act: Array = field(default_factory=lambda: np.zeros(0))
 
+    def on(self, dtype: dtype, device: device) -> Start:
+        """The state on a device."""
+        return Start(*(_on(values, dtype, device) for values in (self.qpos, self.qvel, self.act)))
+
+
+@dataclass(frozen=True)
+class Start:
+    """State that rollouts start from, as tensors on the backend's device.
+
+    Attributes:
+        qpos: (nq,) positions
+        qvel: (nv,) velocities
+        act: (na,) actuator activations
+    """
+
+    qpos: Tensor
+    qvel: Tensor
+    act: Tensor
+
+    def on(self, dtype: dtype, device: device) -> Start:
+        """Itself: it lies on the device."""
+        return self
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -42,13 +65,43 @@ class Reference:
     Attributes:
         velocity: (3,) forward and lateral velocity in m/s and yaw rate in rad/s, in the heading frame of the base
         pose: (7,) goal position (m) and unit quaternion (wxyz) in the world frame
-        times: (horizon,) time that each row of a rollout stands for, s; the planner fills it in. Reduce it to a phase before it
-            becomes a tensor: in single precision a clock's time is known to minutes only.
+        times: (horizon,) time that each row of a rollout stands for, s; the planner fills it in
     """
 
     velocity: Array = field(default_factory=lambda: np.zeros(3))
     pose: Array = field(default_factory=lambda: np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
     times: Array = field(default_factory=lambda: np.zeros(0))
+
+    def on(self, like: Tensor) -> Target:
+        """The reference with the type and on the device of a tensor."""
+        velocity, pose = (_on(values, like.dtype, like.device) for values in (self.velocity, self.pose))
+        return Target(velocity, pose, _on(self.times, None, like.device))
+
+
+@dataclass(frozen=True)
+class Target:
+    """The reference as cost terms see it: tensors on the device of the trajectories.
+
+    Attributes:
+        velocity: (3,) as `Reference.velocity`
+        pose: (7,) as `Reference.pose`
+        times: (horizon,) as `Reference.times`, in double precision: in single, a clock's time is known to minutes only. Reduce it to
+            a phase before it meets the trajectories.
+    """
+
+    velocity: Tensor
+    pose: Tensor
+    times: Tensor
+
+    def on(self, like: Tensor) -> Target:
+        """Itself: it lies where the trajectories do."""
+        return self
+
+
+def _on(values: Array, dtype: dtype | None, device: device) -> Tensor:
+    import torch
+
+    return torch.from_numpy(values).to(device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) ->
     if len(stamps) and (task.reference != "goal_pose" or len(run.plans.goal)):
         parts = []
         for rows in _constant(np.concatenate([reference, goal], axis=1)):
-            asked = Reference(reference[rows.start], goal[rows.start], stamps[rows])
+            asked = Reference(reference[rows.start], goal[rows.start], stamps[rows]).on(x.qpos)
             parts.append((task.costs(_rows(x, rows), asked), task.goal_errors(_rows(x, rows), asked)))
         costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts]) for name in terms}
         errors = {name: np.concatenate([part[name][0].numpy() for _, part in parts]) for name in parts[0][1]}

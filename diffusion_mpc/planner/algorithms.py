@@ -12,7 +12,7 @@ import torch
 from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.sampler import sample_knots
 from diffusion_mpc.planner.schedule import dial_noise, knot_profile, online_noise
-from diffusion_mpc.planner.score import elite_weights, ranked_weights, sample_weights, weighted_mean
+from diffusion_mpc.planner.score import elite_weights, ranked_weights, require_finite, sample_weights, weighted_mean
 from diffusion_mpc.types import Array
 
 
@@ -22,28 +22,47 @@ class Belief:
 
     Attributes:
         mean: (num_knots, nu) the plan
-        steps: denoising steps that there is time for
+        levels: (steps, num_knots, 1) standard deviation of the noise at each denoising step, by knot
+        temperature: () temperature of the weights
         spread: what else the algorithm carries on, None for most
     """
 
     mean: torch.Tensor
-    steps: int
+    levels: torch.Tensor
+    temperature: torch.Tensor
     spread: Any = None
 
 
 class Algorithm(Protocol):
-    """A search over knots that keeps nothing between plans but the knots it returns."""
+    """A search over knots that keeps nothing between plans but the knots it returns.
 
-    def start(self, previous: torch.Tensor, steps: int) -> Belief:
-        """Where a search of some steps starts from, given the knots (num_knots, nu) of the previous plan shifted to now."""
+    Attributes:
+        config: parameters of the search; those that `levels` reads, and the temperature, reach it through the belief only
+        mirrored: whether its noise comes in pairs of opposite sign
+        on_device: whether it leaves the host nothing to decide, so that a whole search can be recorded
+    """
+
+    config: PlannerConfig
+    mirrored: bool
+    on_device: bool
+
+    def levels(self, steps: int) -> Array:
+        """Standard deviation (steps, num_knots) of the noise at each of some denoising steps, in normalised actions."""
         ...
 
-    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
-        """Knots (num_samples, num_knots, nu) to roll out at a denoising step."""
+    def start(self, belief: Belief) -> Belief:
+        """Where a search starts from, given the previous plan shifted to now."""
+        ...
+
+    def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
+        """Knots to roll out at a denoising step, made of standard normal noise; both (num_samples, num_knots, nu)."""
         ...
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
-        """What is known after the rollouts, and the weights (num_samples,) that the new mean came from."""
+        """What is known after the rollouts, and the weights (num_samples,) that the new mean came from.
+
+        Where no cost is finite, the weights are NaN.
+        """
         ...
 
 
@@ -54,24 +73,31 @@ class MBD:
     step's noise level, rolls out, and moves to the weighted mean. The previous plan is re-noised to `noise_start` only.
     """
 
+    on_device = True
+
     def __init__(self, config: PlannerConfig) -> None:
         """Take the configuration of one plan."""
         self.config = config
-        self._profile = torch.from_numpy(knot_profile(config.num_knots, config.noise_growth))[:, None]
+        self.mirrored = config.mirrored
 
-    def start(self, previous: torch.Tensor, steps: int) -> Belief:
-        """The previous plan: Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried."""
-        return Belief(previous, steps)
-
-    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
-        """Gaussian knots around the mean, with this step's noise level and the profile along the horizon."""
+    def levels(self, steps: int) -> Array:
+        """Each step's noise level, with the profile along the horizon."""
         c = self.config
-        level = online_noise(step, belief.steps, c.noise_start, c.noise_end)
-        return sample_knots(belief.mean, level * self._profile.to(belief.mean), c.num_samples, generator, c.mirrored)
+        noise = np.array([online_noise(step, steps, c.noise_start, c.noise_end) for step in range(steps)])
+        levels: Array = noise[:, None] * knot_profile(c.num_knots, c.noise_growth)
+        return levels
+
+    def start(self, belief: Belief) -> Belief:
+        """The previous plan: Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried."""
+        return belief
+
+    def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
+        """Gaussian knots around the mean, with this step's noise."""
+        return sample_knots(belief.mean, belief.levels[step], noise)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """The weighted mean of the samples (2407.01573, eq. 9b in eq. 6)."""
-        weights = sample_weights(costs, self.config.temperature)
+        weights = sample_weights(costs, belief.temperature)
         return replace(belief, mean=weighted_mean(weights, knots)), weights
 
 
@@ -81,11 +107,15 @@ class MPPI(MBD):
     Its weights are those of MBD, standardised, so that one temperature suits every cost.
     """
 
-    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
-        """Gaussian knots around the mean, `noise_start` wide."""
-        return sample_knots(
-            belief.mean, self.config.noise_start * self._profile.to(belief.mean), self.config.num_samples, generator
-        )
+    def __init__(self, config: PlannerConfig) -> None:
+        """Take the configuration of one plan."""
+        super().__init__(config)
+        self.mirrored = False
+
+    def levels(self, steps: int) -> Array:
+        """`noise_start`, with the profile along the horizon, at every step."""
+        levels: Array = self.config.noise_start * knot_profile(self.config.num_knots, self.config.noise_growth)
+        return np.tile(levels, (steps, 1))
 
 
 class PredictiveSampling(MPPI):
@@ -94,22 +124,22 @@ class PredictiveSampling(MPPI):
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """The cheapest sample; the mean itself is one of them."""
         weights = elite_weights(costs, 1)
-        return replace(belief, mean=knots[weights.argmax()]), weights
+        return replace(belief, mean=knots.index_select(0, weights.argmax()[None])[0]), weights
 
 
-class CEM(MBD):
+class CEM(MPPI):
     """Cross-entropy method (de Boer et al., 2005): mean and standard deviation of each knot are refitted to the elites.
 
     The standard deviation starts at `noise_start` and never falls below `noise_floor`.
     """
 
-    def start(self, previous: torch.Tensor, steps: int) -> Belief:
-        """The previous plan, with the profile along the horizon as its standard deviation (num_knots, nu)."""
-        return Belief(previous, steps, self.config.noise_start * self._profile.to(previous).expand_as(previous))
+    def start(self, belief: Belief) -> Belief:
+        """The previous plan, with the first level as its standard deviation (num_knots, nu)."""
+        return replace(belief, spread=belief.levels[0].expand_as(belief.mean))
 
-    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
         """Gaussian knots with the belief's mean and standard deviation."""
-        return sample_knots(belief.mean, belief.spread, self.config.num_samples, generator)
+        return sample_knots(belief.mean, belief.spread, noise)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """Mean and standard deviation of the elites."""
@@ -119,61 +149,60 @@ class CEM(MBD):
         return replace(belief, mean=mean, spread=std.clamp(min=self.config.noise_floor)), weights
 
 
-class DIAL(MBD):
+class DIAL(MPPI):
     """DIAL-MPC (Xue et al., 2409.15610): noise that falls with each step, and from the end of the horizon towards its beginning.
 
     `noise_start` scales the profile; the paper's is 1.
     """
 
-    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
-        """Gaussian knots around the mean, with the noise of this step by knot."""
+    def levels(self, steps: int) -> Array:
+        """The paper's noise by step and knot."""
         c = self.config
-        profile = torch.from_numpy(dial_noise(step, belief.steps, c.num_knots, c.dial_beta1, c.dial_beta2))[:, None]
-        return sample_knots(belief.mean, c.noise_start * profile.to(belief.mean), c.num_samples, generator)
+        noise = [dial_noise(step, steps, c.num_knots, c.dial_beta1, c.dial_beta2) for step in range(steps)]
+        return c.noise_start * np.array(noise)
 
 
-class CMAES:
+class CMAES(MPPI):
     """Covariance Matrix Adaptation Evolution Strategy (Hansen, 1604.00772) of the package `cma`, begun anew with each plan.
 
     The eigenvalues of a full covariance are found on the CPU, so it suits tens of knot values, not hundreds.
     """
 
-    def __init__(self, config: PlannerConfig) -> None:
-        """Take the configuration of one plan."""
-        self.config = config
+    on_device = False
 
-    def start(self, previous: torch.Tensor, steps: int) -> Belief:
+    def start(self, belief: Belief) -> Belief:
         """The previous plan as mean, `noise_start` as standard deviation."""
         # Imported here, for the package brings half a second of start-up that other algorithms need not wait for.
         import cma
 
-        options = {"popsize": self.config.num_samples, "verbose": -10, "seed": float("nan"), "randn": self._normal}
+        # The package's own random numbers would change what others draw from NumPy.
+        options = {"popsize": self.config.num_samples, "verbose": -10, "seed": float("nan"), "randn": self._drawn}
         # A standard deviation of zero, which others understand as no search, is an error to the package.
-        return Belief(
-            previous, steps, cma.CMAEvolutionStrategy(previous.flatten().tolist(), max(self.config.noise_start, 1e-6), options)
-        )
+        width = max(self.config.noise_start, 1e-6)
+        return replace(belief, spread=cma.CMAEvolutionStrategy(belief.mean.flatten().tolist(), width, options))
 
-    def sample(self, belief: Belief, step: int, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
         """What the strategy asks for, clipped to [-1, 1]; the first row is the mean itself."""
-        self._generator = generator
+        self._noise = noise.flatten(1).double().cpu().numpy()
         rows = torch.as_tensor(np.array(belief.spread.ask())).to(belief.mean)
         rows[0] = belief.mean.flatten()
         return rows.clamp(-1.0, 1.0).reshape(-1, *belief.mean.shape)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """The strategy's own update; NaN and infinite costs count as worse than the worst finite one."""
-        strategy = belief.spread
-        weights = ranked_weights(costs, strategy.sp.weights.positive_weights)
-        worst = costs[costs.isfinite()].max()
-        told = costs.where(costs.isfinite(), worst + worst.abs() + 1.0)
+        strategy, finite = belief.spread, costs.isfinite()
+        weights = ranked_weights(costs, tuple(strategy.sp.weights.positive_weights.tolist()))
+        require_finite(weights)
+        worst = costs[finite].max()
+        told = costs.where(finite, worst + worst.abs() + 1.0)
         strategy.tell(list(knots.flatten(1).double().cpu().numpy()), told.tolist())
         mean = torch.as_tensor(np.array(strategy.mean)).to(knots).clamp(-1.0, 1.0)
         return replace(belief, mean=mean.reshape(belief.mean.shape)), weights
 
-    def _normal(self, *shape: int) -> Array:
-        """Standard normal numbers of the planner's own generator: the package's would change what others draw from NumPy."""
-        generator = self._generator
-        return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device).cpu().numpy()
+    def _drawn(self, rows: int, columns: int) -> Array:
+        """The noise of this step, of which the first row, zero, stands for the mean."""
+        assert self._noise.shape == (rows, columns), "the strategy asks for all samples at once"
+        return self._noise
 
 
 ALGORITHMS: dict[str, Callable[[PlannerConfig], Algorithm]] = {

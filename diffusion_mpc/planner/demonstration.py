@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig
-from diffusion_mpc.planner.objective import Demonstration, Objective
-from diffusion_mpc.tasks.base import Task, sensor_slices
-from diffusion_mpc.types import Array, Reference, RolloutBatch, State
+from diffusion_mpc.planner.objective import Demonstration, Objective, Problem
+from diffusion_mpc.tasks.base import Task, columns, sensor_slices
+from diffusion_mpc.types import Array, RolloutBatch, State
 
 
 class DemonstrationError(ValueError):
@@ -68,27 +68,21 @@ class Guide:
         speeds = np.gradient(self._rows, config.control_dt, axis=0) if count > 1 else np.zeros_like(self._rows)
         self._batch = _batch(objective, self._rows, speeds, [addresses[name] for name in path.names])
 
-    def from_start(self, reference: Reference) -> Demonstration:
-        """The path from its beginning on."""
-        return self._ahead(0, reference)
+    def nearest(self, state: State) -> int:
+        """Row of the path that is nearest to a state, the earliest of equals: who falls behind is waited for."""
+        return int(np.linalg.norm(self._rows - state.qpos[list(self._columns)], axis=1).argmin())
 
-    def from_nearest(self, state: State, reference: Reference) -> Demonstration:
-        """The path from the point on that is nearest to a state, the earliest of equals: who falls behind is waited for."""
-        apart = np.linalg.norm(self._rows - state.qpos[list(self._columns)], axis=1)
-        return self._ahead(int(apart.argmin()), reference)
-
-    def _ahead(self, row: int, reference: Reference) -> Demonstration:
-        steps = torch.arange(1, self._config.horizon_steps + 1)
-        rows = (row + steps).clamp(max=len(self._rows) - 1).to(self._batch.qpos.device)
+    def ahead(self, row: int | torch.Tensor, problem: Problem) -> Demonstration:
+        """What comes after a row of the path, and what following it would cost in a problem."""
         whole = self._batch
-        x = RolloutBatch(
-            whole.qpos[:, rows], whole.qvel[:, rows], whole.ctrl[:, rows], whole.sensordata[:, rows], whole.sensor_slices
-        )
+        rows = (row + torch.arange(1, self._config.horizon_steps + 1, device=whole.qpos.device)).clamp(max=len(self._rows) - 1)
+        qpos, qvel, ctrl, sensordata = (part[:, rows] for part in (whole.qpos, whole.qvel, whole.ctrl, whole.sensordata))
+        x = RolloutBatch(qpos, qvel, ctrl, sensordata, whole.sensor_slices)
         return Demonstration(
-            positions=x.qpos[0][:, list(self._columns)],
+            positions=columns(qpos[0], self._columns),
             columns=self._columns,
             distance=self._config.demonstration_distance,
-            cost=float(self._objective.terms(x, reference).sum()),
+            cost=self._objective.terms(x, problem).sum(),
         )
 
 

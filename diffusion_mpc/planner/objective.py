@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ import torch
 from diffusion_mpc.config import PlannerConfig, RobustConfig
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
+from diffusion_mpc.planner.transfer import send
 from diffusion_mpc.rollout.base import RolloutBackend, substeps
-from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.types import Reference, RolloutBatch, State
+from diffusion_mpc.tasks.base import Task, columns
+from diffusion_mpc.types import Array, Reference, RolloutBatch, Start, State, Target
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,29 @@ class Demonstration:
     positions: torch.Tensor
     columns: tuple[int, ...]
     distance: float
-    cost: float
+    cost: float | torch.Tensor
 
     def log_density(self, batch: RolloutBatch) -> torch.Tensor:
         """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), the `p_demo` of 2407.01573, eq. 13, in its authors' code."""
-        apart = (batch.qpos[..., list(self.columns)] - self.positions.to(batch.qpos)).norm(dim=-1)
+        apart = (columns(batch.qpos, self.columns) - self.positions).norm(dim=-1)
         return -(apart.clamp(max=self.distance) / self.distance).square().mean(-1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What plans are evaluated for, all of it on the backend's device.
+
+    Attributes:
+        start: state that all samples start from
+        target: what to track
+        weights: (terms,) of the cost terms
+        demonstration: states to be drawn to, or None
+    """
+
+    start: Start
+    target: Target
+    weights: torch.Tensor
+    demonstration: Demonstration | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +102,7 @@ class Objective:
         low, high = (torch.as_tensor(limit, dtype=backend.dtype, device=backend.device) for limit in task.ctrl_limits)
         self._centre, self._half_range = (low + high) / 2, (high - low) / 2
         self._row_times = np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
-        self._constrained = bool(task.constraints())
+        self.constrained = bool(task.constraints())
         self.configure(weights, robust or RobustConfig())
 
     @property
@@ -93,48 +111,59 @@ class Objective:
         return self._centre.new_zeros((len(self.spline.knot_times), len(self._centre)))
 
     def configure(self, weights: Mapping[str, float], robust: RobustConfig) -> None:
-        """Change weights and aggregation; takes effect with the next evaluation."""
-        ordered = [weights[name] for name in self.task.cost_terms()]
-        # One assignment: another thread may be in the middle of a plan.
-        self._live = (torch.tensor(ordered, dtype=self.backend.dtype, device=self.backend.device), robust)
+        """Change weights and aggregation; takes effect with the next problem."""
+        self._weights = np.array([weights[name] for name in self.task.cost_terms()])
+        self._robust = robust
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
         return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
 
-    def timed(self, reference: Reference, start: float) -> Reference:
-        """The reference with the times of the rows of rollouts that start at a time, s."""
-        return replace(reference, times=start + self._row_times)
+    def numbers(self, state: State, reference: Reference) -> dict[str, Array]:
+        """All numbers that make a problem, by name, with the present weights."""
+        return {
+            "qpos": state.qpos,
+            "qvel": state.qvel,
+            "act": state.act,
+            "velocity": reference.velocity,
+            "pose": reference.pose,
+            "times": state.stamp + self._row_times,
+            "weights": self._weights,
+        }
 
-    def terms(self, batch: RolloutBatch, reference: Reference, weights: torch.Tensor | None = None) -> torch.Tensor:
-        """Weighted cost (terms, samples) of each term, averaged over the horizon, with the present weights or those given."""
-        weights = self._live[0] if weights is None else weights
-        return weights[:, None] * torch.stack(list(self.task.costs(batch, reference).values())).mean(-1)
+    def problem(self, numbers: Mapping[str, torch.Tensor]) -> Problem:
+        """The problem that numbers on the device make, without a demonstration."""
+        start = Start(numbers["qpos"], numbers["qvel"], numbers["act"])
+        return Problem(start, Target(numbers["velocity"], numbers["pose"], numbers["times"]), numbers["weights"])
 
-    def evaluate(
-        self, state: State, knots: torch.Tensor, reference: Reference, demonstration: Demonstration | None = None
-    ) -> Trajectories:
-        """Roll knots out and weigh what comes of them.
+    def pose(self, state: State, reference: Reference) -> Problem:
+        """The problem of a state and a reference, without a demonstration."""
+        return self.problem(send(self.numbers(state, reference), self.backend.dtype, self.backend.device))
+
+    def terms(self, batch: RolloutBatch, problem: Problem) -> torch.Tensor:
+        """Weighted cost (terms, samples) of each term, averaged over the horizon."""
+        return torch.stack(list(self.task.costs(batch, problem.target).values())).mean(-1).mul_(problem.weights[:, None])
+
+    def evaluate(self, problem: Problem, knots: torch.Tensor) -> Trajectories:
+        """Roll knots out and weigh what comes of them. Nothing in it waits for the device.
 
         Args:
-            state: state that all samples start from
+            problem: what they are evaluated for
             knots: (samples, num_knots, nu), normalised
-            reference: what to track
-            demonstration: states to be drawn to, or None
 
         Returns:
             costs, infinite where the simulator could not finish, violations, and trajectories
         """
-        weights, robust = self._live
-        batch = self.backend.rollout(state, self.controls(knots), self.control_dt)
+        robust, target, demonstration = self._robust, problem.target, problem.demonstration
+        batch = self.backend.rollout(problem.start, self.controls(knots), self.control_dt)
         # (terms, samples * variants) -> (terms, samples, variants)
-        terms = self.terms(batch, reference, weights)
+        terms = self.terms(batch, problem)
         costs = terms.sum(0)
         if batch.invalid is not None:
             costs = costs.masked_fill(batch.invalid, torch.inf)
         violation = breach = None
-        if self._constrained:
-            violation, breach = (self.task.violation(batch, reference, tightened) for tightened in (True, False))
+        if self.constrained:
+            violation, breach = (self.task.violation(batch, target, tightened) for tightened in (True, False))
         closeness = None if demonstration is None else demonstration.log_density(batch)
         if self.backend.variants > 1:
             by_model = costs.view(-1, self.backend.variants)
@@ -145,10 +174,10 @@ class Objective:
             breach = None if breach is None else breach.view_as(by_model).amax(-1)
             closeness = None if closeness is None else closeness.view_as(by_model).mean(-1)
         demo_costs = None
-        if demonstration is not None and closeness is not None and bool(costs.isfinite().any()):
+        if demonstration is not None and closeness is not None:
             # The density has no unit: the nearest sample counts as the demonstration itself, as in the authors' code. Otherwise a
             # demonstration that no sample comes near to would never be followed.
-            demo_costs = demonstration.cost - (closeness - closeness[costs.isfinite()].max())
+            demo_costs = demonstration.cost - (closeness - closeness.where(costs.isfinite(), -torch.inf).amax())
         return Trajectories(costs, violation, demo_costs, terms=terms, breach=breach, qpos=batch.qpos[:: self.backend.variants])
 
 

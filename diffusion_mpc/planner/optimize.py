@@ -16,6 +16,7 @@ from diffusion_mpc.planner.schedule import alpha_bars, noise_levels
 from diffusion_mpc.planner.score import (
     Evaluation,
     effective_sample_size,
+    require_finite,
     reverse_sde,
     sample_weights,
     score_ascent,
@@ -166,6 +167,7 @@ def reverse_pass(
                 points = points.clamp(-1.0, 1.0)
             found = evaluate(points)
             weights = sample_weights(search_costs(found), settings.temperature)
+            require_finite(weights)
             clean = weighted_mean(weights, points)
             alpha = bars[i] / bars[i - 1]
             if settings.variant == "sde":
@@ -174,7 +176,7 @@ def reverse_pass(
                 noisy = score_ascent(noisy, clean, alpha, bars[i])
             archive += _cheapest(points, found, 4 * settings.modes)
             finite = found.costs[found.costs.isfinite()]
-            history.append(Level(i, sigma, float(finite.min()), float(finite.mean()), effective_sample_size(weights)))
+            history.append(Level(i, sigma, float(finite.min()), float(finite.mean()), float(effective_sample_size(weights))))
             if on_level is not None:
                 on_level(history[-1])
     except KeyboardInterrupt:

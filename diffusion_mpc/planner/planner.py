@@ -1,4 +1,4 @@
-"""From a state and a reference to a plan: shift, then [sample, roll out, cost, update] for each denoising step."""
+"""From a state and a reference to a plan: shift the plan before, search, and say what came of it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
-from diffusion_mpc.planner.score import effective_sample_size, search_costs
-from diffusion_mpc.types import Plan, PlanStats, Reference, State
+from diffusion_mpc.planner.sampler import draw_noise
+from diffusion_mpc.planner.score import NoFeasibleSampleError
+from diffusion_mpc.planner.search import Search
+from diffusion_mpc.planner.transfer import send
+from diffusion_mpc.types import Array, Plan, PlanStats, Reference, State
 
 
 class Planner:
     """Receding-horizon planner of one task on one rollout backend.
 
     Between two plans it keeps the mean of the previous one and the state of the random generator, nothing else.
-
-    Attributes:
-        traces: number of the cheapest samples whose positions a plan holds
     """
 
-    traces = 0
-
-    def __init__(self, objective: Objective, config: PlannerConfig) -> None:
+    def __init__(self, objective: Objective, config: PlannerConfig, traces: int = 0) -> None:
         """Prepare the search.
 
         Args:
             objective: what is minimised
             config: parameters of the search, of which the objective was made, too; `configure` replaces those that may change live
+            traces: number of the cheapest samples whose positions a plan holds
 
         Raises:
             ValueError: the demonstration cannot be used
@@ -43,18 +42,19 @@ class Planner:
         named = config.demonstration
         self._guide = Guide(objective, config, read_demonstration(named, objective.task)) if named else None
         self._generator = torch.Generator(objective.backend.device)
+        self._origin = objective.origin
         self._step_times: deque[float] = deque(maxlen=50)
-        self.configure(config)
+        self.configure(config, traces)
         self.reset()
 
-    def configure(self, config: PlannerConfig) -> None:
+    def configure(self, config: PlannerConfig, traces: int = 0) -> None:
         """Change live parameters; takes effect with the next plan."""
         # One assignment, read once a plan: a change from another thread takes effect between two plans.
-        self._settings = (config, ALGORITHMS[config.algorithm](config))
+        self._settings = (config, ALGORITHMS[config.algorithm](config), traces)
 
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
-        self._mean = self.objective.origin
+        self._mean: Array = np.zeros(self._origin.shape)
         self._start_time: float | None = None
         self._generator.manual_seed(self._settings[0].seed)
 
@@ -72,65 +72,50 @@ class Planner:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the previous mean is kept
         """
         began = time.perf_counter()
-        config, algorithm = self._settings
-        reference = self.objective.timed(reference, state.stamp)
+        config, algorithm, traces = self._settings
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
-        demonstration = None if self._guide is None else self._guide.from_nearest(state, reference)
         steps = self._steps_within(budget, config.iterations)
-        belief = algorithm.start(self.objective.spline.shift(self._mean, max(elapsed, 0.0)), steps)
-        kept: list[torch.Tensor] = []
-        for step in range(steps):
-            step_began = time.perf_counter()
-            if step > 0 and step_began - began + self._step_time() > budget:
-                break
-            knots = algorithm.sample(belief, step, self._generator)
-            found = self.objective.evaluate(state, knots, reference, demonstration)
-            ranks = search_costs(found)
-            belief, weights = algorithm.update(belief, knots, ranks)
-            if found.violation is not None:
-                kept.append(knots[_cheapest(ranks, 1)[0]])
-            done = step + 1
-            self._step_times.append(time.perf_counter() - step_began)
-        costs, terms = found.costs.cpu().numpy(), found.terms.cpu().numpy()
-        finite = np.isfinite(costs)
-        feasible = finite if found.violation is None else finite & (found.violation.cpu().numpy() <= 0.0)
-        order = _cheapest(ranks, max(self.traces, 1))
-        best = int(order[0])
-        mean, violation = belief.mean, 0.0
-        if found.violation is not None:
-            mean, violation = self._safest(state, reference, torch.stack((mean, *reversed(kept))))
-        self._mean, self._start_time = mean, state.stamp
+        numbers = self.objective.numbers(state, reference)
+        numbers["mean"] = self.objective.spline.shift(torch.from_numpy(self._mean), max(elapsed, 0.0)).numpy()
+        numbers["levels"], numbers["temperature"] = algorithm.levels(steps), np.array(config.temperature)
+        if self._guide is not None:
+            numbers["demonstrated"] = np.array(float(self._guide.nearest(state)))
+        noise = draw_noise(steps, config.num_samples, self._origin, self._generator, algorithm.mirrored)
+        search = Search(self.objective, algorithm, steps, traces, self._guide)
+        laps = [began]
 
+        def go_on(step: int) -> bool:
+            laps.append(time.perf_counter())
+            self._step_times.append(laps[-1] - laps[-2])
+            return laps[-1] - began + self._step_time() <= budget
+
+        outcome = search(send(numbers, noise.dtype, noise.device), noise, go_on)
+        found = outcome.unpacked(outcome.packed().double().cpu().numpy())
+        self._step_times.append(time.perf_counter() - laps[-1])
+        cost, cost_mean, effective, infeasible, violation = found["figures"].tolist()
+        if not math.isfinite(cost):
+            raise NoFeasibleSampleError(f"all {config.num_samples} samples have a NaN or infinite cost")
+        self._mean, self._start_time = found["mean"], state.stamp
         stats = PlanStats(
-            cost=float(costs[best]),
-            cost_mean=float(costs.mean(where=finite)),
-            term_costs=dict(zip(self.objective.task.cost_terms(), terms[:, best].tolist(), strict=True)),
-            effective_sample_size=effective_sample_size(weights),
-            infeasible_share=1.0 - float(feasible.mean()),
+            cost=cost,
+            cost_mean=cost_mean,
+            term_costs=dict(zip(self.objective.task.cost_terms(), found["terms"].tolist(), strict=True)),
+            effective_sample_size=effective,
+            infeasible_share=infeasible,
             violation=violation,
-            iterations=done,
+            iterations=len(laps),
             plan_time=time.perf_counter() - began,
         )
         return Plan(
             stamp=state.stamp if stamp is None else stamp,
             start_time=state.stamp,
             control_dt=config.control_dt,
-            controls=self.objective.controls(mean).cpu().numpy(),
-            knots=mean.cpu().numpy(),
-            path=found.qpos[best].cpu().numpy().copy(),
+            controls=found["controls"],
+            knots=found["mean"],
+            path=found["path"],
             stats=stats,
-            traces=found.qpos[order[: self.traces]].cpu().numpy(),
+            traces=found["traces"],
         )
-
-    def _safest(self, state: State, reference: Reference, knots: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
-        # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than the samples it comes from, and
-        # so may be all samples that are drawn round it.
-        found = self.objective.evaluate(state, knots, reference)
-        assert found.violation is not None, "the task has constraints"
-        assert found.breach is not None, "the task has constraints"
-        chosen = int(found.violation.argmin())
-        return knots[chosen], float(found.breach[chosen])
 
     def _steps_within(self, budget: float, most: int) -> int:
         """Denoising steps to plan for, so that the last of them has the least noise and not the one that was left out."""
@@ -142,8 +127,3 @@ class Planner:
     def _step_time(self) -> float:
         """Time that nine of ten recent denoising steps ended within, s."""
         return sorted(self._step_times)[int(0.9 * (len(self._step_times) - 1))]
-
-
-def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:
-    """Rows of the `count` least costs (samples,), the least first; NaN is none of them while there is anything else."""
-    return costs.nan_to_num(nan=math.inf).argsort(stable=True)[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,10 @@ def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[
     reference = parameter_reference(config)
     objective = Objective(task, backend, config.planner, cost_weights(values), config.robust)
     guide = Guide(objective, config.planner, read_demonstration(demo, task)) if demo else None
-    problem = TrajectoryProblem(objective, state, reference, None if guide is None else guide.from_start(reference))
+    posed = objective.pose(state, reference)
+    if guide is not None:
+        posed = replace(posed, demonstration=guide.ahead(0, posed))
+    problem = TrajectoryProblem(objective, posed)
     result = optimize_trajectory(problem, settings, on_level)
     return result, problem.controls(result.best.point).tolist()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
+from diffusion_mpc.tasks.base import constant
 
 
 class NoFeasibleSampleError(RuntimeError):
@@ -34,26 +35,24 @@ def search_costs(found: Evaluation) -> torch.Tensor:
     the worst feasible one, by their violation. Demonstrations follow the max rule (2407.01573, eq. 11-13): the maximum of two
     unnormalised densities is the minimum of two costs, so standardising happens once, in `sample_weights`.
     """
-    costs = found.costs
+    costs, violation = found.costs, found.violation
+    if found.demo_costs is None and violation is None:
+        return costs
+    finite = costs.isfinite()
     if found.demo_costs is not None:
-        costs = torch.minimum(costs, found.demo_costs).where(costs.isfinite(), torch.inf)
-    if found.violation is None:
+        costs = torch.minimum(costs, found.demo_costs).where(finite, torch.inf)
+    if violation is None:
         return costs
-    violation = found.violation
-    feasible = (violation <= 0.0) & costs.isfinite()
-    if bool(feasible.all()):
-        return costs
-    if not bool(feasible.any()):
-        return violation.where(costs.isfinite(), torch.inf) if bool((violation > 0.0).any()) else costs
-    low, high = costs[feasible].min(), costs[feasible].max()
-    broken = (violation > 0.0) & costs.isfinite() & violation.isfinite()
-    worst = violation[broken].max() if bool(broken.any()) else violation.new_tensor(1.0)
+    feasible = (violation <= 0.0) & finite
+    broken = (violation > 0.0) & finite & violation.isfinite()
+    low, high = costs.where(feasible, torch.inf).amin(), costs.where(feasible, -torch.inf).amax()
     # As far behind as the feasible ones are spread, so that the scale of the violation cannot drown the differences among them.
-    behind = high + (high - low).clamp(min=1e-3) * (violation / worst)
-    return torch.where(feasible, costs, behind.where(broken, torch.inf))
+    behind = high + (high - low).clamp(min=1e-3) * (violation / violation.where(broken, 0.0).amax())
+    ranked = torch.where(feasible, costs, behind.where(broken, torch.inf))
+    return torch.where(feasible.any(), ranked, violation.where(broken, torch.inf))
 
 
-def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
+def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
     """Weights `softmax(-(J - mean J) / (std J * temperature))` (2407.01573, eq. 10d, as the authors' code scales it).
 
     A standard deviation below 1e-4 counts as 1, so that equal costs give equal weights. Samples with NaN or infinite cost weigh
@@ -64,27 +63,32 @@ def sample_weights(costs: torch.Tensor, temperature: float) -> torch.Tensor:
         temperature: small values follow the best samples only
 
     Returns:
-        (samples,) non-negative, sum 1
-
-    Raises:
-        NoFeasibleSampleError: no cost is finite
+        (samples,) non-negative, sum 1; all NaN where no cost is finite, see `require_finite`
     """
     finite = costs.isfinite()
-    good = costs if bool(finite.all()) else costs[finite]
-    if len(good) == 0:
-        raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
-    std = good.std(correction=0)
-    # Softmax does not see the mean.
-    scaled = costs * (-1.0 / (temperature * std.where(std >= 1e-4, 1.0)))
-    return torch.softmax(scaled if good is costs else scaled.where(finite, -torch.inf), dim=0)
+    known = costs.where(finite, 0.0)
+    count = finite.sum()
+    off = (known - known.sum() / count).where(finite, 0.0)
+    std = (torch.dot(off, off) / count).sqrt()
+    return torch.softmax((off / (-temperature * std.where(std >= 1e-4, 1.0))).where(finite, -torch.inf), dim=0)
+
+
+def require_finite(weights: torch.Tensor) -> None:
+    """Check that some sample weighs anything. This waits for the device; a search does it once, at its end.
+
+    Raises:
+        NoFeasibleSampleError: none does
+    """
+    if not bool(weights[0].isfinite()):
+        raise NoFeasibleSampleError(f"all {len(weights)} samples have a NaN or infinite cost")
 
 
 def elite_weights(costs: torch.Tensor, count: int) -> torch.Tensor:
     """Equal weights (samples,) of the `count` cheapest samples, zero for the others; see `ranked_weights`."""
-    return ranked_weights(costs, [1.0] * count)
+    return ranked_weights(costs, (1.0,) * count)
 
 
-def ranked_weights(costs: torch.Tensor, by_rank: Sequence[float]) -> torch.Tensor:
+def ranked_weights(costs: torch.Tensor, by_rank: tuple[float, ...]) -> torch.Tensor:
     """Weights that depend on the order of the costs only.
 
     Args:
@@ -92,18 +96,13 @@ def ranked_weights(costs: torch.Tensor, by_rank: Sequence[float]) -> torch.Tenso
         by_rank: weights of the cheapest sample, the second, ...; what would fall to NaN or infinite costs is left out
 
     Returns:
-        (samples,) non-negative, sum 1
-
-    Raises:
-        NoFeasibleSampleError: no cost is finite
+        (samples,) non-negative, sum 1; all NaN where no cost is finite, see `require_finite`
     """
     finite = costs.isfinite()
-    count = min(len(by_rank), int(finite.sum()))
-    if count == 0:
-        raise NoFeasibleSampleError(f"all {len(costs)} samples have a NaN or infinite cost")
-    weights = torch.zeros_like(costs)
+    shares = constant(by_rank[: len(costs)], costs.dtype, costs.device)
     # Stable: among equals the first wins, which is the mean itself.
-    weights[costs.where(finite, torch.inf).argsort(stable=True)[:count]] = costs.new_tensor(by_rank[:count])
+    cheapest = costs.where(finite, torch.inf).argsort(stable=True)[: len(shares)]
+    weights = torch.zeros_like(costs).scatter(0, cheapest, shares).where(finite, 0.0)
     return weights / weights.sum()
 
 
@@ -114,7 +113,7 @@ def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
         weights: (samples,)
         knots: (samples, num_knots, nu)
     """
-    return torch.tensordot(weights, knots, dims=1)
+    return torch.mv(knots.flatten(1).t(), weights).view(knots.shape[1:])
 
 
 def score(noisy: torch.Tensor, clean: torch.Tensor, alpha_bar: float) -> torch.Tensor:
@@ -139,6 +138,6 @@ def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_ba
     return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
 
 
-def effective_sample_size(weights: torch.Tensor) -> float:
-    """`1 / sum w^2`: 1 when one sample decides, the number of samples when all weigh the same."""
-    return 1.0 / float(torch.dot(weights, weights))
+def effective_sample_size(weights: torch.Tensor) -> torch.Tensor:
+    """`1 / sum w^2`, (): 1 when one sample decides, the number of samples when all weigh the same."""
+    return 1.0 / torch.dot(weights, weights)

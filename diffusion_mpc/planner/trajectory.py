@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from diffusion_mpc.planner.objective import Demonstration, Objective
+from diffusion_mpc.planner.objective import Objective, Problem
 from diffusion_mpc.planner.optimize import OnLevel, Result, Settings, reverse_pass
 from diffusion_mpc.planner.score import Evaluation
-from diffusion_mpc.types import Reference, State
 
 
 class TrajectoryProblem:
@@ -16,19 +15,14 @@ class TrajectoryProblem:
     With as many knots as horizon steps, each control is a coordinate of its own, as in the paper.
     """
 
-    def __init__(
-        self, objective: Objective, state: State, reference: Reference, demonstration: Demonstration | None = None
-    ) -> None:
+    def __init__(self, objective: Objective, problem: Problem) -> None:
         """Fix everything but the knots.
 
         Args:
             objective: what is minimised
-            state: state that all trajectories start from
-            reference: what to track
-            demonstration: states to be drawn to, or None
+            problem: state that all trajectories start from, what to track, and a demonstration to be drawn to, if any
         """
-        self.objective, self.state, self.demonstration = objective, state, demonstration
-        self.reference = objective.timed(reference, state.stamp)
+        self.objective, self.problem = objective, problem
 
     @property
     def origin(self) -> torch.Tensor:
@@ -41,8 +35,7 @@ class TrajectoryProblem:
 
     def evaluate(self, points: torch.Tensor) -> Evaluation:
         """Mean weighted cost over the horizon of points (samples, d); infinite where the simulator could not finish."""
-        knots = points.reshape(*points.shape[:-1], *self.objective.origin.shape)
-        return self.objective.evaluate(self.state, knots, self.reference, self.demonstration)
+        return self.objective.evaluate(self.problem, points.reshape(*points.shape[:-1], *self.objective.origin.shape))
 
 
 def optimize_trajectory(problem: TrajectoryProblem, settings: Settings, on_level: OnLevel | None = None) -> Result:

@@ -7,7 +7,7 @@ from typing import Protocol
 import mujoco
 import torch
 
-from diffusion_mpc.types import RolloutBatch, State
+from diffusion_mpc.types import RolloutBatch, Start, State
 
 
 class RolloutBackend(Protocol):
@@ -33,10 +33,11 @@ class RolloutBackend(Protocol):
         """See above."""
         ...
 
-    def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """Trajectories that the controls lead to.
 
-        Independent of earlier calls: time, activations and the solver's warm start begin anew.
+        Independent of earlier calls: time, activations and the solver's warm start begin anew. From a `Start` on, nothing waits for
+        the device.
 
         Args:
             state: state that all samples start from

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import mujoco
 import numpy as np
@@ -12,7 +14,29 @@ from mujoco import rollout
 
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.tasks.base import sensor_slices
-from diffusion_mpc.types import Array, RolloutBatch, State
+from diffusion_mpc.types import Array, RolloutBatch, Start, State
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What rollouts of one size are read from and written to.
+
+    Attributes:
+        models: model of each sample
+        starts: (samples, state size) full physics state that each sample starts from
+        states, sensors: (samples, steps, size) what MuJoCo writes after each physics step
+        qpos, qvel, sensordata: (samples, horizon, dim) of these, what there is at the end of each control step
+        chunk: samples that a thread takes at a time
+    """
+
+    models: list[mujoco.MjModel]
+    starts: Array
+    states: Array
+    sensors: Array
+    qpos: torch.Tensor
+    qvel: torch.Tensor
+    sensordata: torch.Tensor
+    chunk: int
 
 
 class CpuBackend:
@@ -36,41 +60,58 @@ class CpuBackend:
         mujoco.set_mju_user_warning(lambda text: None)
         count = threads or len(os.sched_getaffinity(0))
         self._models = list(models)
+        self._threads = count
         self._pool = rollout.Rollout(nthread=count)
         self._data = [mujoco.MjData(self.model) for _ in range(count)]
         self._slices = sensor_slices(self.model)
-        self._buffers: tuple[Array, Array] | None = None
+        self._arrays = lru_cache(maxsize=4)(self._make_arrays)
 
-    def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)
         if self.variants > 1:
             controls = controls.repeat_interleave(self.variants, dim=0)
         samples, horizon, _ = controls.shape
-        states, sensors = self._outputs(samples, horizon * repeats)
-        start = np.concatenate(([0.0], state.qpos, state.qvel, state.act))
+        start, nq = state.on(self.dtype, self.device), model.nq
+        arrays = self._arrays(samples, horizon, repeats)
+        for column, values in ((1, start.qpos), (1 + nq, start.qvel), (1 + nq + model.nv, start.act)):
+            arrays.starts[:, column : column + len(values)] = values.numpy()
+        # Types and shapes are right, and looking at them all takes longer than a short rollout.
         self._pool.rollout(
-            model if self.variants == 1 else self._models * (samples // self.variants),
+            arrays.models,
             self._data,
-            np.broadcast_to(start, (samples, len(start))),
+            arrays.starts,
             controls.repeat_interleave(repeats, dim=1).numpy() if repeats > 1 else controls.contiguous().numpy(),
-            state=states,
-            sensordata=sensors,
+            skip_checks=True,
+            nstep=horizon * repeats,
+            state=arrays.states,
+            sensordata=arrays.sensors,
+            chunk_size=arrays.chunk,
         )
         # MuJoCo resets a trajectory that diverges and leaves it there, looking fine; its time tells that it did not reach the end.
-        unfinished = states[:, -1, 0] < (horizon * repeats - 0.5) * model.opt.timestep
-        ends, nq, nv = torch.from_numpy(states[:, repeats - 1 :: repeats]), model.nq, model.nv
+        unfinished = arrays.states[:, -1, 0] < (horizon * repeats - 0.5) * model.opt.timestep
         return RolloutBatch(
-            qpos=ends[..., 1 : 1 + nq],
-            qvel=ends[..., 1 + nq : 1 + nq + nv],
+            qpos=arrays.qpos,
+            qvel=arrays.qvel,
             ctrl=controls,
-            sensordata=torch.from_numpy(sensors[:, repeats - 1 :: repeats]),
+            sensordata=arrays.sensordata,
             sensor_slices=self._slices,
             invalid=torch.from_numpy(unfinished) if unfinished.any() else None,
         )
 
-    def _outputs(self, samples: int, steps: int) -> tuple[Array, Array]:
-        if self._buffers is None or self._buffers[0].shape[:2] != (samples, steps):
-            size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
-            self._buffers = np.empty((samples, steps, size)), np.empty((samples, steps, self.model.nsensordata))
-        return self._buffers
+    def _make_arrays(self, samples: int, horizon: int, repeats: int) -> Arrays:
+        model, steps = self.model, horizon * repeats
+        size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
+        states, sensors = np.empty((samples, steps, size)), np.empty((samples, steps, model.nsensordata))
+        ends = torch.from_numpy(states[:, repeats - 1 :: repeats])
+        return Arrays(
+            models=self._models * (samples // self.variants),
+            starts=np.zeros((samples, size)),
+            states=states,
+            sensors=sensors,
+            qpos=ends[..., 1 : 1 + model.nq],
+            qvel=ends[..., 1 + model.nq : 1 + model.nq + model.nv],
+            sensordata=torch.from_numpy(sensors[:, repeats - 1 :: repeats]),
+            # Small enough that no thread is left with much to do while the others have finished.
+            chunk=max(1, samples // (8 * self._threads)),
+        )

@@ -17,7 +17,7 @@ import warp as wp
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
-from diffusion_mpc.types import RolloutBatch, State
+from diffusion_mpc.types import RolloutBatch, Start, State
 
 # That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say that something was left out.
 OVERFLOW = int(mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS))
@@ -91,18 +91,19 @@ class WarpBackend:
         """Samples since the start that needed more contacts or constraints than there was memory for; waits for the device."""
         return int(self._overflows)
 
-    def rollout(self, state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
+        start = state.on(self.dtype, self.device)
         worlds = self._worlds(samples, horizon, substeps(control_dt, self.model.opt.timestep))
         if self._stream is None:
             with wp.ScopedDevice(self._on):
-                self._start(worlds, state)
+                self._start(worlds, start)
                 self._run(worlds, controls)
         else:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream), wp.ScopedStream(wp.stream_from_torch(self._stream)):
-                self._start(worlds, state)
+                self._start(worlds, start)
                 self._run(worlds, controls)
             torch.cuda.current_stream().wait_stream(self._stream)
         full = (worlds.views["overflow"] & OVERFLOW) != 0
@@ -118,13 +119,12 @@ class WarpBackend:
             invalid=full | ~arrived,
         )
 
-    def _start(self, worlds: Worlds, state: State) -> None:
+    def _start(self, worlds: Worlds, start: Start) -> None:
         """Put all worlds into a state, with nothing left of the rollout before."""
         for name, initial in worlds.initial.items():
             worlds.views[name].copy_(initial)
-        for name, values in (("qpos", state.qpos), ("qvel", state.qvel), ("act", state.act)):
-            # One row goes to the device, and is spread out there.
-            worlds.views[name].copy_(torch.from_numpy(values).to(self.dtype).to(self.device, non_blocking=True))
+        for name in ("qpos", "qvel", "act"):
+            worlds.views[name].copy_(getattr(start, name))
 
     def _run(self, worlds: Worlds, controls: torch.Tensor) -> None:
         """Step all worlds through the horizon and note their trajectories."""

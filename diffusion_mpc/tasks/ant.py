@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
 from diffusion_mpc.tasks.terms import heading_velocity
-from diffusion_mpc.types import Reference, RolloutBatch
+from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,27 +30,27 @@ class Ant(Task):
     demo = {"command.vx": 1.0}
 
     @cost(weight=1.0, unit="m/s")
-    def velocity(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Horizontal velocity of the torso, in its heading frame, against the commanded one."""
-        return heading_velocity(x) - x.qvel.new_tensor(reference.velocity[:2])
+        return heading_velocity(x) - reference.velocity[:2]
 
     @cost(weight=0.2, unit="rad/s")
-    def yaw_rate(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def yaw_rate(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Yaw rate of the torso against the commanded one."""
-        return x.qvel[..., 5] - float(reference.velocity[2])
+        return x.qvel[..., 5] - reference.velocity[2]
 
     @cost(weight=20.0, norm=smooth_abs)
-    def upright(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return 1.0 - x.sensor("torso_up")[..., 2]
 
     @cost(weight=1.0, unit="0.1 m")
-    def height(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the torso has sunk below 0.4 m."""
         return (0.4 - x.qpos[..., 2]).clamp(min=0.0) / 0.1
 
     @cost(weight=0.02)
-    def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Torques as a share of their limits."""
         return self.normalise(x.ctrl)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
-from diffusion_mpc.types import Reference, RolloutBatch
+from diffusion_mpc.types import Reference, RolloutBatch, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,26 +34,26 @@ class Arm(Task):
     }
 
     @cost(weight=1.0, norm=smooth_abs, unit="0.1 m")
-    def reach(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def reach(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Distance of the tip from the goal; its orientation is free."""
         return self._distance(x, reference) / 0.1
 
     @cost(weight=0.02, unit="rad/s")
-    def still(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def still(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Joint velocities."""
         return x.qvel
 
     @cost(weight=0.02)
-    def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Commanded joint velocities as a share of their limits."""
         return self.normalise(x.ctrl)
 
-    def goal_errors(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+    def goal_errors(self, x: RolloutBatch, reference: Target) -> dict[str, Tensor]:
         """Distance of the tip from the goal, m."""
         return {"position_m": self._distance(x, reference)}
 
-    def _distance(self, x: RolloutBatch, reference: Reference) -> Tensor:
-        return (x.sensor("tip") - x.qpos.new_tensor(reference.pose[:3])).square().sum(-1).sqrt()
+    def _distance(self, x: RolloutBatch, reference: Target) -> Tensor:
+        return (x.sensor("tip") - reference.pose[:3]).square().sum(-1).sqrt()
 
     def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
         """A goal 0.35 m to 0.6 m from the arm's axis, within 1.5 rad of straight ahead, 0.2 m to 0.7 m high."""

@@ -13,7 +13,9 @@ A task is one file. It subclasses `Task`, names its model and the sensors that i
             return x.sensor("tip") - reference.pose[:3]
 
 A term returns a residual of shape (samples, horizon) or (samples, horizon, k); its norm makes that a cost of (samples, horizon).
-Terms see positions, velocities, controls and sensors and nothing else, so that one definition serves every rollout backend.
+Terms see positions, velocities, controls, sensors and the reference and nothing else, all of them tensors on the backend's device, so
+that one definition serves every rollout backend. They must not ask for the value of a tensor (`float`, `if`), which would make the host
+wait for the device, nor send it numbers; `constant` and `columns` send them once.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import mujoco
 import numpy as np
 import torch
 
-from diffusion_mpc.types import Reference, RolloutBatch
+from diffusion_mpc.types import Reference, RolloutBatch, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +71,7 @@ class CostTerm:
     unit: str
     description: str
 
-    def __call__(self, task: Task, x: RolloutBatch, reference: Reference) -> Tensor:
+    def __call__(self, task: Task, x: RolloutBatch, reference: Target) -> Tensor:
         """Unweighted cost (samples, horizon)."""
         value = self.norm(self.residual(task, x, reference))
         return value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value
@@ -105,7 +107,7 @@ class Constraint:
     unit: str
     description: str
 
-    def violation(self, task: Task, x: RolloutBatch, reference: Reference, tightened: bool = True) -> Tensor:
+    def violation(self, task: Task, x: RolloutBatch, reference: Target, tightened: bool = True) -> Tensor:
         """Mean over the horizon of the sum of all positive values, (samples,); 0 where the constraint is met throughout."""
         value = self.value(task, x, reference)
         value = value if value.ndim > x.qpos.ndim - 1 else value[..., None]
@@ -138,6 +140,17 @@ def constraint(tightening: float = 0.0, unit: str = "1") -> Callable[[R], R]:
         return method
 
     return mark
+
+
+@cache
+def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers, or tuples of them, as a tensor that is sent to the device once."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def columns(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """Columns of a tensor (..., dim), those of positions, velocities or controls by number, (..., len(chosen))."""
+    return x.index_select(-1, constant(chosen, torch.int64, x.device))
 
 
 class Task:
@@ -187,15 +200,17 @@ class Task:
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {name: value.__constraint__ for name, value in members.items() if hasattr(value, "__constraint__")}
 
-    def violation(self, x: RolloutBatch, reference: Reference, tightened: bool = True) -> Tensor:
+    def violation(self, x: RolloutBatch, reference: Reference | Target, tightened: bool = True) -> Tensor:
         """By how much the constraints are broken, (samples,); see `Constraint.violation`."""
-        return torch.stack([c.violation(self, x, reference, tightened) for c in self.constraints().values()]).sum(0)
+        target = reference.on(x.qpos)
+        return torch.stack([c.violation(self, x, target, tightened) for c in self.constraints().values()]).sum(0)
 
-    def costs(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+    def costs(self, x: RolloutBatch, reference: Reference | Target) -> dict[str, Tensor]:
         """Unweighted cost of every term, (samples, horizon) each."""
-        return {name: term(self, x, reference) for name, term in self.cost_terms().items()}
+        target = reference.on(x.qpos)
+        return {name: term(self, x, target) for name, term in self.cost_terms().items()}
 
-    def goal_errors(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+    def goal_errors(self, x: RolloutBatch, reference: Target) -> dict[str, Tensor]:
         """How far the robot is from its goal pose, (samples, horizon) by a name that ends in the unit, e.g. "position_m".
 
         For the evaluation of tasks that pursue a `goal_pose`. A model may show the goal by a mocap body named "goal".

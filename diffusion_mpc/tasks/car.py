@@ -9,8 +9,8 @@ import mujoco
 import torch
 
 from diffusion_mpc.models import MODELS
-from diffusion_mpc.tasks.base import Task, TaskError, cost
-from diffusion_mpc.types import Reference, RolloutBatch
+from diffusion_mpc.tasks.base import Task, TaskError, constant, cost
+from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,9 +58,9 @@ class Car(Task):
         if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "goal") < 0:
             raise TaskError(f"model file '{self.path}' has no site 'goal', which task '{self.name}' drives to")
         walls = [i for i in range(model.ngeom) if model.geom(i).name.startswith("wall")]
-        self._goal = torch.tensor(model.site("goal").pos[:2])
-        self._walls = torch.tensor(model.geom_pos[walls, :2])
-        self._radii = torch.tensor(model.geom_size[walls, 0])
+        self._goal = tuple(model.site("goal").pos[:2].tolist())
+        self._walls = tuple(map(tuple, model.geom_pos[walls, :2].tolist()))
+        self._radii = tuple(model.geom_size[walls, 0].tolist())
 
     def dynamics(self, qpos: Tensor, qvel: Tensor, ctrl: Tensor, dt: float) -> tuple[Tensor, Tensor]:
         """`x' = v sin(heading), y' = v cos(heading), heading' = w` for controls (w, v), rad/s and m/s, integrated exactly.
@@ -73,13 +73,13 @@ class Car(Task):
         chord = speed * dt * torch.sinc(angle / (2.0 * torch.pi))
         direction = qpos[..., 2] + angle / 2.0
         moved = qpos + torch.stack([chord * direction.sin(), chord * direction.cos(), angle], -1)
-        apart = (moved[..., None, :2] - self._walls.to(moved)).norm(dim=-1)
-        blocked = (apart < self._radii.to(moved)).any(-1, keepdim=True)
+        apart = (moved[..., None, :2] - constant(self._walls, moved.dtype, moved.device)).norm(dim=-1)
+        blocked = (apart < constant(self._radii, moved.dtype, moved.device)).any(-1, keepdim=True)
         moved = torch.where(blocked, qpos, moved)
         return moved, (moved - qpos) / dt
 
     @cost(weight=1.0)
-    def goal(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def goal(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Distance from the goal as a share of 0.2 m, 1 at most."""
-        apart = (x.qpos[..., :2] - self._goal.to(x.qpos)).norm(dim=-1)
+        apart = (x.qpos[..., :2] - constant(self._goal, x.qpos.dtype, x.qpos.device)).norm(dim=-1)
         return apart.clamp(max=self.REACHED) / self.REACHED

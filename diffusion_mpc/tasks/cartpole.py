@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, linear
-from diffusion_mpc.types import Reference, RolloutBatch
+from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,21 +21,21 @@ class Cartpole(Task):
     defaults = {"planner.horizon_steps": 50, "planner.num_samples": 32}
 
     @cost(weight=1.0, norm=linear)
-    def upright(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the pole is from upright: (1 - cos(angle)) / 2."""
         return (1.0 - x.qpos[..., 1].cos()) / 2.0
 
     @cost(weight=0.1, unit="m")
-    def centred(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def centred(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Distance of the cart from the middle of the rail."""
         return x.qpos[..., 0]
 
     @cost(weight=0.01, unit="rad/s")
-    def still(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def still(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Angular velocity of the pole."""
         return x.qvel[..., 1]
 
     @cost(weight=0.01)
-    def effort(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Force on the cart as a share of its limit."""
         return self.normalise(x.ctrl)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from diffusion_mpc.models import MODELS
-from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.base import Task, columns, constant
 from diffusion_mpc.tasks.terms import heading
 from diffusion_mpc.types import RolloutBatch
 
@@ -51,8 +51,8 @@ class Humanoid(Task):
     def from_stance(self, x: RolloutBatch, *besides: str) -> Tensor:
         """How far joints are from the stance, (samples, horizon, joints), rad; no joints whose names end in one of `besides`."""
         names = [name for name in self.joints if not name.endswith(besides)]
-        stance = x.qpos.new_tensor([self.stance[name] for name in names])
-        return x.qpos[..., [self.joints[name] for name in names]] - stance
+        stance = constant(tuple(self.stance[name] for name in names), x.qpos.dtype, x.qpos.device)
+        return columns(x.qpos, tuple(self.joints[name] for name in names)) - stance
 
     def failed(self, x: RolloutBatch) -> Tensor:
         """Fallen: the torso leans by more than 60 degrees, or is lower than 0.7 m."""
@@ -64,7 +64,7 @@ def tilt(x: RolloutBatch) -> Tensor:
     return 1.0 - x.sensor("torso_up")[..., 2]
 
 
-def off_balance(x: RolloutBatch, forward: float = 0.0, left: float = 0.0) -> Tensor:
+def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
     """How far the middle of the feet is from where it keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
 
     An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its mass, the capture point (Pratt et
@@ -72,10 +72,11 @@ def off_balance(x: RolloutBatch, forward: float = 0.0, left: float = 0.0) -> Ten
 
     Args:
         x: trajectories
-        forward: wanted velocity along the heading, m/s
-        left: wanted velocity across it, m/s
+        velocity: (2,) wanted velocity along the heading and to its left, m/s; None: rest
     """
-    ahead_x, ahead_y = heading(x).unbind(-1)
-    wanted = torch.stack((forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1)
+    excess = x.sensor("mass_velocity")[..., :2]
+    if velocity is not None:
+        (forward, left), (ahead_x, ahead_y) = velocity.unbind(), heading(x).unbind(-1)
+        excess = excess - torch.stack((forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1)
     feet = (x.sensor("left_foot") + x.sensor("right_foot"))[..., :2] / 2.0
-    return x.sensor("mass_position")[..., :2] - feet + FALL_TIME * (x.sensor("mass_velocity")[..., :2] - wanted)
+    return x.sensor("mass_position")[..., :2] - feet + FALL_TIME * excess

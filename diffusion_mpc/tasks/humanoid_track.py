@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 
-from diffusion_mpc.tasks.base import cost, linear, smooth_abs
+from diffusion_mpc.tasks.base import columns, cost, linear, smooth_abs
 from diffusion_mpc.tasks.humanoid import Humanoid, off_balance, tilt
-from diffusion_mpc.types import Array, Reference, RolloutBatch
+from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,50 +38,49 @@ class HumanoidTrack(Humanoid):
     }
 
     @cost(weight=1.0, unit="rad")
-    def pose(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def pose(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the joints are from the motion's."""
-        motion = motion_angles(reference.times)
-        wanted = x.qpos.new_tensor(np.stack([motion.get(name, np.zeros(len(reference.times))) for name in self.joints], axis=-1))
-        return x.qpos[..., list(self.joints.values())] - wanted
+        motion, at_rest = motion_angles(reference.times), torch.zeros_like(reference.times)
+        wanted = torch.stack([motion.get(name, at_rest) for name in self.joints], dim=-1)
+        return columns(x.qpos, tuple(self.joints.values())) - wanted.to(x.qpos)
 
     @cost(weight=1.0, unit="0.1 m")
-    def height(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the torso's height is from the motion's."""
-        return (x.qpos[..., 2] - x.qpos.new_tensor(torso_height(reference.times))) / 0.1
+        return (x.qpos[..., 2] - torso_height(reference.times).to(x.qpos)) / 0.1
 
     @cost(weight=10.0, norm=smooth_abs)
-    def upright(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=20.0, unit="m")
-    def balance(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def balance(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Distance of the feet's middle from where it brings the robot to rest."""
         return off_balance(x)
 
     @cost(weight=2.0, unit="m")
-    def place(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def place(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Distance of the torso from the origin."""
         return x.qpos[..., :2]
 
     @cost(weight=2.0, norm=linear)
-    def heading(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def heading(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the torso's forward axis turns from the x axis: 1 - cos(angle)."""
         return 1.0 - x.sensor("torso_forward")[..., 0]
 
     @cost(weight=0.002, unit="rad/s")
-    def smoothness(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def smoothness(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Speeds of the joints."""
         return x.qvel[..., 6:]
 
 
-def squat_angle(times: Array) -> Array:
+def squat_angle(times: Tensor) -> Tensor:
     """Forward lean of the thighs (horizon,), rad: 0.2 to 0.85 and back in every period, as a cosine."""
-    angle: Array = 0.2 + 0.325 * (1.0 - np.cos(2.0 * np.pi * (times / PERIOD % 1.0)))
-    return angle
+    return 0.2 + 0.325 * (1.0 - (2.0 * torch.pi * (times / PERIOD % 1.0)).cos())
 
 
-def motion_angles(times: Array) -> dict[str, Array]:
+def motion_angles(times: Tensor) -> dict[str, Tensor]:
     """Angles (horizon,) of the joints that move, rad. Thighs and shins lean by the same angle: the hips stay above the feet."""
     angle = squat_angle(times)
     arms = -2.0 * (angle - 0.2)
@@ -89,7 +88,6 @@ def motion_angles(times: Array) -> dict[str, Array]:
     return {f"{side}_{name}": value for side in ("left", "right") for name, value in sides.items()}
 
 
-def torso_height(times: Array) -> Array:
+def torso_height(times: Tensor) -> Tensor:
     """Height (horizon,) of the torso above flat soles, m."""
-    height: Array = STRAIGHT - 2.0 * LEG * (1.0 - np.cos(squat_angle(times)))
-    return height
+    return STRAIGHT - 2.0 * LEG * (1.0 - squat_angle(times).cos())

@@ -11,7 +11,8 @@ import torch
 from diffusion_mpc.estimation.frames import quaternion_to_yaw, yaw_to_quaternion
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, linear
-from diffusion_mpc.types import Reference, RolloutBatch
+from diffusion_mpc.tasks.terms import yaw
+from diffusion_mpc.types import Reference, RolloutBatch, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,29 +44,29 @@ class PushT(Task):
     }
 
     @cost(weight=5.0, norm=linear, unit="m")
-    def position(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def position(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Distance of the T from its goal."""
         return self._offset(x, reference)
 
     @cost(weight=1.0, norm=linear, unit="half turns")
-    def angle(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def angle(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Angle of the T from its goal, by the shorter way, as a share of a half turn."""
         return self._turn(x, reference) / torch.pi
 
     @cost(weight=1.0, norm=linear, unit="m")
-    def reach(self, x: RolloutBatch, reference: Reference) -> Tensor:
+    def reach(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How much farther than 0.2 m the disc is from the T's middle."""
         return ((x.qpos[..., 3:5] - x.qpos[..., :2]).square().sum(-1).sqrt() - 0.2).clamp(min=0.0)
 
-    def goal_errors(self, x: RolloutBatch, reference: Reference) -> dict[str, Tensor]:
+    def goal_errors(self, x: RolloutBatch, reference: Target) -> dict[str, Tensor]:
         """Distance, m, and angle, rad, of the T from its goal."""
         return {"position_m": self._offset(x, reference), "angle_rad": self._turn(x, reference)}
 
-    def _offset(self, x: RolloutBatch, reference: Reference) -> Tensor:
-        return (x.qpos[..., :2] - x.qpos.new_tensor(reference.pose[:2])).square().sum(-1).sqrt()
+    def _offset(self, x: RolloutBatch, reference: Target) -> Tensor:
+        return (x.qpos[..., :2] - reference.pose[:2]).square().sum(-1).sqrt()
 
-    def _turn(self, x: RolloutBatch, reference: Reference) -> Tensor:
-        off = x.qpos[..., 2] - quaternion_to_yaw(reference.pose[3:])
+    def _turn(self, x: RolloutBatch, reference: Target) -> Tensor:
+        off = x.qpos[..., 2] - yaw(reference.pose[3:])
         return torch.atan2(off.sin(), off.cos()).abs()
 
     def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:

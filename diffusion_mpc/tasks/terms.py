@@ -26,3 +26,9 @@ def heading(x: RolloutBatch) -> Tensor:
     """Direction (samples, horizon, 2) that the torso's forward axis, the sensor `torso_forward`, points in on the ground, unit."""
     forward = x.sensor("torso_forward")[..., :2]
     return forward * forward.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt()
+
+
+def yaw(quaternion: Tensor) -> Tensor:
+    """Angle () about the world's vertical, rad in (-pi, pi], that a unit quaternion wxyz (4,) turns the forward axis by."""
+    w, x, y, z = quaternion.unbind()
+    return torch.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))

@@ -1,0 +1,123 @@
+"""One search for a plan: [sample, roll out, cost, update] for each denoising step. Numbers on the device in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+from diffusion_mpc.planner.algorithms import Algorithm, Belief
+from diffusion_mpc.planner.demonstration import Guide
+from diffusion_mpc.planner.objective import Objective, Problem
+from diffusion_mpc.planner.score import effective_sample_size, search_costs
+from diffusion_mpc.types import Array
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search has found.
+
+    Attributes:
+        mean: (num_knots, nu) the new plan
+        controls: (horizon, nu) its controls
+        path: (horizon, nq) predicted positions in the cheapest sample
+        traces: (traces, horizon, nq) predicted positions in the cheapest samples, the cheapest first
+        terms: (terms,) weighted cost of each term in the cheapest sample
+        figures: (5,) cost of the cheapest sample, mean cost, effective sample size, share of infeasible samples, violation
+    """
+
+    mean: torch.Tensor
+    controls: torch.Tensor
+    path: torch.Tensor
+    traces: torch.Tensor
+    terms: torch.Tensor
+    figures: torch.Tensor
+
+    def packed(self) -> torch.Tensor:
+        """All of it one after the other, for one copy to the host."""
+        return torch.cat([getattr(self, f.name).flatten() for f in fields(self)])
+
+    def unpacked(self, flat: Array) -> dict[str, Array]:
+        """Arrays by name out of what `packed` became on the host."""
+        found, begin = {}, 0
+        for f in fields(self):
+            shape = getattr(self, f.name).shape
+            found[f.name] = flat[begin : begin + shape.numel()].reshape(shape)
+            begin += shape.numel()
+        return found
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search of fixed structure. Without `go_on`, nothing in it waits for the device: it can be recorded and replayed.
+
+    Attributes:
+        objective: what is minimised
+        algorithm: how
+        steps: denoising steps
+        traces: number of the cheapest samples whose positions are wanted
+        guide: where the demonstrated path comes from, or None
+    """
+
+    objective: Objective
+    algorithm: Algorithm
+    steps: int
+    traces: int
+    guide: Guide | None
+
+    def __call__(
+        self, numbers: Mapping[str, torch.Tensor], noise: torch.Tensor, go_on: Callable[[int], bool] | None = None
+    ) -> Outcome:
+        """Search.
+
+        Args:
+            numbers: those of the problem; `mean` (num_knots, nu), the plan to begin with, `levels` (steps, num_knots) and
+                `temperature` (), see `Belief`; `demonstrated` (), row of the demonstrated path, where there is one
+            noise: (steps, samples, num_knots, nu) standard normal
+            go_on: asked after each denoising step but the last whether there is time for the next
+        """
+        objective, algorithm = self.objective, self.algorithm
+        problem = objective.problem(numbers)
+        if self.guide is not None:
+            problem = replace(problem, demonstration=self.guide.ahead(numbers["demonstrated"].long(), problem))
+        belief = algorithm.start(Belief(numbers["mean"], numbers["levels"][..., None], numbers["temperature"]))
+        kept: list[torch.Tensor] = []
+        for step in range(self.steps):
+            knots = algorithm.sample(belief, step, noise[step])
+            found = objective.evaluate(problem, knots)
+            ranks = search_costs(found)
+            belief, weights = algorithm.update(belief, knots, ranks)
+            if found.violation is not None:
+                kept.append(knots[_cheapest(ranks, 1)])
+            if go_on is not None and step + 1 < self.steps and not go_on(step):
+                break
+        order = _cheapest(ranks, max(self.traces, 1))
+        best = order[:1]
+        finite = found.costs.isfinite()
+        feasible = finite if found.violation is None else finite & (found.violation <= 0.0)
+        cheapest, terms, paths = found.costs[best], found.terms[:, best].flatten(), found.qpos[order]
+        average = found.costs.where(finite, 0.0).sum() / finite.sum()
+        infeasible = 1.0 - feasible.to(average.dtype).mean()
+        mean, violation = belief.mean, torch.zeros_like(average)
+        if kept:
+            mean, violation = self._safest(problem, torch.cat((mean[None], *reversed(kept))))
+        figures = torch.stack((cheapest[0], average, effective_sample_size(weights), infeasible, violation))
+        return Outcome(mean, objective.controls(mean), paths[0], paths[: self.traces], terms, figures)
+
+    def _safest(self, problem: Problem, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
+        # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than the samples it comes from, and
+        # so may be all samples that are drawn round it.
+        found = self.objective.evaluate(replace(problem, demonstration=None), knots)
+        assert found.violation is not None, "the task has constraints"
+        assert found.breach is not None, "the task has constraints"
+        chosen = found.violation.argmin()[None]
+        return knots[chosen][0], found.breach[chosen][0]
+
+
+def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:
+    """Rows of the `count` least costs (samples,), the least first; NaN is none of them while there is anything else."""
+    known = costs.nan_to_num(nan=torch.inf)
+    # Both give the first of equals, which is the mean itself.
+    return known.argmin()[None] if count == 1 else known.argsort(stable=True)[:count]
