@@ -176,7 +176,7 @@ def reverse_pass(
                 noisy = score_ascent(noisy, clean, alpha, bars[i])
             archive += _cheapest(points, found, 4 * settings.modes)
             finite = found.costs[found.costs.isfinite()]
-            history.append(Level(i, sigma, float(finite.min()), float(finite.mean()), float(effective_sample_size(weights))))
+            history.append(Level(i, sigma, float(finite.min()), float(finite.mean()), effective_sample_size(weights.cpu().numpy())))
             if on_level is not None:
                 on_level(history[-1])
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from functools import lru_cache
 from statistics import median
 
 import numpy as np
@@ -15,7 +16,7 @@ from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.sampler import draw_noise
-from diffusion_mpc.planner.score import NoFeasibleSampleError
+from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size
 from diffusion_mpc.planner.search import Search
 from diffusion_mpc.planner.transfer import send
 from diffusion_mpc.types import Array, Plan, PlanStats, Reference, State
@@ -50,7 +51,8 @@ class Planner:
     def configure(self, config: PlannerConfig, traces: int = 0) -> None:
         """Change live parameters; takes effect with the next plan."""
         # One assignment, read once a plan: a change from another thread takes effect between two plans.
-        self._settings = (config, ALGORITHMS[config.algorithm](config), traces)
+        algorithm = ALGORITHMS[config.algorithm](config)
+        self._settings = (config, algorithm, lru_cache(maxsize=8)(algorithm.levels), traces)
 
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
@@ -72,12 +74,12 @@ class Planner:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the previous mean is kept
         """
         began = time.perf_counter()
-        config, algorithm, traces = self._settings
+        config, algorithm, levels, traces = self._settings
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
         steps = self._steps_within(budget, config.iterations)
         numbers = self.objective.numbers(state, reference)
-        numbers["mean"] = self.objective.spline.shift(torch.from_numpy(self._mean), max(elapsed, 0.0)).numpy()
-        numbers["levels"], numbers["temperature"] = algorithm.levels(steps), np.array(config.temperature)
+        numbers["mean"] = self.objective.spline.shift(self._mean, max(elapsed, 0.0))
+        numbers["levels"], numbers["temperature"] = levels(steps), np.array(config.temperature)
         if self._guide is not None:
             numbers["demonstrated"] = np.array(float(self._guide.nearest(state)))
         noise = draw_noise(steps, config.num_samples, self._origin, self._generator, algorithm.mirrored)
@@ -92,17 +94,18 @@ class Planner:
         outcome = search(send(numbers, noise.dtype, noise.device), noise, go_on)
         found = outcome.unpacked(outcome.packed().double().cpu().numpy())
         self._step_times.append(time.perf_counter() - laps[-1])
-        cost, cost_mean, effective, infeasible, violation = found["figures"].tolist()
+        cost, costs = float(found["cost"][0]), found["costs"]
         if not math.isfinite(cost):
             raise NoFeasibleSampleError(f"all {config.num_samples} samples have a NaN or infinite cost")
         self._mean, self._start_time = found["mean"], state.stamp
+        finite = np.isfinite(costs)
         stats = PlanStats(
             cost=cost,
-            cost_mean=cost_mean,
-            term_costs=dict(zip(self.objective.task.cost_terms(), found["terms"].tolist(), strict=True)),
-            effective_sample_size=effective,
-            infeasible_share=infeasible,
-            violation=violation,
+            cost_mean=float(costs.mean(where=finite)),
+            term_costs=dict(zip(self.objective.task.cost_terms(), found["terms"][:, 0].tolist(), strict=True)),
+            effective_sample_size=effective_sample_size(found["weights"]),
+            infeasible_share=1.0 - float((finite & (found["violations"] <= 0.0)).mean()),
+            violation=float(found["violation"][0]),
             iterations=len(laps),
             plan_time=time.perf_counter() - began,
         )

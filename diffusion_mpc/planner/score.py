@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from diffusion_mpc.tasks.base import constant
+from diffusion_mpc.types import Array
 
 
 class NoFeasibleSampleError(RuntimeError):
@@ -65,12 +66,14 @@ def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor) -> to
     Returns:
         (samples,) non-negative, sum 1; all NaN where no cost is finite, see `require_finite`
     """
-    finite = costs.isfinite()
-    known = costs.where(finite, 0.0)
-    count = finite.sum()
-    off = (known - known.sum() / count).where(finite, 0.0)
+    # Only of NaN and infinite numbers is the difference to themselves not zero; `isfinite` is four kernels.
+    bad = (costs - costs) != 0.0
+    count = len(costs) - bad.sum()
+    known = costs.masked_fill(bad, 0.0)
+    off = (known - known.sum() / count).masked_fill_(bad, 0.0)
     std = (torch.dot(off, off) / count).sqrt()
-    return torch.softmax((off / (-temperature * std.where(std >= 1e-4, 1.0))).where(finite, -torch.inf), dim=0)
+    scale = std.masked_fill(std < 1e-4, 1.0) * temperature
+    return torch.softmax((off / -scale).masked_fill_(bad, -torch.inf), dim=0)
 
 
 def require_finite(weights: torch.Tensor) -> None:
@@ -138,6 +141,6 @@ def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_ba
     return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
 
 
-def effective_sample_size(weights: torch.Tensor) -> torch.Tensor:
-    """`1 / sum w^2`, (): 1 when one sample decides, the number of samples when all weigh the same."""
-    return 1.0 / torch.dot(weights, weights)
+def effective_sample_size(weights: Array) -> float:
+    """`1 / sum w^2`: 1 when one sample decides, the number of samples when all weigh the same."""
+    return 1.0 / float(weights @ weights)

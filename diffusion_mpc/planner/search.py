@@ -10,7 +10,7 @@ import torch
 from diffusion_mpc.planner.algorithms import Algorithm, Belief
 from diffusion_mpc.planner.demonstration import Guide
 from diffusion_mpc.planner.objective import Objective, Problem
-from diffusion_mpc.planner.score import effective_sample_size, search_costs
+from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.types import Array
 
 
@@ -23,8 +23,12 @@ class Outcome:
         controls: (horizon, nu) its controls
         path: (horizon, nq) predicted positions in the cheapest sample
         traces: (traces, horizon, nq) predicted positions in the cheapest samples, the cheapest first
-        terms: (terms,) weighted cost of each term in the cheapest sample
-        figures: (5,) cost of the cheapest sample, mean cost, effective sample size, share of infeasible samples, violation
+        terms: (terms, 1) weighted cost of each term in the cheapest sample
+        cost: (1,) cost of the cheapest sample
+        costs: (samples,) of all samples of the last step
+        weights: (samples,) that the mean came from
+        violations: (samples,) by how much constraints are broken; (1,) zero where there are none
+        violation: (1,) by how much the plan breaks them
     """
 
     mean: torch.Tensor
@@ -32,7 +36,11 @@ class Outcome:
     path: torch.Tensor
     traces: torch.Tensor
     terms: torch.Tensor
-    figures: torch.Tensor
+    cost: torch.Tensor
+    costs: torch.Tensor
+    weights: torch.Tensor
+    violations: torch.Tensor
+    violation: torch.Tensor
 
     def packed(self) -> torch.Tensor:
         """All of it one after the other, for one copy to the host."""
@@ -93,17 +101,22 @@ class Search:
             if go_on is not None and step + 1 < self.steps and not go_on(step):
                 break
         order = _cheapest(ranks, max(self.traces, 1))
-        best = order[:1]
-        finite = found.costs.isfinite()
-        feasible = finite if found.violation is None else finite & (found.violation <= 0.0)
-        cheapest, terms, paths = found.costs[best], found.terms[:, best].flatten(), found.qpos[order]
-        average = found.costs.where(finite, 0.0).sum() / finite.sum()
-        infeasible = 1.0 - feasible.to(average.dtype).mean()
-        mean, violation = belief.mean, torch.zeros_like(average)
+        best, paths = order[:1], found.qpos[order]
+        mean, violation = belief.mean, knots.new_zeros(1)
         if kept:
             mean, violation = self._safest(problem, torch.cat((mean[None], *reversed(kept))))
-        figures = torch.stack((cheapest[0], average, effective_sample_size(weights), infeasible, violation))
-        return Outcome(mean, objective.controls(mean), paths[0], paths[: self.traces], terms, figures)
+        return Outcome(
+            mean=mean,
+            controls=objective.controls(mean),
+            path=paths[0],
+            traces=paths[: self.traces],
+            terms=found.terms.index_select(1, best),
+            cost=found.costs.index_select(0, best),
+            costs=found.costs,
+            weights=weights,
+            violations=knots.new_zeros(1) if found.violation is None else found.violation,
+            violation=violation,
+        )
 
     def _safest(self, problem: Problem, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
@@ -113,7 +126,7 @@ class Search:
         assert found.violation is not None, "the task has constraints"
         assert found.breach is not None, "the task has constraints"
         chosen = found.violation.argmin()[None]
-        return knots[chosen][0], found.breach[chosen][0]
+        return knots[chosen][0], found.breach[chosen]
 
 
 def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:

@@ -42,15 +42,16 @@ class Spline:
         self.to_controls = torch.from_numpy(self._weights(control_times))
         # Sent to a device once, not with every plan.
         self._to_controls = lru_cache(maxsize=4)(self.to_controls.to)
-        self._shift_by = lru_cache(maxsize=16)(lambda elapsed: torch.from_numpy(self._weights(self.knot_times + elapsed)))
+        self._shift_by = lru_cache(maxsize=16)(lambda elapsed: self._weights(self.knot_times + elapsed))
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), in [-1, 1] as knots are."""
         return torch.matmul(self._to_controls(knots.device, knots.dtype), knots).clamp_(-1.0, 1.0)
 
-    def shift(self, knots: torch.Tensor, elapsed: float) -> torch.Tensor:
-        """Knots (..., num_knots, nu) of the same curve `elapsed` seconds later; past its end the curve stays where it ended."""
-        return torch.matmul(self._shift_by(round(elapsed, 6)).to(knots), knots).clamp(-1.0, 1.0)
+    def shift(self, knots: Array, elapsed: float) -> Array:
+        """Knots (num_knots, nu) of the same curve `elapsed` seconds later; past its end the curve stays where it ended."""
+        shifted: Array = (self._shift_by(round(elapsed, 6)) @ knots).clip(-1.0, 1.0)
+        return shifted
 
     def _weights(self, times: Array) -> Array:
         if self.degree == 0:

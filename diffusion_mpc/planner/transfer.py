@@ -19,7 +19,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 def send(numbers: Mapping[str, Array], dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
     """Arrays as tensors of a type, except for those in `DOUBLE`, on a device."""
     if device.type == "cpu":
-        return {name: torch.from_numpy(values).to(_type(name, dtype)) for name, values in numbers.items()}
+        tensors = {name: torch.from_numpy(values) for name, values in numbers.items()}
+        return tensors if dtype == torch.float64 else {n: x if n in DOUBLE else x.to(dtype) for n, x in tensors.items()}
     flat = torch.from_numpy(flatten(numbers)).pin_memory().to(device, non_blocking=True)
     return unpack(flat, {name: values.shape for name, values in numbers.items()}, dtype)
 
@@ -36,7 +37,3 @@ def unpack(flat: torch.Tensor, shapes: Shapes, dtype: torch.dtype) -> dict[str, 
     return {
         name: (wide if name in DOUBLE else narrow)[i].view(shape) for i, (name, shape) in enumerate(shapes.items())
     }
-
-
-def _type(name: str, dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if name in DOUBLE else dtype

@@ -22,17 +22,23 @@ class Arrays:
     """What rollouts of one size are read from and written to.
 
     Attributes:
+        repeats: physics steps in a control step
         models: model of each sample
         starts: (samples, state size) full physics state that each sample starts from
         states, sensors: (samples, steps, size) what MuJoCo writes after each physics step
+        ended: (samples,) of these, the time that each sample has come to
+        end: what that time has reached at least in a sample that is complete
         qpos, qvel, sensordata: (samples, horizon, dim) of these, what there is at the end of each control step
         chunk: samples that a thread takes at a time
     """
 
+    repeats: int
     models: list[mujoco.MjModel]
     starts: Array
     states: Array
     sensors: Array
+    ended: Array
+    end: float
     qpos: torch.Tensor
     qvel: torch.Tensor
     sensordata: torch.Tensor
@@ -68,14 +74,13 @@ class CpuBackend:
 
     def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
-        model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)
         if self.variants > 1:
             controls = controls.repeat_interleave(self.variants, dim=0)
         samples, horizon, _ = controls.shape
-        start, nq = state.on(self.dtype, self.device), model.nq
-        arrays = self._arrays(samples, horizon, repeats)
-        for column, values in ((1, start.qpos), (1 + nq, start.qvel), (1 + nq + model.nv, start.act)):
-            arrays.starts[:, column : column + len(values)] = values.numpy()
+        start = state.on(self.dtype, self.device)
+        arrays = self._arrays(samples, horizon, control_dt)
+        repeats = arrays.repeats
+        arrays.starts[:] = np.concatenate(([0.0], start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()))
         # Types and shapes are right, and looking at them all takes longer than a short rollout.
         self._pool.rollout(
             arrays.models,
@@ -89,26 +94,30 @@ class CpuBackend:
             chunk_size=arrays.chunk,
         )
         # MuJoCo resets a trajectory that diverges and leaves it there, looking fine; its time tells that it did not reach the end.
-        unfinished = arrays.states[:, -1, 0] < (horizon * repeats - 0.5) * model.opt.timestep
+        unfinished = arrays.ended.min() < arrays.end
         return RolloutBatch(
             qpos=arrays.qpos,
             qvel=arrays.qvel,
             ctrl=controls,
             sensordata=arrays.sensordata,
             sensor_slices=self._slices,
-            invalid=torch.from_numpy(unfinished) if unfinished.any() else None,
+            invalid=torch.from_numpy(arrays.ended < arrays.end) if unfinished else None,
         )
 
-    def _make_arrays(self, samples: int, horizon: int, repeats: int) -> Arrays:
-        model, steps = self.model, horizon * repeats
+    def _make_arrays(self, samples: int, horizon: int, control_dt: float) -> Arrays:
+        model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)
+        steps = horizon * repeats
         size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
         states, sensors = np.empty((samples, steps, size)), np.empty((samples, steps, model.nsensordata))
         ends = torch.from_numpy(states[:, repeats - 1 :: repeats])
         return Arrays(
+            repeats=repeats,
             models=self._models * (samples // self.variants),
             starts=np.zeros((samples, size)),
             states=states,
             sensors=sensors,
+            ended=states[:, -1, 0],
+            end=(steps - 0.5) * model.opt.timestep,
             qpos=ends[..., 1 : 1 + model.nq],
             qvel=ends[..., 1 + model.nq : 1 + model.nq + model.nv],
             sensordata=torch.from_numpy(sensors[:, repeats - 1 :: repeats]),
