@@ -101,6 +101,11 @@ class BackendConfig:
         "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics.",
         choices=("cpu", "warp", "function"),
     )
+    capture: str = param(
+        "plan",
+        "What of a plan the warp backend makes a CUDA graph of: all of it, the physics of each control step, or nothing.",
+        choices=("plan", "step", "none"),
+    )
     threads: int = param(0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256)
 
 

@@ -85,8 +85,8 @@ class Target:
     Attributes:
         velocity: (3,) as `Reference.velocity`
         pose: (7,) as `Reference.pose`
-        times: (horizon,) as `Reference.times`, in double precision: in single, a clock's time is known to minutes only. Reduce it to
-            a phase before it meets the trajectories.
+        times: (horizon,) as `Reference.times`, in double precision: in single, a clock's time is known to minutes only. Reduce it
+            to a phase before it meets the trajectories.
     """
 
     velocity: Tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -205,7 +204,7 @@ class CMAES(MPPI):
         return self._noise
 
 
-ALGORITHMS: dict[str, Callable[[PlannerConfig], Algorithm]] = {
+ALGORITHMS: dict[str, type[MBD]] = {
     "mbd": MBD,
     "predictive_sampling": PredictiveSampling,
     "mppi": MPPI,

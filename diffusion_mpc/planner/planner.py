@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import median
 
@@ -12,14 +15,42 @@ import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig
-from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.algorithms import ALGORITHMS, Algorithm
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
+from diffusion_mpc.planner.recording import NotRecordedError, Recording
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size
 from diffusion_mpc.planner.search import Search
 from diffusion_mpc.planner.transfer import send
 from diffusion_mpc.types import Array, Plan, PlanStats, Reference, State
+
+# What a search is made of. All other parameters that may change live reach it as numbers or as noise.
+STRUCTURE = ("algorithm", "num_samples", "iterations", "elite_share", "noise_floor")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may change between two plans.
+
+    Attributes:
+        config: parameters of the search
+        algorithm: made of them
+        levels: `Algorithm.levels`, remembered
+        traces: number of the cheapest samples whose positions a plan holds
+        recordings: recorded searches by their denoising steps; none where searches are not recorded
+    """
+
+    config: PlannerConfig
+    algorithm: Algorithm
+    levels: Callable[[int], Array]
+    traces: int
+    recordings: Mapping[int, Recording] = field(default_factory=dict)
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """What a search would have to be recorded anew for."""
+        return (*(getattr(self.config, name) for name in STRUCTURE), self.traces)
 
 
 class Planner:
@@ -45,20 +76,59 @@ class Planner:
         self._generator = torch.Generator(objective.backend.device)
         self._origin = objective.origin
         self._step_times: deque[float] = deque(maxlen=50)
-        self.configure(config, traces)
+        self._changing, self._recording = threading.Lock(), threading.Lock()
+        self._settings = self._asked = _settings(config, traces)
         self.reset()
+        self._settings = replace(self._settings, recordings=self._record(self._settings))
 
     def configure(self, config: PlannerConfig, traces: int = 0) -> None:
-        """Change live parameters; takes effect with the next plan."""
-        # One assignment, read once a plan: a change from another thread takes effect between two plans.
-        algorithm = ALGORITHMS[config.algorithm](config)
-        self._settings = (config, algorithm, lru_cache(maxsize=8)(algorithm.levels), traces)
+        """Change live parameters; takes effect with the next plan, or as soon as a search of another structure is recorded."""
+        new = _settings(config, traces)
+        with self._changing:
+            self._asked = new
+            if new.structure == self._settings.structure:
+                self._settings = replace(new, recordings=self._settings.recordings)
+            elif not self._recorded(new):
+                self._settings = new
+            else:
+                # Recording takes longer than a plan. The plans of the old structure go on.
+                threading.Thread(target=self._adopt, args=(new,), daemon=True).start()
+
+    def _adopt(self, new: Settings) -> None:
+        with self._recording:
+            # Numbers may have changed meanwhile; where the structure has, another thread waits to record that, or has done so.
+            if self._asked.structure != new.structure or self._settings.structure == new.structure:
+                return
+            recordings = self._record(new)
+            with self._changing:
+                if self._asked.structure == new.structure:
+                    self._settings = replace(self._asked, recordings=recordings)
+
+    def _recorded(self, settings: Settings) -> bool:
+        return self.objective.backend.capture == "plan" and settings.algorithm.on_device
+
+    @torch.inference_mode()
+    def _record(self, settings: Settings) -> dict[int, Recording]:
+        """Searches of few and of all denoising steps, for there may not be time for all; none where the backend cannot."""
+        if not self._recorded(settings):
+            return {}
+        data = self.objective.task.initial_data(self.objective.backend.model)
+        start = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
+        most, recordings = settings.config.iterations, {}
+        try:
+            for steps in sorted({*range(1, min(most, 5)), most}):
+                search, numbers = self._search(settings, start, Reference(), steps)
+                noise = self._origin.new_zeros((steps, settings.config.num_samples, *self._origin.shape))
+                recordings[steps] = Recording(search, numbers, noise)
+        except NotRecordedError:
+            return {}
+        return recordings
 
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
         self._mean: Array = np.zeros(self._origin.shape)
         self._start_time: float | None = None
-        self._generator.manual_seed(self._settings[0].seed)
+        self._generator.manual_seed(self._settings.config.seed)
 
     @torch.inference_mode()
     def plan(self, state: State, reference: Reference, stamp: float | None = None, budget: float = math.inf) -> Plan:
@@ -74,27 +144,10 @@ class Planner:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the previous mean is kept
         """
         began = time.perf_counter()
-        config, algorithm, levels, traces = self._settings
-        elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
-        steps = self._steps_within(budget, config.iterations)
-        numbers = self.objective.numbers(state, reference)
-        numbers["mean"] = self.objective.spline.shift(self._mean, max(elapsed, 0.0))
-        numbers["levels"], numbers["temperature"] = levels(steps), np.array(config.temperature)
-        if self._guide is not None:
-            numbers["demonstrated"] = np.array(float(self._guide.nearest(state)))
-        noise = draw_noise(steps, config.num_samples, self._origin, self._generator, algorithm.mirrored)
-        search = Search(self.objective, algorithm, steps, traces, self._guide)
-        laps = [began]
-
-        def go_on(step: int) -> bool:
-            laps.append(time.perf_counter())
-            self._step_times.append(laps[-1] - laps[-2])
-            return laps[-1] - began + self._step_time() <= budget
-
-        outcome = search(send(numbers, noise.dtype, noise.device), noise, go_on)
-        found = outcome.unpacked(outcome.packed().double().cpu().numpy())
-        self._step_times.append(time.perf_counter() - laps[-1])
-        cost, costs = float(found["cost"][0]), found["costs"]
+        # Once: a change from another thread takes effect between two plans.
+        settings = self._settings
+        found, done = self._find(settings, state, reference, began, budget)
+        config, cost, costs = settings.config, float(found["cost"][0]), found["costs"]
         if not math.isfinite(cost):
             raise NoFeasibleSampleError(f"all {config.num_samples} samples have a NaN or infinite cost")
         self._mean, self._start_time = found["mean"], state.stamp
@@ -106,7 +159,7 @@ class Planner:
             effective_sample_size=effective_sample_size(found["weights"]),
             infeasible_share=1.0 - float((finite & (found["violations"] <= 0.0)).mean()),
             violation=float(found["violation"][0]),
-            iterations=len(laps),
+            iterations=done,
             plan_time=time.perf_counter() - began,
         )
         return Plan(
@@ -120,6 +173,44 @@ class Planner:
             traces=found["traces"],
         )
 
+    def _find(
+        self, settings: Settings, state: State, reference: Reference, began: float, budget: float
+    ) -> tuple[dict[str, Array], int]:
+        """Outcome of the search on the host, and the number of its denoising steps."""
+        steps = self._steps_within(budget, settings.config.iterations)
+        if settings.recordings:
+            steps = max(n for n in settings.recordings if n <= steps)
+        search, numbers = self._search(settings, state, reference, steps)
+        noise = draw_noise(steps, settings.config.num_samples, self._origin, self._generator, settings.algorithm.mirrored)
+        laps = [began]
+
+        def go_on(step: int) -> bool:
+            laps.append(time.perf_counter())
+            self._step_times.append(laps[-1] - laps[-2])
+            return laps[-1] - began + self._step_time() <= budget
+
+        if settings.recordings:
+            found = settings.recordings[steps](numbers, noise)
+        else:
+            # What a device is told to do it has not done yet: there, time is known at the end only.
+            on_host = noise.device.type == "cpu"
+            outcome = search(send(numbers, noise.dtype, noise.device), noise, go_on if on_host else None)
+            found = outcome.unpacked(outcome.packed().cpu().double().numpy())
+            steps = len(laps) if on_host else steps
+        left = steps - len(laps) + 1
+        self._step_times.extend([(time.perf_counter() - laps[-1]) / left] * left)
+        return found, steps
+
+    def _search(self, settings: Settings, state: State, reference: Reference, steps: int) -> tuple[Search, dict[str, Array]]:
+        """A search of some denoising steps, and the numbers that it takes."""
+        elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
+        numbers = self.objective.numbers(state, reference)
+        numbers["mean"] = self.objective.spline.shift(self._mean, max(elapsed, 0.0))
+        numbers["levels"], numbers["temperature"] = settings.levels(steps), np.array(settings.config.temperature)
+        if self._guide is not None:
+            numbers["demonstrated"] = np.array(float(self._guide.nearest(state)))
+        return Search(self.objective, settings.algorithm, steps, settings.traces, self._guide), numbers
+
     def _steps_within(self, budget: float, most: int) -> int:
         """Denoising steps to plan for, so that the last of them has the least noise and not the one that was left out."""
         if math.isinf(budget) or not self._step_times:
@@ -130,3 +221,8 @@ class Planner:
     def _step_time(self) -> float:
         """Time that nine of ten recent denoising steps ended within, s."""
         return sorted(self._step_times)[int(0.9 * (len(self._step_times) - 1))]
+
+
+def _settings(config: PlannerConfig, traces: int) -> Settings:
+    algorithm = ALGORITHMS[config.algorithm](config)
+    return Settings(config, algorithm, lru_cache(maxsize=8)(algorithm.levels), traces)

@@ -33,7 +33,5 @@ def flatten(numbers: Mapping[str, Array]) -> Array:
 def unpack(flat: torch.Tensor, shapes: Shapes, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Tensors of the given shapes out of one that holds them all, (numbers,) in double precision; the inverse of `flatten`."""
     sizes = [math.prod(shape) for shape in shapes.values()]
-    wide, narrow = flat.split(sizes), flat.to(dtype).split(sizes)
-    return {
-        name: (wide if name in DOUBLE else narrow)[i].view(shape) for i, (name, shape) in enumerate(shapes.items())
-    }
+    wide, narrow = torch.split(flat, sizes), torch.split(flat.to(dtype), sizes)
+    return {name: (wide if name in DOUBLE else narrow)[i].view(shape) for i, (name, shape) in enumerate(shapes.items())}

@@ -33,11 +33,11 @@ def make_backend(config: BackendConfig, model: ModelConfig, robust: RobustConfig
     if task.dynamics is not None:
         raise TaskError(f"task '{task.name}' has dynamics of its own; set backend.name to function")
     if config.name == "warp":
-        return _warp_backend(task, planning_model)
+        return _warp_backend(task, planning_model, config.capture)
     return CpuBackend(model_variants(planning_model, robust), config.threads)
 
 
-def _warp_backend(task: Task, model: mujoco.MjModel) -> RolloutBackend:
+def _warp_backend(task: Task, model: mujoco.MjModel, capture: str) -> RolloutBackend:
     # Not everybody has it, and it brings two seconds of start-up.
     try:
         from diffusion_mpc.rollout.warp import WarpBackend
@@ -45,4 +45,4 @@ def _warp_backend(task: Task, model: mujoco.MjModel) -> RolloutBackend:
         raise TaskError(
             f"backend.name is warp, which needs what is not installed ({error}); pip install 'diffusion_mpc[cuda]'"
         ) from None
-    return WarpBackend(task, model)
+    return WarpBackend(task, model, capture=capture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import mujoco
@@ -19,6 +20,7 @@ class RolloutBackend(Protocol):
         device: where the tensors lie
         dtype: floating type of the tensors
         variants: models that every control sequence is rolled out on
+        capture: what of a plan is recorded and replayed: "plan", "step" (the physics of a control step) or "none"
         overflows: samples since the start that the backend had too little memory for; they were invalid
     """
 
@@ -27,6 +29,7 @@ class RolloutBackend(Protocol):
     device: torch.device
     dtype: torch.dtype
     variants: int
+    capture: str
 
     @property
     def overflows(self) -> int:
@@ -47,6 +50,14 @@ class RolloutBackend(Protocol):
         Returns:
             the trajectories, `variants` rows for each sample, the first on `model` itself; valid until the next call, which may
             reuse their memory
+        """
+        ...
+
+    def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
+        """What does the same as `work` again, at once, reading and writing the same memory; None where work cannot be recorded.
+
+        Args:
+            work: rollouts and other work on the device, that waits for nothing and returns its result
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,6 +52,7 @@ class CpuBackend:
     device = torch.device("cpu")
     dtype = torch.float64
     overflows = 0
+    capture = "none"
 
     def __init__(self, models: Sequence[mujoco.MjModel], threads: int = 0) -> None:
         """Start the threads.
@@ -103,6 +104,9 @@ class CpuBackend:
             sensor_slices=self._slices,
             invalid=torch.from_numpy(arrays.ended < arrays.end) if unfinished else None,
         )
+
+    def record(self, work: Callable[[], torch.Tensor]) -> None:
+        """See `RolloutBackend.record`: there is nothing to gain here."""
 
     def _make_arrays(self, samples: int, horizon: int, control_dt: float) -> Arrays:
         model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mujoco
 import torch
 
@@ -16,6 +18,7 @@ class FunctionBackend:
     name = "function"
     variants = 1
     overflows = 0
+    capture = "none"
 
     def __init__(
         self,
@@ -67,6 +70,9 @@ class FunctionBackend:
             sensor_slices={},
             invalid=~(ends.isfinite().flatten(1).all(1) & speeds.isfinite().flatten(1).all(1)),
         )
+
+    def record(self, work: Callable[[], torch.Tensor]) -> None:
+        """See `RolloutBackend.record`: there is nothing to gain here."""
 
     def _tensor(self, values: object) -> torch.Tensor:
         return torch.as_tensor(values, dtype=self.dtype, device=self.device)

@@ -5,6 +5,10 @@ Nothing in a rollout waits for the device, and all its memory is allocated befor
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,6 +31,11 @@ CARRIED = ("time", "qacc_warmstart", "overflow", "history", "plastic")
 
 DIVERGED = 1e10  # as C MuJoCo's mjMAXVAL
 
+CAPTURES = ("plan", "step", "none")
+"""What of a plan becomes a CUDA graph, each one the fallback of the one before."""
+
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Worlds:
@@ -38,7 +47,7 @@ class Worlds:
         initial: what the fields in `CARRIED` hold at the beginning of a rollout
         qpos, qvel, sensordata: (samples, horizon, dim) trajectories
         repeats: physics steps in a control step
-        graph: these steps as a CUDA graph; None on other devices
+        graph: these steps as a CUDA graph, or None
     """
 
     data: mjw.Data
@@ -51,20 +60,31 @@ class Worlds:
     graph: wp.Graph | None
 
 
+MakeWorlds = Callable[[int, int, int], Worlds]
+
+# Worlds of the recording that this thread is making: its own, for other plans go on meanwhile.
+_recording: ContextVar[MakeWorlds | None] = ContextVar("recording", default=None)
+
+
 class WarpBackend:
-    """MuJoCo Warp in single precision, one world for each sample."""
+    """MuJoCo Warp in single precision, one world for each sample.
+
+    Attributes:
+        capture: what of a plan is a CUDA graph, one of `CAPTURES`; less than was asked for where that failed
+    """
 
     name = "warp"
     dtype = torch.float32
     variants = 1
 
-    def __init__(self, task: Task, model: mujoco.MjModel, device: str = "") -> None:
+    def __init__(self, task: Task, model: mujoco.MjModel, device: str = "", capture: str = "plan") -> None:
         """Put the model on the device, and find out how many contacts and constraints to have memory for.
 
         Args:
             task: task, for the state that it starts from
             model: planning model
             device: "cuda", "cpu", or empty: the GPU where Warp finds one
+            capture: what of a plan to make a CUDA graph of, one of `CAPTURES`
 
         Raises:
             TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a GPU
@@ -76,15 +96,18 @@ class WarpBackend:
             raise TaskError("backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install one that has")
         self.model = model
         self.device = torch.device("cuda:0" if device == "cuda" else "cpu")
+        self.capture = capture if device == "cuda" else "none"
         self._on = wp.get_device(str(self.device))
         # CUDA cannot capture the default stream.
         self._stream = torch.cuda.Stream() if device == "cuda" else None
+        # Warp knows a capture by its own stream object: there must be one only.
+        self._warp_stream = wp.stream_from_torch(self._stream) if self._stream else None
         self._slices = sensor_slices(model)
         with wp.ScopedDevice(self._on):
             self._model = _put_model(task, model)
         self.capacity: Capacity = probe(task, model, self._model.nxn_geom_pair_filtered.numpy())
         self._overflows = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._worlds = lru_cache(maxsize=4)(self._make_worlds)
+        self._worlds: MakeWorlds = lru_cache(maxsize=4)(self._make_worlds)
 
     @property
     def overflows(self) -> int:
@@ -95,17 +118,10 @@ class WarpBackend:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
         start = state.on(self.dtype, self.device)
-        worlds = self._worlds(samples, horizon, substeps(control_dt, self.model.opt.timestep))
-        if self._stream is None:
-            with wp.ScopedDevice(self._on):
-                self._start(worlds, start)
-                self._run(worlds, controls)
-        else:
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream), wp.ScopedStream(wp.stream_from_torch(self._stream)):
-                self._start(worlds, start)
-                self._run(worlds, controls)
-            torch.cuda.current_stream().wait_stream(self._stream)
+        worlds = (_recording.get() or self._worlds)(samples, horizon, substeps(control_dt, self.model.opt.timestep))
+        with self._streams():
+            self._start(worlds, start)
+            self._run(worlds, controls)
         full = (worlds.views["overflow"] & OVERFLOW) != 0
         self._overflows += full.sum()
         # A NaN among the controls would be clamped to a limit, and the sample look fine.
@@ -118,6 +134,58 @@ class WarpBackend:
             sensor_slices=self._slices,
             invalid=full | ~arrived,
         )
+
+    def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
+        """See `RolloutBackend.record`."""
+        if self.capture != "plan":
+            return None
+        try:
+            return self._record(work)
+        except RuntimeError as error:
+            self.capture = "step"
+            _log.warning("no CUDA graph of the whole plan, but one of each control step: %s", " ".join(str(error).split()))
+            return None
+
+    def _record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        # A stream, worlds and memory of its own: plans of an older recording go on meanwhile, and nothing else may ever lie where the
+        # graph writes. Warp makes the capture, not torch: at every loop of the solver it ends the capture and takes it up again
+        # under another number, by which torch would no longer know its own.
+        stream, pool = torch.cuda.Stream(), torch.cuda.MemPool()
+        warp_stream = wp.stream_from_torch(stream)
+        worlds: MakeWorlds = lru_cache(maxsize=None)(self._make_worlds)
+        token = _recording.set(worlds)
+        try:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream), wp.ScopedStream(warp_stream):
+                # Once without recording: kernels are compiled and libraries set up, which must not happen within a capture.
+                work()
+                stream.synchronize()
+                with torch.cuda.use_mem_pool(pool), wp.ScopedCapture(stream=warp_stream) as capture:
+                    output = work()
+        finally:
+            _recording.reset(token)
+        kept = (capture.graph, worlds, pool, work)
+
+        def replay() -> torch.Tensor:
+            stream.wait_stream(torch.cuda.current_stream())
+            wp.capture_launch(kept[0], stream=warp_stream)
+            torch.cuda.current_stream().wait_stream(stream)
+            return output
+
+        return replay
+
+    @contextmanager
+    def _streams(self) -> Iterator[None]:
+        """Torch and Warp on one stream, which waits for the caller's and is waited for by it."""
+        if self._stream is None or self._warp_stream is None or _recording.get() is not None:
+            with wp.ScopedDevice(self._on) if self._stream is None else nullcontext():
+                yield
+            return
+        caller = torch.cuda.current_stream()
+        self._stream.wait_stream(caller)
+        with torch.cuda.stream(self._stream), wp.ScopedStream(self._warp_stream):
+            yield
+        caller.wait_stream(self._stream)
 
     def _start(self, worlds: Worlds, start: Start) -> None:
         """Put all worlds into a state, with nothing left of the rollout before."""
@@ -152,17 +220,24 @@ class WarpBackend:
             qpos, qvel, sensordata = (
                 views[name].new_empty((samples, horizon, views[name].shape[1])) for name in ("qpos", "qvel", "sensordata")
             )
-            graph = None
             # Compiles and loads the kernels, which must not happen within a capture.
             mjw.step(self._model, data)
-            if self._on.is_cuda:
-                with wp.ScopedCapture(self._on) as capture:
-                    for _ in range(repeats):
-                        mjw.step(self._model, data)
-                graph = capture.graph
-                # Memory set up on Warp's own stream is used on another one from now on.
-                wp.synchronize_device(self._on)
+            graph = None if _recording.get() or self.capture == "none" else self._step_graph(data, repeats)
         return Worlds(data, views, initial, qpos, qvel, sensordata, repeats, graph)
+
+    def _step_graph(self, data: mjw.Data, repeats: int) -> wp.Graph | None:
+        """The physics steps of one control step as a CUDA graph; None where that cannot be."""
+        try:
+            with wp.ScopedCapture(self._on) as capture:
+                for _ in range(repeats):
+                    mjw.step(self._model, data)
+        except RuntimeError as error:
+            self.capture = "none"
+            _log.warning("no CUDA graphs, only single kernels: %s", " ".join(str(error).split()))
+            return None
+        # Memory set up on Warp's own stream is used on another one from now on.
+        wp.synchronize_device(self._on)
+        return capture.graph
 
     def _view(self, array: wp.array[Any]) -> torch.Tensor:
         """Tensor on the memory of an array; arrays of no element have none to share."""
