@@ -162,10 +162,11 @@ def test_a_sample_is_rolled_out_on_every_model():
     knots = torch.rand((4, 5, 1), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     state = State(0.0, np.zeros(2), np.zeros(2))
     objective, backend = controller.planner.objective, controller.backend
-    costs = objective.evaluate(state, knots, Reference()).costs
+    problem = objective.pose(state, Reference())
+    costs = objective.evaluate(problem, knots).costs
     alone = []
     for model in backend._models:
         one = make_controller("cartpole")
         one.backend._models, one.backend.model = [model], model
-        alone.append(one.planner.objective.evaluate(state, knots, Reference()).costs)
+        alone.append(one.objective.evaluate(problem, knots).costs)
     torch.testing.assert_close(costs, torch.stack(alone).amax(0))

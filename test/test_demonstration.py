@@ -30,6 +30,12 @@ def make_guide(task, path, weights=None, **settings):
     return Guide(Objective(task, backend, config.planner, weights or cost_weights(values)), config.planner, path)
 
 
+def posed(guide, **reference):
+    objective = guide._objective
+    data = objective.task.initial_data(objective.backend.model)
+    return objective.pose(State(0.0, data.qpos.copy(), data.qvel.copy()), Reference(**reference))
+
+
 def written(folder, text):
     path = folder / "demonstration.csv"
     path.write_text(text)
@@ -128,10 +134,10 @@ def test_a_bag_without_states_is_an_error(car, tmp_path):
 
 def test_the_path_is_followed_from_its_start_or_from_the_nearest_point(car):
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car))
-    start = guide.from_start(Reference())
+    start = guide.ahead(0, posed(guide))
     assert start.positions.shape == (50, 2)
     np.testing.assert_allclose(start.positions[[7, 16, 49]], [[-1.5, 0.0], [-1.5, 1.2], [0.5, 0.0]], atol=1e-12)
-    near = guide.from_nearest(State(0.0, np.array([-1.7, 1.0, 0.0]), np.zeros(3)), Reference())
+    near = guide.ahead(guide.nearest(State(0.0, np.array([-1.7, 1.0, 0.0]), np.zeros(3))), posed(guide))
     # Nearest is (-1.5, 1.0), between the rows of 1.5 s and 1.6 s: 0.9333 and 1.0667.
     np.testing.assert_allclose(near.positions[:2], [[-1.5, 1.2 * 8 / 9], [-1.5, 1.2]], atol=1e-12)
     np.testing.assert_allclose(near.positions[-15:], [[0.5, 0.0]] * 15, atol=1e-12)
@@ -141,9 +147,9 @@ def test_a_demonstration_costs_what_its_states_cost(car):
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car))
     # At 4/3 m/s it is nearer than 0.2 m in the last 0.15 s before 4.1 s: one row costs less than 1, the ten after it nothing.
     expected = (39 + (0.1 * 4.0 / 3.0 / 0.2) ** 2) / 50
-    assert guide.from_start(Reference()).cost == pytest.approx(expected)
+    assert guide.ahead(0, posed(guide)).cost == pytest.approx(expected)
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car), {"goal": 3.0})
-    assert guide.from_start(Reference()).cost == pytest.approx(3.0 * expected)
+    assert guide.ahead(0, posed(guide)).cost == pytest.approx(3.0 * expected)
 
 
 def test_sensors_and_velocities_of_a_demonstration_are_those_of_its_positions(tmp_path):
@@ -152,9 +158,9 @@ def test_sensors_and_velocities_of_a_demonstration_are_those_of_its_positions(tm
     height = ant.initial_data(ant.model).qpos[2]
     path = read_demonstration(written(tmp_path, f"time,base.x,base.z\n0,0,{height}\n9,18,{height}\n"), ant)
     fast = make_guide(ant, path, {name: float(name == "velocity") for name in ant.cost_terms()})
-    assert fast.from_start(Reference(velocity=np.array([1.5, 0.0, 0.0]))).cost == pytest.approx(0.25)
+    assert fast.ahead(0, posed(fast, velocity=np.array([1.5, 0.0, 0.0]))).cost == pytest.approx(0.25)
     rest = make_guide(ant, path, {name: float(name != "velocity") for name in ant.cost_terms()})
-    assert rest.from_start(Reference()).cost == pytest.approx(0.0, abs=1e-9)
+    assert rest.ahead(0, posed(rest)).cost == pytest.approx(0.0, abs=1e-9)
 
 
 def test_single_precision_stays_single_precision(car):
@@ -164,7 +170,7 @@ def test_single_precision_stays_single_precision(car):
     config = build(NodeConfig, values).planner
     objective = Objective(car, FunctionBackend(car, car.compile(timestep=0.1), dtype=torch.float32), config, {"goal": 1.0})
     guide = Guide(objective, config, read_demonstration("round_the_wall.csv", car))
-    assert guide.from_start(Reference()).positions.dtype == torch.float32
+    assert guide.ahead(0, posed(guide)).positions.dtype == torch.float32
 
 
 # Online

@@ -155,7 +155,8 @@ def test_an_open_loop_plan_knows_the_time_of_every_step():
     found = []
     for time in (0.0, 1.0):
         state = State(time, np.array(data.qpos), np.array(data.qvel))
-        problem = TrajectoryProblem(Objective(task, backend, config.planner, weights), state, Reference())
+        objective = Objective(task, backend, config.planner, weights)
+        problem = TrajectoryProblem(objective, objective.pose(state, Reference()))
         found.append(float(problem.evaluate(problem.origin[None]).costs[0]))
     assert found[0] < 1.0 < 5.0 < found[1]
 

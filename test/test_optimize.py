@@ -1,6 +1,7 @@
 """Model-Based Diffusion of black-box functions, and open-loop trajectory optimisation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,7 +236,8 @@ def make_problem(demonstration=None, **settings):
     _, values = load_parameters(NodeConfig, {"task": "cartpole", **settings})
     config, weights = build(NodeConfig, values).planner, cost_weights(values)
     state = initial_state(controller)
-    return TrajectoryProblem(Objective(controller.task, controller.backend, config, weights), state, Reference(), demonstration)
+    objective = Objective(controller.task, controller.backend, config, weights)
+    return TrajectoryProblem(objective, replace(objective.pose(state, Reference()), demonstration=demonstration))
 
 
 def test_a_trajectory_is_a_point_of_one_coordinate_a_knot():
@@ -264,7 +266,9 @@ def test_an_open_loop_pass_beats_doing_nothing_and_its_controls_cost_what_it_say
 
 def test_the_density_of_a_demonstration_by_hand():
     problem = make_problem()
-    batch = problem.objective.backend.rollout(problem.state, problem.controls(problem.origin[None]), problem.objective.control_dt)
+    batch = problem.objective.backend.rollout(
+        problem.problem.start, problem.controls(problem.origin[None]), problem.objective.control_dt
+    )
     there = batch.qpos[0, :, :1].clone()
     assert float(Demonstration(there, (0,), 0.5, 0.0).log_density(batch)) == 0.0
     assert float(Demonstration(there + 0.1, (0,), 0.5, 0.0).log_density(batch)) == pytest.approx(-0.04)
@@ -280,7 +284,9 @@ def test_a_demonstration_draws_a_search_whose_cost_is_flat():
     for given_demonstration in (demonstration, None):
         problem = make_problem(given_demonstration, **flat)
         point = optimize_trajectory(problem, Settings(samples=64, levels=30)).final.point
-        batch = problem.objective.backend.rollout(problem.state, problem.controls(point[None]), problem.objective.control_dt)
+        batch = problem.objective.backend.rollout(
+            problem.problem.start, problem.controls(point[None]), problem.objective.control_dt
+        )
         apart.append(float((batch.qpos[0, :, :1] - target).norm()))
     assert apart[0] < 0.5 * apart[1]
 

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
-from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM
-from diffusion_mpc.planner.sampler import sample_knots
+from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, Belief
+from diffusion_mpc.planner.sampler import draw_noise, sample_knots
 from diffusion_mpc.planner.schedule import alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
     NoFeasibleSampleError,
     effective_sample_size,
     elite_weights,
     ranked_weights,
+    require_finite,
     sample_weights,
     score_ascent,
     weighted_mean,
@@ -48,21 +49,21 @@ def test_controls_pass_through_the_knots(kind):
 @pytest.mark.parametrize("kind", ["linear", "quadratic", "cubic"])
 def test_a_shifted_straight_line_is_the_same_line_later(kind):
     spline = Spline(num_knots=5, horizon_steps=21, control_dt=0.02, kind=kind)
-    line = torch.from_numpy(spline.knot_times)[:, None]
+    line = spline.knot_times[:, None]
     expected = np.minimum(spline.knot_times + 0.03, spline.knot_times[-1])[:, None]
     np.testing.assert_allclose(spline.shift(line, 0.03), expected, atol=1e-12)
 
 
 def test_a_shift_by_nothing_changes_nothing():
     spline = Spline(num_knots=6, horizon_steps=20, control_dt=0.02, kind="cubic")
-    knots = torch.rand(6, 2, dtype=torch.float64)
-    torch.testing.assert_close(spline.shift(knots, 0.0), knots)
+    knots = np.random.default_rng(0).uniform(size=(6, 2))
+    np.testing.assert_allclose(spline.shift(knots, 0.0), knots, atol=1e-12)
 
 
 def test_a_shift_past_the_horizon_holds_the_last_knot():
     spline = Spline(num_knots=4, horizon_steps=10, control_dt=0.02, kind="quadratic")
-    knots = torch.rand(4, 2, dtype=torch.float64)
-    torch.testing.assert_close(spline.shift(knots, 9.0), knots[-1:].expand(4, 2))
+    knots = np.random.default_rng(0).uniform(size=(4, 2))
+    np.testing.assert_allclose(spline.shift(knots, 9.0), np.tile(knots[-1:], (4, 1)))
 
 
 def test_too_few_knots_for_the_spline_are_refused():
@@ -107,7 +108,7 @@ def test_weights_are_a_distribution_that_prefers_cheap_samples(costs, temperatur
 def test_equal_costs_weigh_the_same():
     weights = sample_weights(torch.full((8,), 3.0, dtype=torch.float64), 0.1)
     torch.testing.assert_close(weights, torch.full((8,), 0.125, dtype=torch.float64))
-    assert effective_sample_size(weights) == pytest.approx(8.0)
+    assert effective_sample_size(weights.numpy()) == pytest.approx(8.0)
 
 
 def test_weights_by_hand():
@@ -126,8 +127,10 @@ def test_nan_and_infinite_costs_weigh_nothing_and_leave_the_others_alone():
 
 
 def test_no_feasible_sample_is_an_error():
-    with pytest.raises(NoFeasibleSampleError, match="all 2 samples"):
-        sample_weights(torch.tensor([np.nan, np.inf]), 0.1)
+    costs = torch.tensor([np.nan, np.inf])
+    for weights in (sample_weights(costs, 0.1), elite_weights(costs, 1)):
+        with pytest.raises(NoFeasibleSampleError, match="all 2 samples"):
+            require_finite(weights)
 
 
 @given(st.integers(2, 99), st.integers(0, 2**31))
@@ -146,7 +149,8 @@ def test_the_weighted_mean_by_hand():
 
 def test_the_first_sample_is_the_mean_and_all_are_within_bounds():
     mean = torch.tensor([[0.9], [-0.9]], dtype=torch.float64)
-    samples = sample_knots(mean, torch.ones(2, 1, dtype=torch.float64), 100, torch.Generator().manual_seed(0))
+    noise = draw_noise(1, 100, mean, torch.Generator().manual_seed(0))[0]
+    samples = sample_knots(mean, torch.ones(2, 1, dtype=torch.float64), noise)
     torch.testing.assert_close(samples[0], mean)
     assert samples.abs().max() == 1.0
     assert samples[1:].std() > 0.3
@@ -162,17 +166,27 @@ def test_elites_weigh_the_same_and_bad_samples_are_none():
     costs = torch.tensor([3.0, np.nan, 1.0, np.inf, 2.0], dtype=torch.float64)
     assert elite_weights(costs, 2).tolist() == [0.0, 0.0, 0.5, 0.0, 0.5]
     assert elite_weights(costs, 5).tolist() == pytest.approx([1 / 3, 0.0, 1 / 3, 0.0, 1 / 3])
-    assert ranked_weights(costs, [3.0, 1.0]).tolist() == [0.0, 0.0, 0.75, 0.0, 0.25]
+    assert ranked_weights(costs, (3.0, 1.0)).tolist() == [0.0, 0.0, 0.75, 0.0, 0.25]
 
 
 # Algorithms
+
+
+def begin(algorithm, mean, steps):
+    """What a planner would begin a search with."""
+    levels, temperature = torch.from_numpy(algorithm.levels(steps))[..., None], torch.tensor(algorithm.config.temperature)
+    return algorithm.start(Belief(mean, levels, temperature))
+
+
+def noise_for(algorithm, mean, steps):
+    return draw_noise(steps, algorithm.config.num_samples, mean, torch.Generator().manual_seed(0), algorithm.mirrored)
 
 
 def test_cem_refits_mean_and_deviation_to_the_elites():
     cem = CEM(PlannerConfig(num_knots=2, elite_share=0.5, noise_floor=0.2))
     knots = torch.tensor([[[1.0], [0.5]], [[0.0], [0.5]], [[9.0], [9.0]], [[9.0], [9.0]]], dtype=torch.float64)
     costs = torch.tensor([1.0, 2.0, 3.0, np.nan], dtype=torch.float64)
-    belief, _ = cem.update(cem.start(torch.zeros(2, 1, dtype=torch.float64), 2), knots, costs)
+    belief, _ = cem.update(begin(cem, torch.zeros(2, 1, dtype=torch.float64), 2), knots, costs)
     assert belief.mean.flatten().tolist() == [0.5, 0.5]
     assert belief.spread.flatten().tolist() == [0.5, 0.2]
 
@@ -181,10 +195,9 @@ def test_cem_refits_mean_and_deviation_to_the_elites():
 def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_them(name):
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=17, num_knots=4, noise_start=1.0))
     previous = torch.tensor([[0.9, 0.0], [-0.9, 0.1], [0.5, 0.2], [0.0, 0.3]], dtype=torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    belief = algorithm.start(previous, 2)
+    belief, noise = begin(algorithm, previous, 2), noise_for(algorithm, previous, 2)
     for step in range(2):
-        knots = algorithm.sample(belief, step, generator)
+        knots = algorithm.sample(belief, step, noise[step])
         assert knots.shape == (17, 4, 2)
         assert knots.abs().max() <= 1.0
         torch.testing.assert_close(knots[0], belief.mean)
@@ -194,8 +207,9 @@ def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_bad_samples_weigh_nothing_in_every_algorithm(name):
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=16, num_knots=4))
-    belief = algorithm.start(torch.zeros(4, 2, dtype=torch.float64), 2)
-    knots = algorithm.sample(belief, 0, torch.Generator().manual_seed(0))
+    mean = torch.zeros(4, 2, dtype=torch.float64)
+    belief = begin(algorithm, mean, 2)
+    knots = algorithm.sample(belief, 0, noise_for(algorithm, mean, 2)[0])
     costs = knots.square().sum((1, 2))
     costs[1::2], costs[4] = torch.nan, torch.inf
     belief, weights = algorithm.update(belief, knots, costs)
@@ -203,15 +217,16 @@ def test_bad_samples_weigh_nothing_in_every_algorithm(name):
     assert weights[1::2].abs().max() == weights[4] == 0.0
     assert belief.mean.isfinite().all()
     with pytest.raises(NoFeasibleSampleError):
-        algorithm.update(belief, knots, costs * torch.nan)
+        require_finite(algorithm.update(belief, knots, costs * torch.nan)[1])
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_finds_the_bottom_of_a_bowl(name):
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02))
-    belief, generator = algorithm.start(torch.zeros(4, 2, dtype=torch.float64), 30), torch.Generator().manual_seed(0)
+    mean = torch.zeros(4, 2, dtype=torch.float64)
+    belief, noise = begin(algorithm, mean, 30), noise_for(algorithm, mean, 30)
     for step in range(30):
-        knots = algorithm.sample(belief, step, generator)
+        knots = algorithm.sample(belief, step, noise[step])
         belief, _ = algorithm.update(belief, knots, (knots - 0.4).square().sum((1, 2)))
     assert float((belief.mean - 0.4).abs().max()) < 0.2
 
@@ -268,7 +283,9 @@ def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
 @given(st.integers(2, 40))
 def test_mirrored_noise_comes_in_pairs_that_cancel(num_samples):
     mean = torch.tensor([[0.2], [-0.1]], dtype=torch.float64)
-    knots = sample_knots(mean, torch.full((2, 1), 0.01), num_samples, torch.Generator().manual_seed(0), mirrored=True)
+    noise = draw_noise(3, num_samples, mean, torch.Generator().manual_seed(0), mirrored=True)
+    assert noise.shape == (3, num_samples, 2, 1)
+    knots = sample_knots(mean, torch.full((2, 1), 0.01), noise[2])
     assert knots.shape == (num_samples, 2, 1)
     torch.testing.assert_close(knots[0], mean)
     pairs = (num_samples - 1) // 2
@@ -280,9 +297,9 @@ def test_mirrored_noise_comes_in_pairs_that_cancel(num_samples):
 
 def test_the_last_step_of_a_shortened_plan_has_the_least_noise():
     config = PlannerConfig(num_samples=2000, iterations=4, noise_start=0.4, noise_end=0.1)
-    mbd, generator = ALGORITHMS["mbd"](config), torch.Generator().manual_seed(0)
-    mean = torch.zeros((5, 1), dtype=torch.float64)
-    spread = [float(mbd.sample(mbd.start(mean, steps), steps - 1, generator).std()) for steps in (2, 4)]
+    mbd, mean = ALGORITHMS["mbd"](config), torch.zeros((5, 1), dtype=torch.float64)
+    noise = noise_for(mbd, mean, 1)[0]
+    spread = [float(mbd.sample(begin(mbd, mean, steps), steps - 1, noise).std()) for steps in (2, 4)]
     assert spread == pytest.approx([0.1, 0.1], rel=0.05)
 
 

@@ -126,9 +126,10 @@ def test_the_same_noise_gives_the_same_update_as_on_the_cpu():
         objective = Objective(task, backend, config.planner, cost_weights(values))
         same = knots.to(backend.dtype)
         # Warmer than a planner is, so that many samples have a say.
-        weights = sample_weights(objective.evaluate(state, same, Reference(velocity=np.array([1.0, 0.0, 0.0]))).costs, 0.5)
+        problem = objective.pose(state, Reference(velocity=np.array([1.0, 0.0, 0.0])))
+        weights = sample_weights(objective.evaluate(problem, same).costs, 0.5)
         means.append(weighted_mean(weights, same).double())
-        counts.append(effective_sample_size(weights))
+        counts.append(effective_sample_size(weights.numpy()))
     assert counts[1] > 4.0
     assert counts[0] == pytest.approx(counts[1], rel=1e-2)
     torch.testing.assert_close(means[0], means[1], atol=2e-3, rtol=0.0)

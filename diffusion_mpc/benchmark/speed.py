@@ -18,7 +18,7 @@ from diffusion_mpc.config import ConfigError, NodeConfig, Value, load_parameters
 from diffusion_mpc.rollout.base import RolloutBackend, substeps
 from diffusion_mpc.rollout.variants import model_variants
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Array, RolloutBatch, State
+from diffusion_mpc.types import Array, RolloutBatch, Start, State
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ DEFAULT_CASES = (
 )
 
 
-def record(backend: RolloutBackend) -> list[tuple[State, torch.Tensor]]:
+def record(backend: RolloutBackend) -> list[tuple[State | Start, torch.Tensor]]:
     """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
-    calls: list[tuple[State, torch.Tensor]] = []
+    calls: list[tuple[State | Start, torch.Tensor]] = []
     rollouts = backend.rollout
 
-    def noted(state: State, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def noted(state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         calls.append((state, controls))
         return rollouts(state, controls, control_dt)
 
@@ -64,7 +64,7 @@ class RawRollout:
         self._data = [mujoco.MjData(models[0]) for _ in range(count)]
         self._outputs: dict[tuple[int, int], tuple[Array, Array]] = {}
 
-    def time(self, state: State, controls: torch.Tensor, repeats: int) -> float:
+    def time(self, state: State | Start, controls: torch.Tensor, repeats: int) -> float:
         """Time that the rollouts take, s, without preparing their inputs.
 
         Args:
@@ -75,7 +75,7 @@ class RawRollout:
         model, variants = self._models[0], len(self._models)
         inputs = np.ascontiguousarray(controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0))
         models = model if variants == 1 else self._models * (len(inputs) // variants)
-        start = np.concatenate([[0.0], state.qpos, state.qvel, state.act])
+        start = np.concatenate([[0.0], *(np.asarray(x) for x in (state.qpos, state.qvel, state.act))])
         starts = np.repeat(start[None], len(inputs), axis=0)
         shape = inputs.shape[:2]
         if shape not in self._outputs:

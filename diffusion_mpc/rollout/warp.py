@@ -147,8 +147,8 @@ class WarpBackend:
             return None
 
     def _record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        # A stream, worlds and memory of its own: plans of an older recording go on meanwhile, and nothing else may ever lie where the
-        # graph writes. Warp makes the capture, not torch: at every loop of the solver it ends the capture and takes it up again
+        # A stream, worlds and memory of its own: plans of an older recording go on meanwhile, and nothing else may ever lie where
+        # the graph writes. Warp makes the capture, not torch: at every loop of the solver it ends the capture and takes it up again
         # under another number, by which torch would no longer know its own.
         stream, pool = torch.cuda.Stream(), torch.cuda.MemPool()
         warp_stream = wp.stream_from_torch(stream)

@@ -14,8 +14,8 @@ A task is one file. It subclasses `Task`, names its model and the sensors that i
 
 A term returns a residual of shape (samples, horizon) or (samples, horizon, k); its norm makes that a cost of (samples, horizon).
 Terms see positions, velocities, controls, sensors and the reference and nothing else, all of them tensors on the backend's device,
-so that one definition serves every rollout backend. They must not ask for the value of a tensor (`float`, `if`), which would make the
-host wait for the device, nor send it numbers; `constant` and `columns` send them once.
+so that one definition serves every rollout backend. They must not ask for the value of a tensor (`float`, `if`), which would make
+the host wait for the device, nor send it numbers; `constant` and `columns` send them once.
 """
 
 from __future__ import annotations
