@@ -1,5 +1,8 @@
 """The planner's parts, and what it promises as a whole."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
-from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM
+from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD, Belief
 from diffusion_mpc.planner.sampler import sample_knots
 from diffusion_mpc.planner.schedule import alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
@@ -18,6 +21,7 @@ from diffusion_mpc.planner.score import (
     ranked_weights,
     sample_weights,
     score_ascent,
+    success_share,
     weighted_mean,
 )
 from diffusion_mpc.planner.spline import Spline
@@ -172,7 +176,7 @@ def test_cem_refits_mean_and_deviation_to_the_elites():
     cem = CEM(PlannerConfig(num_knots=2, elite_share=0.5, noise_floor=0.2))
     knots = torch.tensor([[[1.0], [0.5]], [[0.0], [0.5]], [[9.0], [9.0]], [[9.0], [9.0]]], dtype=torch.float64)
     costs = torch.tensor([1.0, 2.0, 3.0, np.nan], dtype=torch.float64)
-    belief, _ = cem.update(cem.start(torch.zeros(2, 1, dtype=torch.float64), 2), knots, costs)
+    belief, _ = cem.update(cem.start(Belief(torch.zeros(2, 1, dtype=torch.float64), 2)), knots, costs)
     assert belief.mean.flatten().tolist() == [0.5, 0.5]
     assert belief.spread.flatten().tolist() == [0.5, 0.2]
 
@@ -182,7 +186,7 @@ def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=17, num_knots=4, noise_start=1.0))
     previous = torch.tensor([[0.9, 0.0], [-0.9, 0.1], [0.5, 0.2], [0.0, 0.3]], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    belief = algorithm.start(previous, 2)
+    belief = algorithm.start(Belief(previous, 2))
     for step in range(2):
         knots = algorithm.sample(belief, step, generator)
         assert knots.shape == (17, 4, 2)
@@ -194,7 +198,7 @@ def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_bad_samples_weigh_nothing_in_every_algorithm(name):
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=16, num_knots=4))
-    belief = algorithm.start(torch.zeros(4, 2, dtype=torch.float64), 2)
+    belief = algorithm.start(Belief(torch.zeros(4, 2, dtype=torch.float64), 2))
     knots = algorithm.sample(belief, 0, torch.Generator().manual_seed(0))
     costs = knots.square().sum((1, 2))
     costs[1::2], costs[4] = torch.nan, torch.inf
@@ -209,7 +213,7 @@ def test_bad_samples_weigh_nothing_in_every_algorithm(name):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_finds_the_bottom_of_a_bowl(name):
     algorithm = ALGORITHMS[name](PlannerConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02))
-    belief, generator = algorithm.start(torch.zeros(4, 2, dtype=torch.float64), 30), torch.Generator().manual_seed(0)
+    belief, generator = algorithm.start(Belief(torch.zeros(4, 2, dtype=torch.float64), 30)), torch.Generator().manual_seed(0)
     for step in range(30):
         knots = algorithm.sample(belief, step, generator)
         belief, _ = algorithm.update(belief, knots, (knots - 0.4).square().sum((1, 2)))
@@ -265,6 +269,44 @@ def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
     assert controller.plan(state, Reference(), 0.0, budget=60.0).stats.iterations == 5
 
 
+def test_the_success_share_counts_equals_as_half_and_nan_as_worse():
+    costs = torch.tensor([2.0, 1.0, 2.0, 3.0, math.nan], dtype=torch.float64)
+    assert float(success_share(costs)) == pytest.approx((1.0 + 0.5) / 4)
+    assert float(success_share(costs * math.nan)) == 0.5
+    assert float(success_share(torch.tensor([math.nan, 1.0, 2.0]))) == 1.0
+
+
+def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
+    mbd, generator = MBD(PlannerConfig(num_samples=64, num_knots=4)), torch.Generator().manual_seed(0)
+    good = bad = mbd.start(Belief(torch.zeros(4, 2, dtype=torch.float64), 1))
+    for _ in range(5):
+        knots = mbd.sample(good, 0, generator)
+        good, _ = mbd.update(good, knots, knots.square().sum((1, 2)))
+        good = replace(good, mean=torch.zeros_like(good.mean))
+        knots = mbd.sample(bad, 0, generator)
+        bad, _ = mbd.update(bad, knots, -knots.square().sum((1, 2)))
+        bad = replace(bad, mean=torch.zeros_like(bad.mean))
+    assert float(good.spread.mean()) == pytest.approx(math.exp(-0.5 * 0.1 * 5), rel=1e-6)
+    assert float(bad.spread.mean()) == pytest.approx(1.5, rel=1e-6)
+
+
+def test_noise_shrinks_most_where_it_costs_most():
+    mbd, generator = MBD(PlannerConfig(num_samples=256, num_knots=4, temperature=0.3)), torch.Generator().manual_seed(0)
+    belief = mbd.start(Belief(torch.zeros(4, 2, dtype=torch.float64), 1))
+    for _ in range(10):
+        knots = mbd.sample(belief, 0, generator)
+        belief, _ = mbd.update(belief, knots, knots[..., 0].square().sum(1))
+    assert float((belief.spread[:, 0] / belief.spread[:, 1]).max()) < 0.8
+
+
+def test_a_search_by_another_algorithm_begins_with_a_spread_of_its_own():
+    controller = make_controller()
+    for number, name in enumerate((*ALGORITHMS, "mbd")):
+        controller.planner.configure(replace(PlannerConfig(), algorithm=name))
+        plan = controller.plan(initial_state(controller, 0.02 * number), Reference(), 0.02 * number)
+        assert np.isfinite(plan.controls).all()
+
+
 @given(st.integers(2, 40))
 def test_mirrored_noise_comes_in_pairs_that_cancel(num_samples):
     mean = torch.tensor([[0.2], [-0.1]], dtype=torch.float64)
@@ -282,7 +324,7 @@ def test_the_last_step_of_a_shortened_plan_has_the_least_noise():
     config = PlannerConfig(num_samples=2000, iterations=4, noise_start=0.4, noise_end=0.1)
     mbd, generator = ALGORITHMS["mbd"](config), torch.Generator().manual_seed(0)
     mean = torch.zeros((5, 1), dtype=torch.float64)
-    spread = [float(mbd.sample(mbd.start(mean, steps), steps - 1, generator).std()) for steps in (2, 4)]
+    spread = [float(mbd.sample(mbd.start(Belief(mean, steps)), steps - 1, generator).std()) for steps in (2, 4)]
     assert spread == pytest.approx([0.1, 0.1], rel=0.05)
 
 

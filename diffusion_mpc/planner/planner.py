@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig
-from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.algorithms import ALGORITHMS, Belief
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.score import effective_sample_size, search_costs
@@ -21,7 +22,7 @@ from diffusion_mpc.types import Plan, PlanStats, Reference, State
 class Planner:
     """Receding-horizon planner of one task on one rollout backend.
 
-    Between two plans it keeps the mean of the previous one and the state of the random generator, nothing else.
+    Between two plans it keeps the belief that the previous one ended with and the state of the random generator, nothing else.
 
     Attributes:
         traces: number of the cheapest samples whose positions a plan holds
@@ -54,7 +55,7 @@ class Planner:
 
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
-        self._mean = self.objective.origin
+        self._belief, self._made_by = Belief(self.objective.origin, 0), type(self._settings[1])
         self._start_time: float | None = None
         self._generator.manual_seed(self._settings[0].seed)
 
@@ -77,7 +78,12 @@ class Planner:
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
         demonstration = None if self._guide is None else self._guide.from_nearest(state, reference)
         steps = self._steps_within(budget, config.iterations)
-        belief = algorithm.start(self.objective.spline.shift(self._mean, max(elapsed, 0.0)), steps)
+        shifted = self.objective.spline.shift(self._belief.mean, max(elapsed, 0.0))
+        belief = algorithm.start(
+            replace(
+                self._belief, mean=shifted, steps=steps, spread=self._belief.spread if self._made_by is type(algorithm) else None
+            )
+        )
         kept: list[torch.Tensor] = []
         for step in range(steps):
             step_began = time.perf_counter()
@@ -99,7 +105,7 @@ class Planner:
         mean, violation = belief.mean, 0.0
         if found.violation is not None:
             mean, violation = self._safest(state, reference, torch.stack((mean, *reversed(kept))))
-        self._mean, self._start_time = mean, state.stamp
+        self._belief, self._made_by, self._start_time = replace(belief, mean=mean), type(algorithm), state.stamp
 
         stats = PlanStats(
             cost=float(costs[best]),
