@@ -70,6 +70,19 @@ class PlannerConfig:
     )
     noise_end: float = param(0.3, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
     mirrored: bool = param(True, "mbd draws its noise in pairs of opposite sign.", live=True)
+    success_share: float = param(
+        0.1,
+        "Share of mbd's samples that should beat the plan: if more do, noise grows, else it shrinks.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    scale_rate: float = param(
+        0.5, "How fast mbd's noise grows or shrinks in a denoising step; 0: not.", low=0.0, high=5.0, live=True
+    )
+    shape_rate: float = param(
+        0.2, "How fast mbd's noise of each knot and actuator follows the good samples; 0: not.", low=0.0, high=1.0, live=True
+    )
     noise_growth: float = param(1.0, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
     elite_share: float = param(
         0.1, "Share of the samples, two at least, that cem refits mean and standard deviation to.", low=0.001, high=1.0, live=True

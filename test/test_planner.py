@@ -1,5 +1,8 @@
 """The planner's parts, and what it promises as a whole."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
-from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, Belief
+from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD, Belief
 from diffusion_mpc.planner.sampler import draw_noise, sample_knots
 from diffusion_mpc.planner.schedule import alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
@@ -19,6 +22,7 @@ from diffusion_mpc.planner.score import (
     require_finite,
     sample_weights,
     score_ascent,
+    success_share,
     weighted_mean,
 )
 from diffusion_mpc.planner.spline import Spline
@@ -174,8 +178,8 @@ def test_elites_weigh_the_same_and_bad_samples_are_none():
 
 def begin(algorithm, mean, steps):
     """What a planner would begin a search with."""
-    levels, temperature = torch.from_numpy(algorithm.levels(steps))[..., None], torch.tensor(algorithm.config.temperature)
-    return algorithm.start(Belief(mean, levels, temperature))
+    levels, live = torch.from_numpy(algorithm.levels(steps))[..., None], torch.tensor(algorithm.live(), dtype=mean.dtype)
+    return algorithm.start(Belief(mean, torch.ones_like(mean), levels, live))
 
 
 def noise_for(algorithm, mean, steps):
@@ -278,6 +282,44 @@ def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
     assert controller.plan(state, Reference(), 0.0).stats.iterations == 5
     assert controller.plan(state, Reference(), 0.0, budget=0.0).stats.iterations == 1
     assert controller.plan(state, Reference(), 0.0, budget=60.0).stats.iterations == 5
+
+
+def test_the_success_share_counts_equals_as_half_and_nan_as_worse():
+    costs = torch.tensor([2.0, 1.0, 2.0, 3.0, math.nan], dtype=torch.float64)
+    assert float(success_share(costs)) == pytest.approx((1.0 + 0.5) / 4)
+    assert float(success_share(costs * math.nan)) == 0.5
+    assert float(success_share(torch.tensor([math.nan, 1.0, 2.0]))) == 1.0
+
+
+def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
+    mbd, mean = MBD(PlannerConfig(num_samples=64, num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
+    good = bad = begin(mbd, mean, 1)
+    for noise in noise_for(mbd, mean, 5):
+        knots = mbd.sample(good, 0, noise)
+        good, _ = mbd.update(good, knots, knots.square().sum((1, 2)))
+        good = replace(good, mean=torch.zeros_like(good.mean))
+        knots = mbd.sample(bad, 0, noise)
+        bad, _ = mbd.update(bad, knots, -knots.square().sum((1, 2)))
+        bad = replace(bad, mean=torch.zeros_like(bad.mean))
+    assert float(good.spread.mean()) == pytest.approx(math.exp(-0.5 * 0.1 * 5), rel=1e-6)
+    assert float(bad.spread.mean()) == pytest.approx(1.5, rel=1e-6)
+
+
+def test_noise_shrinks_most_where_it_costs_most():
+    mbd, mean = MBD(PlannerConfig(num_samples=256, num_knots=4, temperature=0.3)), torch.zeros(4, 2, dtype=torch.float64)
+    belief = begin(mbd, mean, 1)
+    for noise in noise_for(mbd, mean, 10):
+        knots = mbd.sample(belief, 0, noise)
+        belief, _ = mbd.update(belief, knots, knots[..., 0].square().sum(1))
+    assert float((belief.spread[:, 0] / belief.spread[:, 1]).max()) < 0.8
+
+
+def test_a_search_by_another_algorithm_begins_with_a_spread_of_its_own():
+    controller = make_controller()
+    for number, name in enumerate((*ALGORITHMS, "mbd")):
+        controller.planner.configure(replace(PlannerConfig(), algorithm=name))
+        plan = controller.plan(initial_state(controller, 0.02 * number), Reference(), 0.02 * number)
+        assert np.isfinite(plan.controls).all()
 
 
 @given(st.integers(2, 40))

@@ -54,14 +54,14 @@ def quality_tables(figures: Mapping[str, Any]) -> list[Table]:
 
 
 def tune_table(figures: Mapping[str, Any]) -> Table:
-    """Default and tuned costs."""
-    table = Table("task", "algorithm", "candidates", "default cost", "tuned cost", "parameters")
+    """Costs of the default and of the best candidate."""
+    costs = "default (first trial)", "best (first trial)", "best (all trials)"
+    table = Table("task", "algorithm", "candidates", *costs, "parameters")
     for row in figures["rows"]:
         chosen = ", ".join(f"{name.removeprefix('planner.')} {value:g}" for name, value in row["parameters"].items())
         default = "–" if row["default_cost"] is None else number(row["default_cost"])
-        table.add_row(
-            row["task"], row["algorithm"], str(row["candidates"]), default, number(row["tuned_cost"]), chosen or "defaults"
-        )
+        found = number(row["first_cost"]), number(row["tuned_cost"])
+        table.add_row(row["task"], row["algorithm"], str(row["candidates"]), default, *found, chosen or "defaults")
     return table
 
 

@@ -1,6 +1,7 @@
 """`benchmark tune`: the same random search for every algorithm, so that none is compared at a worse setting than it could have.
 
-Its trials are not those of `benchmark quality`, so nothing is tuned to what it is judged by.
+All candidates run the first trial, the best third of them the others, as in successive halving (Jamieson and Talwalkar,
+1502.07943). The trials are not those of `benchmark quality`, so nothing is tuned to what it is judged by.
 """
 
 from __future__ import annotations
@@ -16,44 +17,48 @@ import yaml
 
 from diffusion_mpc.benchmark.cells import Cell, CellFile, Outcome, among, run_cells
 from diffusion_mpc.benchmark.quality import IDENTITY, Choice, cells, run_cell
-from diffusion_mpc.config import Value
+from diffusion_mpc.config import NodeConfig, Value, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.tasks import available_tasks
 
 FIRST_TRIAL = 1000
 
-# A tuple is a range to draw from log-uniformly, a list are choices. Each algorithm has all that it heeds.
+# Ranges to draw from log-uniformly, as multiples of the task's default, or choices. Each algorithm has all that it heeds.
 Space = Mapping[str, tuple[float, float] | list[int]]
-SHARED: Space = {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.1, 1.0), "planner.noise_growth": (0.5, 3.0)}
-TEMPERATURE: Space = {"planner.temperature": (0.01, 1.0)}
+SHARED: Space = {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.3, 2.0)}
+PROFILE: Space = {"planner.noise_growth": (0.5, 3.0)}
+TEMPERATURE: Space = {"planner.temperature": (0.3, 6.0)}
 SPACES: dict[str, Space] = {
-    "mbd": {**SHARED, **TEMPERATURE, "planner.noise_end": (0.05, 1.0)},
-    "predictive_sampling": SHARED,
-    "mppi": {**SHARED, **TEMPERATURE},
-    "cem": {**SHARED, "planner.elite_share": (0.03, 0.5), "planner.noise_floor": (0.02, 0.5)},
-    "dial": {
-        "planner.iterations": [1, 2, 4],
-        "planner.noise_start": (0.1, 1.0),
-        **TEMPERATURE,
-        "planner.dial_beta1": (0.3, 5.0),
-        "planner.dial_beta2": (0.3, 5.0),
-    },
-    "cma_es": {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.1, 1.0)},
+    "mbd": {**SHARED, **PROFILE, **TEMPERATURE, "planner.noise_end": (0.3, 2.0)},
+    "predictive_sampling": {**SHARED, **PROFILE},
+    "mppi": {**SHARED, **PROFILE, **TEMPERATURE},
+    "cem": {**SHARED, **PROFILE, "planner.elite_share": (0.5, 4.0), "planner.noise_floor": (0.3, 6.0)},
+    "dial": {**SHARED, **TEMPERATURE, "planner.dial_beta1": (0.5, 4.0), "planner.dial_beta2": (0.3, 4.0)},
+    "cma_es": SHARED,
 }
 
 
-def candidates(algorithm: str, count: int, seed: int) -> list[dict[str, Value]]:
-    """As many settings, the first of them the defaults."""
+Pair = tuple[str, str]
+"""Task and algorithm."""
+
+Entrants = Mapping[Pair, Mapping[int, dict[str, Value]]]
+"""Candidates by their number, by task and algorithm."""
+
+
+def candidates(task: str, algorithm: str, count: int, seed: int) -> list[dict[str, Value]]:
+    """As many settings, the first of them the task's defaults."""
+    known, defaults = load_parameters(NodeConfig, {"task": task})
     random = np.random.default_rng((seed, list(ALGORITHMS).index(algorithm)))
-    drawn = [{name: _draw(space, random) for name, space in SPACES[algorithm].items()} for _ in range(count - 1)]
+
+    def draw(name: str, space: tuple[float, float] | list[int]) -> Value:
+        if isinstance(space, list):
+            return int(random.choice(space))
+        factor = math.exp(random.uniform(math.log(space[0]), math.log(space[1])))
+        low, high = known[name].low, known[name].high
+        return float(f"{min(max(factor * float(defaults[name]), low), high):.3g}")
+
+    drawn = [{name: draw(name, space) for name, space in SPACES[algorithm].items()} for _ in range(count - 1)]
     return [{}, *drawn]
-
-
-def _draw(space: tuple[float, float] | list[int], random: np.random.Generator) -> Value:
-    if isinstance(space, list):
-        return int(random.choice(space))
-    low, high = space
-    return float(f"{math.exp(random.uniform(math.log(low), math.log(high))):.3g}")
 
 
 def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
@@ -67,21 +72,28 @@ def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> 
         processes: number of processes; 0: one per core
 
     Returns:
-        the figures: complete, errors, and rows with default and tuned cost of each algorithm on each task; and how it went
+        the figures: complete, errors, and rows of each algorithm on each task: cost of the default and of the best in the first
+        trial, mean cost of the best over all trials, its parameters; and how it went
 
     Raises:
         ConfigError, TaskError: the choice names what there is not
     """
-    todo: list[Cell] = []
-    for task in choice.tasks or available_tasks():
-        for algorithm in [among("algorithm", name, ALGORITHMS) for name in choice.algorithms or ALGORITHMS]:
-            for number, candidate in enumerate(candidates(algorithm, count, seed)):
-                tuned = {task: {algorithm: candidate}}
-                here = cells(replace(choice, tasks=[task], algorithms=[algorithm], tuned=tuned))
-                todo += [{**cell, "candidate": number, "given": candidate} for cell in here]
-    todo.sort(key=lambda cell: cell["candidate"])
-    outcome = run_cells(run_cell, todo, CellFile(folder / "tune.jsonl", (*IDENTITY, "candidate")), processes, "tuning")
-    rows = _best(todo, outcome)
+    entrants = {
+        (task, algorithm): dict(enumerate(candidates(task, algorithm, count, seed)))
+        for task in choice.tasks or available_tasks()
+        for algorithm in [among("algorithm", name, ALGORITHMS) for name in choice.algorithms or ALGORITHMS]
+    }
+    file = CellFile(folder / "tune.jsonl", (*IDENTITY, "candidate"))
+    first = _cells(replace(choice, trials=choice.trials[:1]), entrants)
+    outcome = run_cells(run_cell, first, file, processes, "tuning")
+    if outcome.complete and len(choice.trials) > 1:
+        costs = _mean_costs(first, outcome)
+        left = {key: _best_third(found, costs[key]) for key, found in entrants.items()}
+        second = _cells(choice, left)
+        outcome = run_cells(run_cell, second, file, processes, "tuning, the best third")
+        rows = _rows(second, outcome, costs)
+    else:
+        rows = _rows(first, outcome, _mean_costs(first, outcome))
     tuned_parameters: dict[str, dict[str, Any]] = {}
     for row in rows:
         tuned_parameters.setdefault(row["task"], {})[row["algorithm"]] = row["parameters"]
@@ -93,21 +105,40 @@ def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> 
     return {"complete": outcome.complete, "errors": list(outcome.errors), "rows": rows}, outcome
 
 
-def _best(todo: Sequence[Cell], outcome: Outcome) -> list[dict[str, Any]]:
-    """By task and algorithm, the candidate with the least mean cost among those that have all their trials."""
-    costs: dict[tuple[str, str], dict[int, list[float]]] = {}
-    given: dict[tuple[str, str, int], Mapping[str, Value]] = {}
+def _cells(choice: Choice, entrants: Entrants) -> list[Cell]:
+    """All trials of all candidates, candidate by candidate: what is done when it is interrupted compares as many of each."""
+    todo: list[Cell] = []
+    for (task, algorithm), found in entrants.items():
+        for number, candidate in found.items():
+            here = cells(replace(choice, tasks=[task], algorithms=[algorithm], tuned={task: {algorithm: candidate}}))
+            todo += [{**cell, "candidate": number, "given": candidate} for cell in here]
+    return sorted(todo, key=lambda cell: int(cell["candidate"]))
+
+
+def _mean_costs(todo: Sequence[Cell], outcome: Outcome) -> dict[Pair, dict[int, float]]:
+    """Mean cost of each candidate over its trials, by task and algorithm; infinite where one of them failed or is not done."""
+    costs: dict[Pair, dict[int, list[float]]] = {}
     for cell, figures in zip(todo, outcome.figures, strict=True):
-        key = cell["task"], cell["algorithm"]
-        given[(*key, cell["candidate"])] = cell["given"]
-        cost = math.nan if figures is None else figures["mean_cost"]
-        costs.setdefault(key, {}).setdefault(cell["candidate"], []).append(cost)
+        cost = math.inf if figures is None or not math.isfinite(figures["mean_cost"]) else figures["mean_cost"]
+        costs.setdefault((cell["task"], cell["algorithm"]), {}).setdefault(cell["candidate"], []).append(cost)
+    return {pair: {number: float(np.mean(found)) for number, found in by.items()} for pair, by in costs.items()}
+
+
+def _best_third(found: Mapping[int, dict[str, Value]], costs: Mapping[int, float]) -> dict[int, dict[str, Value]]:
+    """The cheapest third of the candidates, two at least."""
+    order = sorted(found, key=lambda number: costs[number])
+    return {number: found[number] for number in order[: max(2, math.ceil(len(found) / 3))]}
+
+
+def _rows(todo: Sequence[Cell], outcome: Outcome, first_costs: Mapping[Pair, Mapping[int, float]]) -> list[dict[str, Any]]:
+    """By task and algorithm, the candidate with the least mean cost among those that have all their trials."""
+    given = {(cell["task"], cell["algorithm"], cell["candidate"]): cell["given"] for cell in todo}
     rows = []
-    for (task, algorithm), by_candidate in costs.items():
-        means = {number: float(np.mean(found)) for number, found in by_candidate.items() if np.isfinite(found).all()}
-        if means:
-            best = min(means, key=lambda number: means[number])
-            parameters = dict(given[task, algorithm, best])
-            row = {"task": task, "algorithm": algorithm, "candidates": len(means), "default_cost": means.get(0)}
-            rows.append({**row, "tuned_cost": means[best], "parameters": parameters})
+    for pair, means in _mean_costs(todo, outcome).items():
+        best = min(means, key=lambda number: means[number])
+        if math.isfinite(means[best]):
+            first = first_costs[pair]
+            default = first[0] if math.isfinite(first[0]) else None
+            figures = {"candidates": len(first), "default_cost": default, "first_cost": first[best], "tuned_cost": means[best]}
+            rows.append({"task": pair[0], "algorithm": pair[1], **figures, "parameters": dict(given[*pair, best])})
     return rows

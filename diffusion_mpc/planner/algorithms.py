@@ -10,33 +10,35 @@ import torch
 
 from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.sampler import sample_knots
-from diffusion_mpc.planner.schedule import dial_noise, knot_profile, online_noise
-from diffusion_mpc.planner.score import elite_weights, ranked_weights, require_finite, sample_weights, weighted_mean
+from diffusion_mpc.planner.schedule import dial_noise, knot_profile, online_noise, respread
+from diffusion_mpc.planner.score import elite_weights, ranked_weights, require_finite, sample_weights, success_share, weighted_mean
 from diffusion_mpc.types import Array
 
 
 @dataclass(frozen=True)
 class Belief:
-    """What a search knows between two denoising steps; only the mean outlives the plan.
+    """What a search knows between two denoising steps; mean and spread outlive the plan.
 
     Attributes:
         mean: (num_knots, nu) the plan
+        spread: (num_knots, nu) what the algorithm carries on beside it, of its own meaning; 1 at first
         levels: (steps, num_knots, 1) standard deviation of the noise at each denoising step, by knot
-        temperature: () temperature of the weights
-        spread: what else the algorithm carries on, None for most
+        live: (k,) the parameters that `Algorithm.live` names
+        strategy: what an algorithm carries on that is no tensor
     """
 
     mean: torch.Tensor
+    spread: torch.Tensor
     levels: torch.Tensor
-    temperature: torch.Tensor
-    spread: Any = None
+    live: torch.Tensor
+    strategy: Any = None
 
 
 class Algorithm(Protocol):
-    """A search over knots that keeps nothing between plans but the knots it returns.
+    """A search over knots that keeps nothing but its belief.
 
     Attributes:
-        config: parameters of the search; those that `levels` reads, and the temperature, reach it through the belief only
+        config: parameters of the search; those of `levels` and `live` reach it through the belief only
         mirrored: whether its noise comes in pairs of opposite sign
         on_device: whether it leaves the host nothing to decide, so that a whole search can be recorded
     """
@@ -49,8 +51,12 @@ class Algorithm(Protocol):
         """Standard deviation (steps, num_knots) of the noise at each of some denoising steps, in normalised actions."""
         ...
 
+    def live(self) -> tuple[float, ...]:
+        """Other parameters that may change from plan to plan, for `Belief.live`."""
+        ...
+
     def start(self, belief: Belief) -> Belief:
-        """Where a search starts from, given the previous plan shifted to now."""
+        """Where a search starts from, given what the plan before ended with, its mean shifted to now."""
         ...
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
@@ -65,18 +71,54 @@ class Algorithm(Protocol):
         ...
 
 
-class MBD:
-    """Model-Based Diffusion, online (Pan et al., 2407.01573, Algorithm 3).
+class MPPI:
+    """Model Predictive Path Integral control (Williams et al., 1707.02342): the same noise at every step, and the weighted mean.
 
-    Draws a plan from `p0(Y) ~ exp(-J(Y) / temperature)` by denoising: at each step it samples around the present estimate with the
-    step's noise level, rolls out, and moves to the weighted mean. The previous plan is re-noised to `noise_start` only.
+    Its weights are those of MBD, standardised, so that one temperature suits every cost.
     """
 
+    mirrored = False
     on_device = True
 
     def __init__(self, config: PlannerConfig) -> None:
         """Take the configuration of one plan."""
         self.config = config
+
+    def levels(self, steps: int) -> Array:
+        """`noise_start`, with the profile along the horizon, at every step."""
+        levels: Array = self.config.noise_start * knot_profile(self.config.num_knots, self.config.noise_growth)
+        return np.tile(levels, (steps, 1))
+
+    def live(self) -> tuple[float, ...]:
+        """The temperature first."""
+        return (self.config.temperature,)
+
+    def start(self, belief: Belief) -> Belief:
+        """The mean alone."""
+        return belief
+
+    def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
+        """Gaussian knots around the mean, with this step's noise."""
+        return sample_knots(belief.mean, belief.levels[step], noise)
+
+    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+        """The weighted mean of the samples."""
+        weights = sample_weights(costs, belief.live[0])
+        return replace(belief, mean=weighted_mean(weights, knots)), weights
+
+
+class MBD(MPPI):
+    """Model-Based Diffusion, online (Pan et al., 2407.01573, Algorithm 3).
+
+    Draws a plan from `p0(Y) ~ exp(-J(Y) / temperature)` by denoising: at each step it samples around the present estimate with the
+    step's noise level, rolls out, and moves to the weighted mean. The previous plan is re-noised to an intermediate level only; the
+    paper leaves open to which. Here `Belief.spread` (num_knots, nu) multiplies the noise of the schedule, and follows what the
+    samples tell, see `respread`. Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried.
+    """
+
+    def __init__(self, config: PlannerConfig) -> None:
+        """Take the configuration of one plan."""
+        super().__init__(config)
         self.mirrored = config.mirrored
 
     def levels(self, steps: int) -> Array:
@@ -86,35 +128,23 @@ class MBD:
         levels: Array = noise[:, None] * knot_profile(c.num_knots, c.noise_growth)
         return levels
 
-    def start(self, belief: Belief) -> Belief:
-        """The previous plan: Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried."""
-        return belief
+    def live(self) -> tuple[float, ...]:
+        """The temperature, and the parameters of `respread`."""
+        return (self.config.temperature, self.config.success_share, self.config.scale_rate, self.config.shape_rate)
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
-        """Gaussian knots around the mean, with this step's noise."""
-        return sample_knots(belief.mean, belief.levels[step], noise)
+        """Gaussian knots around the mean, with this step's noise and the spread."""
+        return sample_knots(belief.mean, belief.levels[step] * belief.spread, noise)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
-        """The weighted mean of the samples (2407.01573, eq. 9b in eq. 6)."""
-        weights = sample_weights(costs, belief.temperature)
-        return replace(belief, mean=weighted_mean(weights, knots)), weights
-
-
-class MPPI(MBD):
-    """Model Predictive Path Integral control (Williams et al., 1707.02342): as MBD, but with the same noise at every step.
-
-    Its weights are those of MBD, standardised, so that one temperature suits every cost.
-    """
-
-    def __init__(self, config: PlannerConfig) -> None:
-        """Take the configuration of one plan."""
-        super().__init__(config)
-        self.mirrored = False
-
-    def levels(self, steps: int) -> Array:
-        """`noise_start`, with the profile along the horizon, at every step."""
-        levels: Array = self.config.noise_start * knot_profile(self.config.num_knots, self.config.noise_growth)
-        return np.tile(levels, (steps, 1))
+        """The weighted mean of the samples (2407.01573, eq. 9b in eq. 6), and the spread for the next step."""
+        updated, weights = super().update(belief, knots, costs)
+        _, wanted, scale_rate, shape_rate = belief.live.unbind()
+        # All levels have the same profile along the horizon.
+        found = weighted_mean(weights, (knots - belief.mean).square()).sqrt() / belief.levels[0].clamp(min=1e-12)
+        return replace(
+            updated, spread=respread(belief.spread, found, success_share(costs) - wanted, scale_rate, shape_rate)
+        ), weights
 
 
 class PredictiveSampling(MPPI):
@@ -178,18 +208,18 @@ class CMAES(MPPI):
         options = {"popsize": self.config.num_samples, "verbose": -10, "seed": float("nan"), "randn": self._drawn}
         # A standard deviation of zero, which others understand as no search, is an error to the package.
         width = max(self.config.noise_start, 1e-6)
-        return replace(belief, spread=cma.CMAEvolutionStrategy(belief.mean.flatten().tolist(), width, options))
+        return replace(belief, strategy=cma.CMAEvolutionStrategy(belief.mean.flatten().tolist(), width, options))
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
         """What the strategy asks for, clipped to [-1, 1]; the first row is the mean itself."""
         self._noise = noise.flatten(1).double().cpu().numpy()
-        rows = torch.as_tensor(np.array(belief.spread.ask())).to(belief.mean)
+        rows = torch.as_tensor(np.array(belief.strategy.ask())).to(belief.mean)
         rows[0] = belief.mean.flatten()
         return rows.clamp(-1.0, 1.0).reshape(-1, *belief.mean.shape)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """The strategy's own update; NaN and infinite costs count as worse than the worst finite one."""
-        strategy, finite = belief.spread, costs.isfinite()
+        strategy, finite = belief.strategy, costs.isfinite()
         weights = ranked_weights(costs, tuple(strategy.sp.weights.positive_weights.tolist()))
         require_finite(weights)
         worst = costs[finite].max()
@@ -204,7 +234,7 @@ class CMAES(MPPI):
         return self._noise
 
 
-ALGORITHMS: dict[str, type[MBD]] = {
+ALGORITHMS: dict[str, type[MPPI]] = {
     "mbd": MBD,
     "predictive_sampling": PredictiveSampling,
     "mppi": MPPI,

@@ -56,7 +56,7 @@ class Settings:
 class Planner:
     """Receding-horizon planner of one task on one rollout backend.
 
-    Between two plans it keeps the mean of the previous one and the state of the random generator, nothing else.
+    Between two plans it keeps mean and spread that the previous one ended with and the state of the random generator, nothing else.
     """
 
     def __init__(self, objective: Objective, config: PlannerConfig, traces: int = 0) -> None:
@@ -127,6 +127,8 @@ class Planner:
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
         self._mean: Array = np.zeros(self._origin.shape)
+        self._spread: Array = np.ones(self._origin.shape)
+        self._made_by: type | None = None
         self._start_time: float | None = None
         self._generator.manual_seed(self._settings.config.seed)
 
@@ -150,7 +152,8 @@ class Planner:
         config, cost, costs = settings.config, float(found["cost"][0]), found["costs"]
         if not math.isfinite(cost):
             raise NoFeasibleSampleError(f"all {config.num_samples} samples have a NaN or infinite cost")
-        self._mean, self._start_time = found["mean"], state.stamp
+        self._mean, self._spread, self._start_time = found["mean"], found["spread"], state.stamp
+        self._made_by = type(settings.algorithm)
         finite = np.isfinite(costs)
         stats = PlanStats(
             cost=cost,
@@ -206,7 +209,8 @@ class Planner:
         elapsed = state.stamp - self._start_time if self._start_time is not None else 0.0
         numbers = self.objective.numbers(state, reference)
         numbers["mean"] = self.objective.spline.shift(self._mean, max(elapsed, 0.0))
-        numbers["levels"], numbers["temperature"] = settings.levels(steps), np.array(settings.config.temperature)
+        numbers["spread"] = self._spread if self._made_by is type(settings.algorithm) else np.ones_like(self._mean)
+        numbers["levels"], numbers["live"] = settings.levels(steps), np.array(settings.algorithm.live())
         if self._guide is not None:
             numbers["demonstrated"] = np.array(float(self._guide.nearest(state)))
         return Search(self.objective, settings.algorithm, steps, settings.traces, self._guide), numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from diffusion_mpc.types import Array
 
@@ -40,6 +41,32 @@ def knot_profile(num_knots: int, growth: float) -> Array:
     """Noise of each knot relative to the mean over all knots, (num_knots,), `growth`-fold from first to last (DIAL, 2409.15610)."""
     profile: Array = growth ** np.linspace(0.0, 1.0, num_knots)
     return profile / profile.mean()
+
+
+SCALES = 0.2, 1.5
+SHAPES = 0.3, 2.0
+
+
+def respread(
+    spread: torch.Tensor, found: torch.Tensor, excess: torch.Tensor, scale_rate: torch.Tensor, shape_rate: torch.Tensor
+) -> torch.Tensor:
+    """How much noise the next denoising step needs, as a multiple of what the schedule says, by knot and actuator.
+
+    Its scale, the mean, follows the success rule of evolution strategies (Rechenberg, 1973): where many samples beat the plan it is
+    far from good, be it old, or the robot pushed, or the reference another, and the search widens; where none does, it narrows. Its
+    shape follows the deviation of the samples that weigh, as in a diagonal CMA-ES (Ros and Hansen, 2008).
+
+    Args:
+        spread: (num_knots, nu) the present multiple
+        found: (num_knots, nu) weighted standard deviation of the samples round the mean that they were drawn from, as a multiple of
+            the schedule's but for a common factor
+        excess: () share of samples that beat the mean, less the share that is asked for
+        scale_rate: how fast the scale follows, in powers of e per step; 0: it stays
+        shape_rate: share of the new shape that comes from this step; 0: it stays
+    """
+    scale = spread.mean()
+    shape = torch.lerp(spread / scale, found / found.mean().clamp(min=1e-12), shape_rate).clamp(*SHAPES)
+    return shape * ((scale * (scale_rate * excess).exp()).clamp(*SCALES) / shape.mean())
 
 
 def dial_noise(step: int, steps: int, num_knots: int, beta1: float, beta2: float) -> Array:

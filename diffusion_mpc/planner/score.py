@@ -141,6 +141,16 @@ def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_ba
     return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
 
 
+def success_share(costs: torch.Tensor) -> torch.Tensor:
+    """Share () of the samples that are cheaper than the first one; those that cost the same count as half of one.
+
+    NaN counts as dearer than anything.
+    """
+    costs = costs.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    others, first = costs[1:], costs[0]
+    return 0.5 * ((others < first).to(costs.dtype).mean() + (others <= first).to(costs.dtype).mean())
+
+
 def effective_sample_size(weights: Array) -> float:
     """`1 / sum w^2`: 1 when one sample decides, the number of samples when all weigh the same."""
     return 1.0 / float(weights @ weights)

@@ -20,6 +20,7 @@ class Outcome:
 
     Attributes:
         mean: (num_knots, nu) the new plan
+        spread: (num_knots, nu) what the algorithm carries on beside it
         controls: (horizon, nu) its controls
         path: (horizon, nq) predicted positions in the cheapest sample
         traces: (traces, horizon, nq) predicted positions in the cheapest samples, the cheapest first
@@ -32,6 +33,7 @@ class Outcome:
     """
 
     mean: torch.Tensor
+    spread: torch.Tensor
     controls: torch.Tensor
     path: torch.Tensor
     traces: torch.Tensor
@@ -80,8 +82,8 @@ class Search:
         """Search.
 
         Args:
-            numbers: those of the problem; `mean` (num_knots, nu), the plan to begin with, `levels` (steps, num_knots) and
-                `temperature` (), see `Belief`; `demonstrated` (), row of the demonstrated path, where there is one
+            numbers: those of the problem; `mean` and `spread` (num_knots, nu) that the plan before ended with, `levels` (steps,
+                num_knots) and `live` (k,), see `Belief`; `demonstrated` (), row of the demonstrated path, where there is one
             noise: (steps, samples, num_knots, nu) standard normal
             go_on: asked after each denoising step but the last whether there is time for the next
         """
@@ -89,7 +91,7 @@ class Search:
         problem = objective.problem(numbers)
         if self.guide is not None:
             problem = replace(problem, demonstration=self.guide.ahead(numbers["demonstrated"].long(), problem))
-        belief = algorithm.start(Belief(numbers["mean"], numbers["levels"][..., None], numbers["temperature"]))
+        belief = algorithm.start(Belief(numbers["mean"], numbers["spread"], numbers["levels"][..., None], numbers["live"]))
         kept: list[torch.Tensor] = []
         for step in range(self.steps):
             knots = algorithm.sample(belief, step, noise[step])
@@ -107,6 +109,7 @@ class Search:
             mean, violation = self._safest(problem, torch.cat((mean[None], *reversed(kept))))
         return Outcome(
             mean=mean,
+            spread=belief.spread,
             controls=objective.controls(mean),
             path=paths[0],
             traces=paths[: self.traces],
