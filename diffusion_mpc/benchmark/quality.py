@@ -128,7 +128,7 @@ def parameters(
     if budget % iterations:
         raise ConfigError(f"{budget} rollouts are no multiple of the {iterations} iterations that '{algorithm}' makes of '{task}'")
     values["planner.num_samples"] = known["planner.num_samples"].check(budget // iterations)
-    kept = ("task", "model.", "planner.", "robust.", "backend.name", "command.v", "command.yaw", "cost.")
+    kept = ("task", "model.", "planner.", "robust.", "backend.name", "command.v", "command.yaw", "goal.", "cost.")
     return {name: value for name, value in values.items() if name.startswith(kept) and name != "planner.seed"}
 
 
