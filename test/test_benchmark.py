@@ -353,6 +353,8 @@ def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
         assert row["physics_steps_per_s"] == pytest.approx(1e3 * steps / row["plan_ms_p50"])
         assert row["raw_steps_per_s"] == pytest.approx(1e3 * steps / row["raw_ms_p50"])
         assert (row["model"], row["backend"], row["device"], row["plans"]) == ("cartpole", "cpu", "cpu", 5)
+        assert row["capture"] == "none"
+        assert row["plan_ms_p50"] <= row["plan_ms_p99"]
 
 
 def test_a_task_without_mujocos_physics_has_no_raw_speed(monkeypatch, capsys):

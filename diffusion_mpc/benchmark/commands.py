@@ -57,6 +57,8 @@ def _speed_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks (default: ant 64 x 20 x 2 and cartpole 32 x 25 x 1)")
     for option, what in (("samples", "samples"), ("horizon", "control steps"), ("iterations", "denoising steps")):
         parser.add_argument(f"--{option}", nargs="+", type=_positive, metavar="N", help=f"{what}, one case for each number")
+    parser.add_argument("--backend", choices=("cpu", "warp"), help="rollout backend (default: the task's own)")
+    parser.add_argument("--capture", nargs="+", choices=("plan", "step", "none"), help="CUDA graphs of warp, one case for each")
     parser.add_argument("--plans", type=_positive, default=200, metavar="N", help="plans that are timed (default: 200)")
     parser.add_argument("--warm-up", type=int, default=20, metavar="N", help="plans before (default: 20)")
     _set(parser)
@@ -117,6 +119,8 @@ def speed(options: argparse.Namespace) -> tuple[Figures, bool]:
 
     chosen = {"num_samples": options.samples, "horizon_steps": options.horizon, "iterations": options.iterations}
     axes = [[(f"planner.{name}", str(n)) for n in numbers] for name, numbers in chosen.items() if numbers]
+    axes += [[("backend.capture", mode) for mode in options.capture]] if options.capture else []
+    axes += [[("backend.name", options.backend)]] if options.backend else []
     own = [Case(task, {}) for task in options.tasks] if options.tasks else DEFAULT_CASES
     cases = [Case(case.task, {**case.settings, **settings(options), **dict(sizes)}) for case in own for sizes in product(*axes)]
     check(cases)

@@ -35,6 +35,10 @@ DEFAULT_CASES = (
 )
 
 
+RAW_SAMPLES = 1024
+"""Most samples of a recorded plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
+
+
 def record(backend: RolloutBackend) -> list[tuple[State | Start, torch.Tensor]]:
     """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
     calls: list[tuple[State | Start, torch.Tensor]] = []
@@ -75,7 +79,7 @@ class RawRollout:
         model, variants = self._models[0], len(self._models)
         inputs = np.ascontiguousarray(controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0))
         models = model if variants == 1 else self._models * (len(inputs) // variants)
-        start = np.concatenate([[0.0], *(np.asarray(x) for x in (state.qpos, state.qvel, state.act))])
+        start = np.concatenate([[0.0], *(torch.as_tensor(x).cpu().numpy() for x in (state.qpos, state.qvel, state.act))])
         starts = np.repeat(start[None], len(inputs), axis=0)
         shape = inputs.shape[:2]
         if shape not in self._outputs:
@@ -114,41 +118,51 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
     raw = RawRollout(model_variants(backend.model, config.robust), config.backend.threads)
     repeats = substeps(config.planner.control_dt, backend.model.opt.timestep)
     steps_a_control = repeats * backend.variants
-    plan_times, raw_times, physics_steps = list[float](), list[float](), list[int]()
+    plan_times, raw_times = list[float](), list[float]()
+    physics_steps, raw_steps = list[int](), list[int]()
     try:
         for number in range(warm_up + plans):
             calls.clear()
             began = time.perf_counter()
             plan = loop.plan()
             plan_time = time.perf_counter() - began
+            noted = sum(controls.shape[0] * controls.shape[1] for _, controls in calls)
+            if not calls and plan is not None:
+                # A recorded plan calls nobody. In its place, a part of it that the CPU can do: the plan itself, many times.
+                controls = torch.from_numpy(plan.controls).expand(min(config.planner.num_samples, RAW_SAMPLES), -1, -1)
+                calls.append((loop.state(), controls))
+                noted = config.planner.num_samples * config.planner.horizon_steps * plan.stats.iterations
             raw_time = sum(raw.time(state, controls, repeats) for state, controls in calls)
             loop.advance()
             on_plan()
             if number >= warm_up and plan is not None:
                 plan_times.append(plan_time)
                 raw_times.append(raw_time)
-                physics_steps.append(sum(controls.shape[0] * controls.shape[1] * steps_a_control for _, controls in calls))
+                physics_steps.append(noted * steps_a_control)
+                raw_steps.append(sum(controls.shape[0] * controls.shape[1] * steps_a_control for _, controls in calls))
     except KeyboardInterrupt:
         if not plan_times:
             raise
-    return row(loop, np.array(plan_times), np.array(raw_times), np.array(physics_steps)) | {"complete": len(plan_times) == plans}
+    arrays = (np.array(values) for values in (plan_times, physics_steps, raw_times, raw_steps))
+    return row(loop, *arrays) | {"complete": len(plan_times) == plans}
 
 
-def row(loop: ClosedLoop, plan_times: Array, raw_times: Array, physics_steps: Array) -> dict[str, Any]:
+def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Array, raw_steps: Array) -> dict[str, Any]:
     """Figures of a case.
 
     Args:
         loop: what was timed
         plan_times: (plans,) of all that `Controller.plan` does, s
-        raw_times: (plans,) of `mujoco.rollout` alone on the same batches, s
         physics_steps: (plans,) physics steps in each
+        raw_times: (plans,) of `mujoco.rollout` alone on the same batches, or on a part of them, s
+        raw_steps: (plans,) physics steps in each of these
 
     Returns:
-        model, num_samples, horizon_steps, iterations, backend, device; plan_ms_p50; physics_steps_per_s and raw_steps_per_s,
-        medians over the plans; efficiency, the ratio of the two; raw_ms_p50, plans, threads, timestep
+        model, num_samples, horizon_steps, iterations, backend, device, capture; plan_ms_p50, plan_ms_p99; physics_steps_per_s and
+        raw_steps_per_s, medians over the plans; efficiency, the ratio of the two; raw_ms_p50, plans, threads, timestep
     """
     p, backend = loop.config.planner, loop.controller.backend
-    planned, raw = float(np.median(physics_steps / plan_times)), float(np.median(physics_steps / raw_times))
+    planned, raw = float(np.median(physics_steps / plan_times)), float(np.median(raw_steps / raw_times))
     return {
         "model": loop.task.name,
         "num_samples": p.num_samples,
@@ -156,7 +170,9 @@ def row(loop: ClosedLoop, plan_times: Array, raw_times: Array, physics_steps: Ar
         "iterations": p.iterations,
         "backend": backend.name,
         "device": str(backend.device),
+        "capture": backend.capture,
         "plan_ms_p50": 1e3 * float(np.median(plan_times)),
+        "plan_ms_p99": 1e3 * float(np.quantile(plan_times, 0.99)),
         "physics_steps_per_s": planned,
         "raw_steps_per_s": raw,
         "efficiency": planned / raw,

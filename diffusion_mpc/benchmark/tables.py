@@ -74,7 +74,7 @@ def speed_table(rows: Sequence[Row]) -> Table:
         table.add_row(
             row["model"],
             f"{row['num_samples']} × {row['horizon_steps']} × {row['iterations']}",
-            f"{row['backend']} ({row['device']})",
+            f"{row['backend']} ({row['device']}{', graph: ' + row['capture'] if row['capture'] != 'none' else ''})",
             f"{row['plan_ms_p50']:.2f}",
             f"{row['physics_steps_per_s']:,.0f}",
             f"{row['raw_steps_per_s']:,.0f}",
