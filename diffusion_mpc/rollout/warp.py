@@ -172,6 +172,9 @@ class WarpBackend:
             torch.cuda.current_stream().wait_stream(stream)
             return output
 
+        # Once, for the driver prepares a graph when it is launched first.
+        replay()
+        stream.synchronize()
         return replay
 
     @contextmanager

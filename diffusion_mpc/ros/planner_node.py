@@ -354,6 +354,7 @@ class PlannerNode(LifecycleNode):
             **self._counts,
             "clamped": self.follower.clamped,
             "overflowed_samples": self.controller.backend.overflows,
+            "capture": self.controller.backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             **self.figures.values(),
         }
