@@ -54,7 +54,7 @@ def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash.get(ROWS, [])
     if file := config.getoption("--faults-json"):
         file.write_text(json.dumps(rows, indent=2) + "\n")
-    if "faults" in config.getoption("-m"):
+    if rows and config.getoption("-m"):
         table = Table(*COLUMNS, title="Faults, injected over DDS: time to the safe command")
         for cells in rows:
             table.add_row(*("" if cells[name] is None else f"{cells[name]}" for name in COLUMNS))
