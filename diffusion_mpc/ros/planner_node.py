@@ -408,7 +408,7 @@ def main() -> int:
     """Run the node; the exit code is 1 where it could not start."""
     # A thread that has to send a command must not wait 5 ms for another one's Python code.
     sys.setswitchinterval(5e-4)
-    return run(PlannerNode)
+    return run(PlannerNode, survives=True)
 
 
 if __name__ == "__main__":

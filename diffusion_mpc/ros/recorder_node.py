@@ -263,7 +263,7 @@ def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
 def main() -> int:
     """Run the node until it is stopped; the exit code is 1 where it could not start or not write."""
     os.nice(15)
-    return run(RecorderNode, lambda node: node.finished)
+    return run(RecorderNode, lambda node: node.finished, survives=True)
 
 
 if __name__ == "__main__":
