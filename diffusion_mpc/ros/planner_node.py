@@ -23,7 +23,7 @@ from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from diffusion_mpc.commands import actuators, safe_command
+from diffusion_mpc.commands import actuators
 from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
@@ -338,8 +338,7 @@ class PlannerNode(LifecycleNode):
         c = self.config
         assert self._last_state is not None
         with self._sending:
-            self.follower.reset()
-        safe = safe_command(c.safe_command, self.follower.driven, self._last_state.qpos, c.safe_kp, c.safe_kd)
+            safe = self.follower.safe(c.safe_command, self._last_state.qpos, c.safe_kp, c.safe_kd)
         self._publish_command([(0.0, safe)], self.now(), None)
 
     def _publish_command(self, points: Sequence[Point], time: float, state_stamp: float | None) -> None:
