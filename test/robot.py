@@ -118,7 +118,8 @@ class Robot:
         while time.monotonic() < deadline:
             self.executor.spin_once(timeout_sec=0.01)
 
-    def spin_until(self, condition, what, timeout=20.0):
+    def spin_until(self, condition, what, timeout=60.0):
+        """The timeout is for a node that hangs, not for one that is slow: on a loaded machine, only its imports take 20 s."""
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"waited {timeout:g} s for: {what}"

@@ -102,3 +102,25 @@ def test_a_user_who_interrupts_gets_a_clean_end(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["plans"] > 0
     children = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
     assert children == ""
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_soak_tells_of_lateness_delays_and_memory(tmp_path):
+    command = ["benchmark", "soak", "--task", "cartpole", "--duration", "6", "--set", "backend.threads=1", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "diffusion_mpc.cli", *command, str(tmp_path / "soak.json")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((tmp_path / "soak.json").read_text())
+    assert figures["complete"]
+    assert len(figures["rows"]) >= 4
+    assert figures["plans"] == pytest.approx(300, rel=0.3)
+    assert sum(row["plans"] for row in figures["rows"]) <= figures["plans"]
+    assert 20.0 < figures["rows"][0]["resident_mb"] < 2000.0
+    assert abs(figures["memory_growth"]) < 0.2
+    assert 0.0 < figures["state_to_command_ms"]["p50"] <= figures["state_to_command_ms"]["p99"]
+    assert "resident memory of the planner" in done.stdout

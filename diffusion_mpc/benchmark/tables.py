@@ -112,7 +112,8 @@ def soak_table(figures: Mapping[str, Any]) -> Table:
     """Lateness, delays and memory, interval by interval."""
     growth = figures["memory_growth"]
     memory = "unknown" if growth is None else f"{growth:+.2%} at most after the first row"
-    table = Table(title=f"{figures['task']} in real time; resident memory of the planner: {memory}", title_justify="left")
+    title = f"{figures['task']} in real time; {figures['safe_commands']} safe commands; resident memory of the planner: {memory}"
+    table = Table(title=title, title_justify="left")
     for name in ("time, s", "plans", "late", "state to command p50, ms", "p99", "max", "memory, MB"):
         table.add_column(name, justify="right")
     for row in figures["rows"]:

@@ -125,6 +125,9 @@ class SimNode(Node):
         if wanted and steady() - self._ready_since < SETTLE:
             return
         self.destroy_timer(self._timer)
+        if self._subscription is None:
+            # Nobody was waited for; who commands may still come.
+            self._search = self.create_timer(0.1, self._subscribe_to_commands)
         if self.config.lockstep:
             self._timer = self.create_timer(REPEAT, self._publish)
         else:
