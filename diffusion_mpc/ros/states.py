@@ -33,6 +33,7 @@ class OneSource:
     def __init__(self, node: Node, topic: str) -> None:
         """Nothing has been heard yet."""
         self._node, self._topic = node, topic
+        self.subscription: Any = None
         self._last = -1
         self._until = -math.inf
 
@@ -44,12 +45,13 @@ class OneSource:
         """
         number = info["publication_sequence_number"] or 0
         back, self._last = number <= self._last, number
-        if back and self._node.count_publishers(self._topic) > 1:
+        # The subscription knows whom it hears; the graph of nodes and topics learns of them later.
+        if back and self.subscription.get_publisher_count() > 1:
             self._until = steady() + CONFLICT
         if steady() < self._until:
             sources = self._node.get_publishers_info_by_topic(self._topic)
             names = sorted(f"{s.node_namespace.rstrip('/')}/{s.node_name}" for s in sources)
-            raise MessageRejectedError(f"{self._topic}: {len(names)} publishers, {' and '.join(names)}; only one may be the robot")
+            raise MessageRejectedError(f"{self._topic}: more than one publisher, {' and '.join(names)}; only one may be the robot")
 
 
 def subscribe(node: Node, estimator: Estimator, take: Callable[[Callable[[], None]], None]) -> list[Any]:
@@ -80,9 +82,7 @@ def subscribe(node: Node, estimator: Estimator, take: Callable[[Callable[[], Non
 
         take(update)
 
-    subscriptions = []
-    if JOINTS in sources:
-        subscriptions.append(node.create_subscription(JointState, JOINTS, on_joint_states, SENSOR_QOS))
-    if ODOMETRY in sources:
-        subscriptions.append(node.create_subscription(Odometry, ODOMETRY, on_odom, SENSOR_QOS))
-    return subscriptions
+    kinds = {JOINTS: (JointState, on_joint_states), ODOMETRY: (Odometry, on_odom)}
+    for topic, source in sources.items():
+        source.subscription = node.create_subscription(kinds[topic][0], topic, kinds[topic][1], SENSOR_QOS)
+    return [source.subscription for source in sources.values()]
