@@ -19,7 +19,7 @@ EXAMPLES = {
     "optimize": "diffusion-mpc optimize ackley --dim 20 --samples 256 --json out.json",
     "benchmark": "diffusion-mpc benchmark speed",
     "tasks": "diffusion-mpc tasks",
-    "test": "diffusion-mpc test -k planner",
+    "test": "diffusion-mpc test faults",
 }
 
 
@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     tasks_command = add("tasks", tasks, "List the tasks.")
     tasks_command.add_argument("--json", type=Path, metavar="FILE", help="write the list to a file")
 
-    add("test", test, "Run the tests and linters of a checkout; further arguments go to pytest.")
+    add("test", test, "Run the tests and linters of a checkout; further arguments go to pytest (or one of: faults, fuzz, network).")
     return parser
 
 

@@ -135,6 +135,10 @@ class CommandLimiter:
         self._last = (float(times[0]), found[0])
         return found
 
+    def within_range(self, control: Array) -> Array:
+        """The nearest control (nu,) in the control range."""
+        return np.clip(control, self._low, self._high)
+
     def reset(self) -> None:
         """Forget the last command: the next one may be anything within the control range."""
         self._last = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -50,6 +51,12 @@ class Follower:
         self._limiter.reset()
         self._taken_over: tuple[float, Array] | None = None
 
+    def safe(self, kind: str, qpos: Array, kp: float, kd: float) -> Command:
+        """The safe command, within the control range; what follows takes over anew. Arguments as `commands.safe_command`."""
+        self.reset()
+        found = safe_command(kind, self.driven, qpos, kp, kd)
+        return replace(found, control=self._limiter.within_range(found.control))
+
     def points(self, plan: Plan, time: float, period: float, qpos: Array) -> list[Point]:
         """The command of a plan for `time`, and where messages carry the horizon, those for the rest of it.
 
@@ -76,9 +83,11 @@ class Follower:
         """From holding position to the plan."""
         assert self._taken_over is not None
         began, held = self._taken_over
-        if time - began >= duration:
+        # A clock may have been set back since then.
+        passed = max(time - began, 0.0)
+        if passed >= duration:
             return control
-        return held + (control - held) * (time - began) / duration
+        return held + (control - held) * passed / duration
 
     def _with_targets(self, control: Array, plan: Plan, time: float, kp: Array, kd: Array) -> Command:
         zero = np.zeros_like(control)

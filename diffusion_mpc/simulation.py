@@ -13,6 +13,8 @@ from diffusion_mpc.rollout.variants import perturbed
 from diffusion_mpc.tasks.base import Task, TaskError
 from diffusion_mpc.types import Array, State
 
+DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
+
 
 class Plant:
     """Steps the robot under a control law that is evaluated at every physics step."""
@@ -43,6 +45,12 @@ class Plant:
     def time(self) -> float:
         """Simulated time since the last reset, s."""
         return float(self.data.time)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the state became NaN or huge since the last reset. MuJoCo puts it back to an innocent one, and counts that."""
+        counts = any(self.data.warning[kind].number for kind in DIVERGED)
+        return counts or not np.isfinite(self.data.qpos).all()
 
     def reset(self) -> None:
         """Back to the task's initial state."""

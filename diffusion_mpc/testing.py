@@ -8,6 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+GROUPS = {
+    "faults": ["-m", "faults"],
+    "fuzz": ["-m", "fuzz", "--fuzz-messages=10000"],
+    "network": ["-m", "network"],
+}
+"""Parts of the tests by name, and what they are to pytest."""
+
 
 def checkout() -> Path:
     """The checkout that this module was installed from, or the one that is the current folder.
@@ -25,12 +32,14 @@ def run_all(arguments: Sequence[str]) -> int:
     """Run all checks and say which failed.
 
     Args:
-        arguments: for pytest; with any, only pytest runs
+        arguments: for pytest, the first may be one of `GROUPS`; with any, only pytest runs
 
     Returns:
         exit code: 0 where all passed
     """
     root = checkout()
+    if arguments and arguments[0] in GROUPS:
+        arguments = [*GROUPS[arguments[0]], *arguments[1:]]
     python = [sys.executable, "-m"]
     checks = {
         "ruff check": [*python, "ruff", "check", "."],

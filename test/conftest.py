@@ -9,6 +9,16 @@ from diffusion_mpc.ros.bringup import free_domain_id
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
 
+pytest_plugins = ["fault_table"]
+
+CARTPOLE = {"task": "cartpole", "planner.num_samples": 8, "planner.horizon_steps": 10, "planner.num_knots": 3, "backend.threads": 1}
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz-messages", type=int, default=200, help="random messages on every topic, and a fifth as many parameter sets"
+    )
+
 
 def pytest_collection_modifyitems(items):
     try:
@@ -26,3 +36,38 @@ def one_torch_thread():
 
     torch.set_num_threads(1)
     assert "torch" in sys.modules
+
+
+@pytest.fixture
+def start_planner(tmp_path, monkeypatch):
+    """Starts one planner node with its robot; returns both."""
+    from robot import Robot
+
+    from diffusion_mpc.ros.bringup import Process
+    from diffusion_mpc.ros.processes import Running
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    made = []
+
+    def start(robot=None, wait=True, **settings):
+        parameters = {**CARTPOLE, **{name.replace("__", "."): value for name, value in settings.items()}}
+        running = Running([Process("planner", parameters)], tmp_path)
+        made.append(running.stop)
+        robot = Robot(**(robot or {}))
+        made.append(robot.close)
+        if wait:
+            robot.spin_until(lambda: robot.diagnostics, "the planner's first diagnostics")
+        return running, robot
+
+    yield start
+    for close in reversed(made):
+        close()
+
+
+@pytest.fixture
+def controlled(start_planner):
+    """A planner that controls a robot."""
+    running, robot = start_planner()
+    robot.start()
+    robot.spin_until(lambda: len(robot.commands) > 20, "commands")
+    return running, robot

@@ -8,7 +8,7 @@ from array import array
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from diffusion_mpc.msg import JointCommand, PlannerStats
+from diffusion_mpc.msg import JointCommand, Plan, PlannerStats
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
@@ -17,36 +17,58 @@ from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from rosgraph_msgs.msg import Clock  # noqa: F401  (fails early where the ROS environment is incomplete)
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from diffusion_mpc.ros.time import to_stamp
 
+DEEP = QoSProfile(depth=1000)
 SERVICES = {"reset": Trigger, "step": Trigger, "pause": SetBool, "change_state": ChangeState, "get_state": GetState}
 
 
 class Robot:
     """A node of its own context; `spin_until` runs it."""
 
-    def __init__(self, joints=("slider", "pole"), base=False, command=JointCommand):
+    def __init__(self, joints=("slider", "pole"), base=False, command=JointCommand, name="robot"):
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.node = rclpy.create_node("robot", context=self.context)
+        self.node = rclpy.create_node(name, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.joints, self.base = list(joints), base
         self.position, self.velocity = np.zeros(len(self.joints)), np.zeros(len(self.joints))
-        self.commands, self.diagnostics, self.stats, self.states = [], [], [], []
+        self.commands, self.diagnostics, self.stats, self.plans, self.states = [], [], [], [], []
         self.edit = lambda message: message
+        self.edit_odom = lambda message: message
         self._joint_states = self.node.create_publisher(JointState, "joint_states", 10)
         self._odom = self.node.create_publisher(Odometry, "odom", 10)
-        deep = QoSProfile(depth=1000)
-        self.node.create_subscription(command, "joint_command", lambda m: self.commands.append((time.monotonic(), m)), deep)
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), deep)
-        self.node.create_subscription(PlannerStats, "planner/stats", self.stats.append, deep)
+        self._command = command
+        self.listen()
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), DEEP)
+        self.node.create_subscription(PlannerStats, "planner/stats", self.stats.append, DEEP)
+        self.node.create_subscription(Plan, "planner/plan", self.plans.append, DEEP)
         self._goal = self.node.create_publisher(PoseStamped, "goal_pose", 10)
         self._timer = None
+        self.clock = self.node.create_publisher(Clock, "/clock", 10)
+
+    def listen(self):
+        """Take commands, with the steady time at which they came."""
+        take = lambda message: self.commands.append((time.monotonic(), message))  # noqa: E731
+        self._listening = self.node.create_subscription(self._command, "joint_command", take, DEEP)
+
+    def turn_deaf(self):
+        self.node.destroy_subscription(self._listening)
+
+    def first_safe(self):
+        """Steady time at which the first safe command came, and that command."""
+        self.spin_until(lambda: any(m.safe for _, m in self.commands), "the safe command")
+        return next((t, m) for t, m in self.commands if m.safe)
+
+    def regains_control(self):
+        """Commands follow plans again, and the diagnostics say that all is well."""
+        self.spin_until(lambda: not self.commands[-1][1].safe, "control to return")
+        self.spin_until(lambda: self.diagnostics[-1].level == b"\x00", "OK")
 
     def close(self):
         self.executor.shutdown()
@@ -67,7 +89,7 @@ class Robot:
             odom.header.stamp = stamp
             odom.pose.pose.position.z = 0.52
             odom.pose.pose.orientation.w = 1.0
-            self._odom.publish(odom)
+            self._odom.publish(self.edit_odom(odom))
         return time.monotonic()
 
     def goal(self, position, quaternion_xyzw=(0.0, 0.0, 0.0, 1.0)):
@@ -96,7 +118,8 @@ class Robot:
         while time.monotonic() < deadline:
             self.executor.spin_once(timeout_sec=0.01)
 
-    def spin_until(self, condition, what, timeout=20.0):
+    def spin_until(self, condition, what, timeout=60.0):
+        """The timeout is for a node that hangs, not for one that is slow: on a loaded machine, only its imports take 20 s."""
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"waited {timeout:g} s for: {what}"

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from diffusion_mpc.commands import CommandLimiter, actuators, plain, safe_command
+from diffusion_mpc.commands import Actuator, CommandLimiter, actuators, plain, safe_command
+from diffusion_mpc.config import OutputConfig
+from diffusion_mpc.following import Follower
 from diffusion_mpc.ros.loops import Mailbox, Pacer
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
@@ -39,6 +41,26 @@ def test_commands_are_kept_within_the_control_range_and_counted():
     assert limited(limiter, [0.5], [0.0], rate_limit=0.0) == [0.5]
     assert limited(limiter, [3.0], [0.02], rate_limit=0.0) == [1.0]
     assert limiter.clamped == 1
+
+
+def test_the_safe_command_of_a_servo_is_within_its_range():
+    servo = [Actuator("servo", "hinge", "position", 1.0, qpos=0, qvel=0)]
+    follower = Follower(servo, np.array([-1.0]), np.array([1.0]), OutputConfig())
+    # Pushed beyond what it may be commanded to.
+    assert follower.safe("hold", np.array([1.3]), 20.0, 2.0).control.tolist() == [1.0]
+    assert follower.safe("hold", np.array([0.3]), 20.0, 2.0).control.tolist() == [0.3]
+
+
+def test_the_watchdog_tells_how_long_control_will_last():
+    watchdog = Watchdog()
+    assert watchdog.remaining(5.0, LIMITS) == math.inf
+    watchdog.state_arrived(5.0, age=0.02)
+    assert watchdog.remaining(5.01, LIMITS) == pytest.approx(0.07, abs=1e-3)
+    watchdog.plan_arrived(5.01, until_start=-0.25)
+    assert watchdog.remaining(5.01, LIMITS) == pytest.approx(0.05, abs=1e-3)
+    assert watchdog.lost(5.01 + watchdog.remaining(5.01, LIMITS), LIMITS)
+    watchdog.plan_failed("device lost")
+    assert watchdog.remaining(5.01, LIMITS) == 0.0
 
 
 def test_commands_change_no_faster_than_the_rate_limit():

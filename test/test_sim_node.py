@@ -17,10 +17,10 @@ def bring_up(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
 
-    def start(**settings):
+    def start(kind=Pilot, **settings):
         running = Running([Process("sim", {"task": "cartpole", **settings})], tmp_path)
         made.append(running.stop)
-        pilot = Pilot()
+        pilot = kind()
         made.append(pilot.close)
         pilot.spin_until(lambda: pilot.states, "the first state")
         return running, pilot
@@ -32,8 +32,7 @@ def bring_up(tmp_path, monkeypatch):
 
 def test_the_robot_stands_still_until_the_first_command(bring_up):
     _, pilot = bring_up()
-    pilot.spin(0.5)
-    assert len(pilot.states) > 10
+    pilot.spin_until(lambda: len(pilot.states) > 25, "states of a robot that stands")
     assert all(state.position[1] == pytest.approx(np.pi, abs=1e-6) and state.velocity[0] == 0.0 for state in pilot.states)
     pilot.command(5.0)
     pilot.spin_until(lambda: pilot.states[-1].velocity[0] > 0.01, "motion")
@@ -138,3 +137,17 @@ def test_a_bad_command_is_rejected_and_the_last_one_stands(bring_up):
     pilot.spin(0.2)
     assert pilot.states[-1].velocity[0] > 0.3
     assert "message rejected: joint_command: NaN or infinite value" in running.log("sim")
+
+
+def test_one_that_waits_for_nobody_still_obeys_who_comes_later(bring_up):
+    from pilot import Pilot, Witness
+
+    _, pilot = bring_up(Witness, wait_for_subscribers=0)
+    pilot.spin_until(lambda: len(pilot.states) > 25, "states")
+    late = Pilot()
+    try:
+        late.spin_until(late._commands.get_subscription_count, "the simulation to listen")
+        late.command(5.0)
+        pilot.spin_until(lambda: pilot.states[-1].velocity[0] > 0.01, "motion")
+    finally:
+        late.close()

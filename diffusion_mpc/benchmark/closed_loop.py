@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import mujoco
 import numpy as np
 
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weights, load_parameters
@@ -16,8 +15,6 @@ from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Array, Plan, State
-
-DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
 
 
 class DivergedError(RuntimeError):
@@ -111,9 +108,7 @@ class ClosedLoop:
         control = self.controller.command_at(self._steps * self._period)
         self.plant.step(lambda qpos, qvel: control, self._period)
         self._steps += 1
-        # MuJoCo puts a model that diverges back to an innocent state, and counts that.
-        data = self.plant.data
-        if any(data.warning[kind].number for kind in DIVERGED) or not np.isfinite(data.qpos).all():
+        if self.plant.diverged:
             raise DivergedError(f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s")
         return control
 

@@ -15,12 +15,14 @@ EXAMPLES = {
     "quality": "diffusion-mpc benchmark quality --tasks cartpole ant --seeds 8 --json quality.json",
     "tune": "diffusion-mpc benchmark tune --tasks cartpole --candidates 12 --output runs/tune",
     "black-box": "diffusion-mpc benchmark black-box --dims 20 100 --json black_box.json",
+    "soak": "diffusion-mpc benchmark soak --duration 1800 --json soak.json",
 }
 TEXTS = {
     "speed": "Time whole plans against mujoco.rollout of the same batches alone.",
     "quality": "Compare the algorithms on the tasks in closed loop, at exactly equal rollouts.",
     "tune": "Search parameters for each algorithm with an equal budget, for `quality` to use.",
     "black-box": "Compare Model-Based Diffusion with other optimisers of functions, at equal evaluations.",
+    "soak": "Run planner and simulation in real time, for long: late plans, delays, and the planner's memory.",
 }
 
 
@@ -51,6 +53,10 @@ def add_benchmark(command: argparse.ArgumentParser) -> None:
     tune_command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search (default: 0)")
     _kept(tune_command)
     _black_box_options(add("black-box", black_box))
+    soak_command = add("soak", soak)
+    soak_command.add_argument("--task", default="ant", metavar="TASK", help="task (default: ant)")
+    soak_command.add_argument("--duration", type=float, default=1800.0, metavar="S", help="time to run, s (default: 1800)")
+    _set(soak_command)
 
 
 def _speed_options(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +203,26 @@ def black_box(options: argparse.Namespace) -> tuple[Figures, bool]:
         plot_black_box(figures["rows"], options.output / "black_box.png")
         sys.stdout.write(f"Plot     {options.output / 'black_box.png'}\n")
     return figures, outcome.complete
+
+
+def soak(options: argparse.Namespace) -> tuple[Figures, bool]:
+    """The long run."""
+    from importlib.util import find_spec
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from diffusion_mpc.benchmark.tables import soak_table
+
+    if find_spec("rclpy") is None:
+        raise ValueError("benchmark soak needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
+    from diffusion_mpc.ros.soak import soak as run
+
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(f"soak: {options.task}", total=options.duration)
+        figures = run(options.task, options.duration, settings(options), lambda passed: progress.update(bar, completed=passed))
+    _show(soak_table(figures))
+    return figures, figures["complete"]
 
 
 def _show(*tables: Any) -> None:  # noqa: ANN401  (rich is imported only where a benchmark runs)

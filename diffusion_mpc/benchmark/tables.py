@@ -108,6 +108,28 @@ def black_box_table(figures: Mapping[str, Any]) -> Table:
     return table
 
 
+def soak_table(figures: Mapping[str, Any]) -> Table:
+    """Lateness, delays and memory, interval by interval."""
+    growth = figures["memory_growth"]
+    memory = "unknown" if growth is None else f"{growth:+.2%} at most after the first row"
+    title = f"{figures['task']} in real time; {figures['safe_commands']} safe commands; resident memory of the planner: {memory}"
+    table = Table(title=title, title_justify="left")
+    for name in ("time, s", "plans", "late", "state to command p50, ms", "p99", "max", "memory, MB"):
+        table.add_column(name, justify="right")
+    for row in figures["rows"]:
+        table.add_row(f"{row['time_s']:.0f}", *_lateness(row), f"{row['resident_mb']:.1f}")
+    table.add_section()
+    table.add_row("all", *_lateness(figures))
+    return table
+
+
+def _lateness(row: Row) -> tuple[str, ...]:
+    delays = row["state_to_command_ms"] or {}
+    share = f" ({row['deadline_misses'] / row['plans']:.2%})" if row["plans"] else ""
+    delays_ms = (f"{delays[name]:.1f}" if delays else "–" for name in ("p50", "p99", "max"))
+    return str(row["plans"]), f"{row['deadline_misses']}{share}", *delays_ms
+
+
 def _versus(row: Row) -> tuple[str, str]:
     found = row["mbd_less_this"]
     if found is None:

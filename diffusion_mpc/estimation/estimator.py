@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import mujoco
@@ -133,10 +134,18 @@ def require_finite(topic: str, values: Sequence[float]) -> None:
     """Check the numbers of a message.
 
     Raises:
-        MessageRejectedError: NaN or infinite value
+        MessageRejectedError: `bad_number` found one
     """
+    if reason := bad_number(values):
+        raise MessageRejectedError(f"{topic}: {reason}")
+
+
+def bad_number(values: Sequence[float] | Array) -> str:
+    """What is wrong with numbers that should be a robot's; empty where nothing is. MuJoCo gives up at `mjMAXVAL`, too."""
     if not np.isfinite(values).all():
-        raise MessageRejectedError(f"{topic}: NaN or infinite value")
+        return "NaN or infinite value"
+    largest = float(np.abs(values).max(initial=0.0))
+    return f"a value of {largest:.3g}; it must be below {mujoco.mjMAXVAL:g}" if largest >= mujoco.mjMAXVAL else ""
 
 
 def normalised(topic: str, quaternion: Array) -> Array:
@@ -145,7 +154,7 @@ def normalised(topic: str, quaternion: Array) -> Array:
     Raises:
         MessageRejectedError: it is not of unit length to within 1 %
     """
-    length = float(np.linalg.norm(quaternion))
+    length = math.hypot(*quaternion)
     if abs(length - 1.0) > 0.01:
         raise MessageRejectedError(f"{topic}: quaternion of length {length:.3g}; it must be 1")
     return np.asarray(quaternion / length)

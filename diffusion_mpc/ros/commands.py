@@ -11,6 +11,7 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from diffusion_mpc.commands import Actuator, Command, plain
+from diffusion_mpc.estimation.estimator import bad_number
 from diffusion_mpc.following import TRAJECTORY, Point
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.ros.time import to_duration, to_seconds, to_stamp
@@ -141,6 +142,6 @@ def _value(columns: Mapping[str, Sequence[float]], field: str, row: int, count: 
 
 
 def _finite(values: Sequence[float]) -> Array:
-    if not np.isfinite(values).all():
-        raise CommandRejectedError("joint_command: NaN or infinite value")
+    if reason := bad_number(values):
+        raise CommandRejectedError(f"joint_command: {reason}")
     return np.array(values)

@@ -182,29 +182,55 @@ class PlanLoop(Loop):
 
 
 class CommandLoop(Loop):
-    """Sends commands at an even rate, in phase with the start times of the plans."""
+    """Sends commands at an even rate, in phase with the start times of the plans, and at the moment at which control is lost."""
 
-    def __init__(self, send: Callable[[float], None], phase: Callable[[], float | None], now: Now, period: float) -> None:
+    def __init__(
+        self,
+        send: Callable[[float], None],
+        phase: Callable[[], float | None],
+        remaining: Callable[[], float],
+        now: Now,
+        period: float,
+    ) -> None:
         """Prepare the loop.
 
         Args:
             send: called with the time (s) that a command is due for
             phase: start time of the newest plan, s; None before the first
+            remaining: time (s) until control is lost; 0 where it is lost
             now: ROS time, s
             period: time between two commands, s
         """
         super().__init__("commands")
-        self._send, self._phase, self._now, self._period = send, phase, now, period
+        self._send, self._phase, self._remaining, self._now, self._period = send, phase, remaining, now, period
         self._last = now()
+        self._alarm = threading.Event()
+
+    def alarm(self) -> None:
+        """Do not wait for the next command's time: control is lost."""
+        self._alarm.set()
+
+    def stop(self) -> None:
+        """Stop after the turn in progress."""
+        self.stopping.set()
+        self._alarm.set()
+        super().stop()
 
     def turn(self) -> None:
         """Sleep until the next command is due, and send it."""
-        due = self._next_due()
+        due, remaining = self._next_due(), self._remaining()
         # The wait is on the steady clock and never longer than a period: commands go on when the ROS clock stops.
-        self.stopping.wait(min(max(due - self._now(), 0.0), self._period))
-        if not self.stopping.is_set():
+        wait = min(max(due - self._now(), 0.0), self._period)
+        expires = 0.0 < remaining < wait
+        alarmed = self._alarm.wait(remaining if expires else wait)
+        self._alarm.clear()
+        if self.stopping.is_set():
+            return
+        if not (alarmed or expires):
             self._last = due
             self._send(due)
+        elif self._remaining() == 0.0:
+            self._send(self._now())
 
     def _next_due(self) -> float:
         phase, earliest = self._phase(), self._last + 0.5 * self._period

@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from diffusion_mpc.commands import actuators, safe_command
+from diffusion_mpc.commands import actuators
 from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
@@ -106,6 +108,7 @@ class PlannerNode(LifecycleNode):
         self.figures = PlanFigures()
         self._counts = {"plans": 0, "misses": 0, "rejected": 0}
         self._level, self._last_rejection, self._infeasible = OK, "", ""
+        self._rejected_since = ""  # reason of the last rejection since the last good state
         self._last_state: State | None = None
         self._planning, self._sending = threading.Lock(), threading.Lock()
 
@@ -118,7 +121,8 @@ class PlannerNode(LifecycleNode):
         self._inputs = subscribe_states(self, self.estimator, self._take)
         self._inputs += subscribe_reference(self, self.reference, config.command.stamped, self._accepted)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
-        self._timers = [self.create_timer(1.0, self._diagnose)]
+        # Steady: news of a clock that stopped must not wait for it.
+        self._timers = [self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))]
         if self.task.base is not None:
             self._outputs["markers"] = self.create_publisher(MarkerArray, "~/markers", 1)
             self._timers.append(self.create_timer(1.0 / config.markers.rate, self._publish_markers))
@@ -142,7 +146,7 @@ class PlannerNode(LifecycleNode):
             lead=self.config.lockstep_lead if self.config.lockstep else None,
         )
         self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
-        self._command_loop = CommandLoop(self._send, self._start_time, self.now, self._command_period)
+        self._command_loop = CommandLoop(self._send, self._start_time, self._remaining, self.now, self._command_period)
         self._live = True
         self._plan_loop.start()
         if not self.config.lockstep:
@@ -193,7 +197,7 @@ class PlannerNode(LifecycleNode):
             update()
         except MessageRejectedError as error:
             self._counts["rejected"] += 1
-            self._last_rejection = str(error)
+            self._last_rejection = self._rejected_since = str(error)
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return False
         return True
@@ -204,13 +208,25 @@ class PlannerNode(LifecycleNode):
         state = self.estimator.take()
         if state is None or (self.config.lockstep and not (self.estimator.consistent() and self._heard())):
             return
-        if self._last_state is not None and state.stamp < self._last_state.stamp:
-            self._forget()
-            self._on_failure("the state's stamp jumped back; the plan is forgotten")
-        self._last_state = state
         now = self.now()
-        self.watchdog.state_arrived(steady(), 0.0 if self.config.lockstep else now - state.stamp)
-        self.mailbox.put(state, now)
+        age = 0.0 if self.config.lockstep else now - state.stamp
+        if not self._accepted(lambda: self._check_clock(age)):
+            return
+        jumped = self._last_state is not None and state.stamp < self._last_state.stamp
+        if jumped:
+            self._forget()
+        self._last_state = state
+        self._rejected_since = ""
+        self.watchdog.state_arrived(steady(), age)
+        if jumped:
+            self._on_failure("the state's stamp jumped back; the plan is forgotten")
+        # What is too old to be controlled is too old to be planned from: predicting from the year 1970 to now takes for ever.
+        if age <= self.config.state_timeout:
+            self.mailbox.put(state, now)
+
+    def _check_clock(self, age: float) -> None:
+        if age < -self.config.state_timeout:
+            raise MessageRejectedError(f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set use_sim_time")
 
     def _heard(self) -> bool:
         """Whether all who are waited for listen. The simulation asks again for a state that was not answered."""
@@ -276,6 +292,8 @@ class PlannerNode(LifecycleNode):
 
     def _on_failure(self, reason: str) -> None:
         self.watchdog.plan_failed(reason)
+        if self._live:
+            self._command_loop.alarm()
         self.get_logger().error(reason, throttle_duration_sec=1.0)
         self._diagnose()
 
@@ -308,14 +326,19 @@ class PlannerNode(LifecycleNode):
         """Why control is lost; empty while it is not. In lockstep nothing moves while nobody plans, so nothing can be too old."""
         if self.config.lockstep:
             return ""
-        return self.watchdog.lost(steady(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        return self.watchdog.lost(steady(), self._timeouts())
+
+    def _remaining(self) -> float:
+        return self.watchdog.remaining(steady(), self._timeouts())
+
+    def _timeouts(self) -> Timeouts:
+        return Timeouts(self.config.state_timeout, self.config.max_plan_age)
 
     def _publish_safe_command(self) -> None:
         c = self.config
         assert self._last_state is not None
         with self._sending:
-            self.follower.reset()
-        safe = safe_command(c.safe_command, self.follower.driven, self._last_state.qpos, c.safe_kp, c.safe_kd)
+            safe = self.follower.safe(c.safe_command, self._last_state.qpos, c.safe_kp, c.safe_kd)
         self._publish_command([(0.0, safe)], self.now(), None)
 
     def _publish_command(self, points: Sequence[Point], time: float, state_stamp: float | None) -> None:
@@ -366,22 +389,26 @@ class PlannerNode(LifecycleNode):
     def _health(self) -> tuple[bytes, str]:
         if not self._live:
             return OK, "inactive"
+        rejected = f"; last message rejected: {self._rejected_since}" if self._rejected_since else ""
         if self._last_state is None:
-            rejected = f"; last message rejected: {self._last_rejection}" if self._last_rejection else ""
             waiting = self.estimator.waiting_for() + self.reference.waiting_for(self.config)
             return WARN, f"waiting for {', '.join(waiting) or 'a state'}{rejected}"
         lost = self._lost()
         because = f" ({self._infeasible})" if self._infeasible else ""
         if lost:
-            return ERROR, f"safe command: {lost}{because}"
-        return (WARN, f"previous plan stands{because}") if because else (OK, "following the plan")
+            return ERROR, f"safe command: {lost}{because}{rejected}"
+        if because:
+            return WARN, f"previous plan stands{because}"
+        if not self._outputs["command"].get_subscription_count():
+            return WARN, "nobody listens to joint_command"
+        return OK, "following the plan"
 
 
 def main() -> int:
     """Run the node; the exit code is 1 where it could not start."""
     # A thread that has to send a command must not wait 5 ms for another one's Python code.
     sys.setswitchinterval(5e-4)
-    return run(PlannerNode)
+    return run(PlannerNode, survives=True)
 
 
 if __name__ == "__main__":

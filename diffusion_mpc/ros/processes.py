@@ -58,6 +58,14 @@ class Running:
         """Send a signal to a node."""
         self._children[name].send_signal(number)
 
+    def resident(self, name: str) -> int:
+        """Resident memory of a node, bytes; 0 where it has ended or the system does not tell."""
+        try:
+            pages = Path(f"/proc/{self._children[name].pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def log(self, name: str, lines: int = 5) -> str:
         """Last lines that a node has written."""
         return "\n".join((self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])

@@ -45,8 +45,10 @@ TOPICS = (
 )
 """What is recorded, as far as somebody publishes it; names are relative to the node's namespace and may be remapped."""
 
-# Deep enough for a burst that arrives while the disk is busy.
-DEPTH = 200
+# Deep enough for what arrives while the disk is busy, or the cores are with others.
+DEPTH = 1000
+# At the end: time to take what has arrived, s, less than `Running.stop` waits; and turns without a message that say it is all.
+PATIENCE, IDLE_TURNS = 3.0, 20
 
 
 class RecorderNode(Node):
@@ -70,6 +72,7 @@ class RecorderNode(Node):
         self._since: int | None = None if self._start_on else 0
         self._early: dict[str, deque[tuple[int, int, bytes]]] = {}
         self._until: int | None = None
+        self._taken = 0
         self._newest: dict[str, tuple[int, bytes]] = {}
 
     def begin(self) -> None:
@@ -84,9 +87,7 @@ class RecorderNode(Node):
 
     def end(self) -> None:
         """Take what has arrived already, and close the bag."""
-        assert self.executor is not None
-        for _ in range(DEPTH):
-            self.executor.spin_once(timeout_sec=0.0)
+        self._catch_up()
         if self._since is None:
             self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
             self._newest = {topic: (messages[-1][0], messages[-1][2]) for topic, messages in self._early.items()}
@@ -94,6 +95,15 @@ class RecorderNode(Node):
         self._guarded(self.bag.close)
         if not self.failure:
             self.get_logger().info(f"recorded {self.bag.count} messages to '{self.bag.folder}'")
+
+    def _catch_up(self) -> None:
+        """Take messages until there are no more; not for ever, since others may go on sending."""
+        assert self.executor is not None
+        deadline, idle = time.monotonic() + PATIENCE, 0
+        while idle < IDLE_TURNS and time.monotonic() < deadline:
+            before = self._taken
+            self.executor.spin_once(timeout_sec=0.0)
+            idle = idle + 1 if self._taken == before else 0
 
     def _discover(self) -> None:
         for topic in list(self._undiscovered):
@@ -116,6 +126,7 @@ class RecorderNode(Node):
         self.create_subscription(message, topic, partial(self._on_message, topic), matching_qos(publishers), raw=True)
 
     def _on_message(self, topic: str, data: bytes, info: Mapping[str, int]) -> None:
+        self._taken += 1
         stamp = self.get_clock().now().nanoseconds
         # The time it was sent. A recorder that lags behind takes messages up in another order.
         sent = info["source_timestamp"]
@@ -263,7 +274,7 @@ def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
 def main() -> int:
     """Run the node until it is stopped; the exit code is 1 where it could not start or not write."""
     os.nice(15)
-    return run(RecorderNode, lambda node: node.finished)
+    return run(RecorderNode, lambda node: node.finished, survives=True)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 
@@ -30,13 +32,29 @@ class RunnableNode(Protocol):
 N = TypeVar("N", bound=RunnableNode)
 
 
-def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: False) -> int:
+def turn(executor: Executor, node: Node) -> None:
+    """Run one callback. One that fails is reported, and the node goes on: who controls a robot must not leave for one odd message.
+
+    rclpy itself raises for some, a `/clock` before 1970 for one.
+    """
+    try:
+        executor.spin_once(timeout_sec=0.05)
+    except Exception:
+        node.get_logger().error(f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=1.0)
+
+
+def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: False, survives: bool = False) -> int:
     """Run a node until SIGINT, SIGTERM or `finished`.
 
     rclpy's own signal handlers shut ROS down at once; a node that has a last command to send or a file to close needs it up.
 
+    Args:
+        make: makes the node
+        finished: whether the node has nothing more to do
+        survives: whether the node goes on after a callback that failed; otherwise it ends with the exception
+
     Returns:
-        exit code: 1 where the node could not start,, with the reason in one line on standard error, or where it failed later
+        exit code: 1 where the node could not start, with the reason in one line on standard error, or where it failed later
     """
     stop = False
 
@@ -58,7 +76,7 @@ def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: Fals
         return 1
     try:
         while not (stop or finished(node)):
-            executor.spin_once(timeout_sec=0.05)
+            turn(executor, node) if survives else executor.spin_once(timeout_sec=0.05)
     finally:
         # Nothing is left to interrupt: a signal now would only make an exit code of -2 out of an orderly end.
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -26,7 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 from diffusion_mpc.commands import actuators, plain
 from diffusion_mpc.config import SimConfig, Value, build
 from diffusion_mpc.disturbances import Actuation, Commands, Measurements, whole_periods
-from diffusion_mpc.estimation.estimator import Estimator
+from diffusion_mpc.estimation.estimator import Estimator, bad_number
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.ros.commands import MESSAGES, CommandRejectedError, decode
@@ -125,6 +125,9 @@ class SimNode(Node):
         if wanted and steady() - self._ready_since < SETTLE:
             return
         self.destroy_timer(self._timer)
+        if self._subscription is None:
+            # Nobody was waited for; who commands may still come.
+            self._search = self.create_timer(0.1, self._subscribe_to_commands)
         if self.config.lockstep:
             self._timer = self.create_timer(REPEAT, self._publish)
         else:
@@ -175,6 +178,10 @@ class SimNode(Node):
             self._apply_push(np.zeros(3), np.zeros(3), ends=0.0)
         before = self.plant.time
         self.plant.step(self._control, duration)
+        if self.plant.diverged:
+            self.get_logger().error("the simulation diverged; the robot is back at its initial state", throttle_duration_sec=1.0)
+            self._reset()
+            return
         if self.config.duration and self.plant.time >= self.config.duration - 1e-9:
             self._finish()
             return
@@ -186,7 +193,9 @@ class SimNode(Node):
         # In lockstep, time passes only when commands come.
         timeout = math.inf if self.config.lockstep else self.config.command_timeout
         command = self._commands.at(self.plant.time, timeout)
-        return self._actuation.follow(command.applied(self.actuators, qpos, qvel), self.config.actuator_lag)
+        # An actuator saturates: what it cannot do does not wind up its lag either.
+        control = np.clip(command.applied(self.actuators, qpos, qvel), *self.task.ctrl_limits)
+        return self._actuation.follow(control, self.config.actuator_lag)
 
     def _finish(self) -> None:
         self.get_logger().info(f"finished after {self.plant.time:.3f} s of simulated time")
@@ -284,28 +293,31 @@ class SimNode(Node):
         )
 
     def _on_push(self, message: WrenchStamped) -> None:
-        force, torque = message.wrench.force, message.wrench.torque
-        self._apply_push(
-            np.array([force.x, force.y, force.z]),
-            np.array([torque.x, torque.y, torque.z]),
-            self.plant.time + PUSH_DURATION,
-        )
+        f, t = message.wrench.force, message.wrench.torque
+        force, torque = np.array([f.x, f.y, f.z]), np.array([t.x, t.y, t.z])
+        if reason := bad_number([*force, *torque]):
+            self.get_logger().warning(f"message rejected: push: {reason}", throttle_duration_sec=1.0)
+            return
+        self._apply_push(force, torque, self.plant.time + PUSH_DURATION)
 
     def _apply_push(self, force: Array, torque: Array, ends: float) -> None:
-        if self.task.base is not None and self.task.dynamics is None and np.isfinite([*force, *torque]).all():
+        if self.task.base is not None and self.task.dynamics is None:
             self.plant.push(self.task.base, force, torque)
             self._push_ends = ends
 
     # Services
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._reset()
+        response.success, response.message = True, "robot is at its initial state"
+        return response
+
+    def _reset(self) -> None:
         self.plant.reset()
-        self._offset, self._commanded = self._now(), False
+        self._offset, self._commanded, self._push_ends = self._now(), False, 0.0
         self._commands.reset(self.plant.time)
         self._actuation.reset()
         self._stand()
-        response.success, response.message = True, "robot is at its initial state"
-        return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._paused = bool(request.data)

@@ -29,7 +29,7 @@ from diffusion_mpc.ros.bringup import Options, isolation, processes
 from diffusion_mpc.ros.processes import Running
 
 REFRESH = 0.5
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 
 
 class SimulationError(ValueError):

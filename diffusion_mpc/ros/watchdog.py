@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -64,3 +65,15 @@ class Watchdog:
             late = (steady - self._plan_born) * 1e3
             return f"plan is {late:.0f} ms past its start, more than max_plan_age of {timeouts.plan * 1e3:.0f} ms"
         return ""
+
+    def remaining(self, steady: float, timeouts: Timeouts) -> float:
+        """Time (s) from a steady time until control is lost unless something arrives; 0: it is; infinite before the first state."""
+        if self.lost(steady, timeouts):
+            return 0.0
+        if self._state_born is None:
+            return math.inf
+        ends = [self._state_born + timeouts.state]
+        if self._plan_born is not None:
+            ends.append(self._plan_born + timeouts.plan)
+        # A little later: at the very moment it is not lost yet.
+        return min(ends) - steady + 1e-4
