@@ -136,6 +136,20 @@ class RobustConfig:
 
 
 @dataclass(frozen=True)
+class PredictionConfig:
+    """From the measured state to the state when a plan's first action takes effect: compensation of delays."""
+
+    enabled: bool = param(
+        True, "Plan from the state predicted for when the plan takes effect; otherwise from the measured one.", live=True
+    )
+    command_delay: float = param(
+        0.0, "Time from the publication of a command until the actuators obey it.", unit="s", low=0.0, high=0.5, live=True
+    )
+    timestep: float = param(0.005, "Longest physics time step of the prediction.", unit="s", low=1e-4, high=0.1)
+    iterations: int = param(50, "Most iterations of the prediction's constraint solver.", low=1, high=200)
+
+
+@dataclass(frozen=True)
 class CommandConfig:
     """The velocity to track while no `cmd_vel` arrives."""
 
@@ -198,6 +212,7 @@ class NodeConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
@@ -206,7 +221,11 @@ class NodeConfig:
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
     lockstep_lead: float = param(
-        0.0, "In lockstep, time from a state's stamp to its plan's start: the simulation's delays.", unit="s", low=0.0, high=1.0
+        0.0,
+        "In lockstep, time from a state's stamp to its plan's first command: the delay of states.",
+        unit="s",
+        low=0.0,
+        high=1.0,
     )
     wait_for_subscribers: int = param(
         0, "Subscribers of joint_command to wait for before the first plan in lockstep.", low=0, high=100

@@ -11,6 +11,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from diffusion_mpc.commands import actuators, safe_command
+from diffusion_mpc.commands import Command, actuators, safe_command
 from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
@@ -142,7 +143,7 @@ class PlannerNode(LifecycleNode):
             lead=self.config.lockstep_lead if self.config.lockstep else None,
         )
         self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
-        self._command_loop = CommandLoop(self._send, self._start_time, self.now, self._command_period)
+        self._command_loop = CommandLoop(self._send, self._first_due, self.now, self._command_period)
         self._live = True
         self._plan_loop.start()
         if not self.config.lockstep:
@@ -234,26 +235,31 @@ class PlannerNode(LifecycleNode):
 
     # Plan
 
-    def _make_plan(self, state: State, start_time: float) -> Plan:
+    def _make_plan(self, state: State, due: float) -> Plan:
         # In lockstep there is no hurry, and a plan must not depend on how fast the machine is.
-        budget = math.inf if self.config.lockstep else (start_time - self.now()) * self.config.planner.time_budget
+        budget = math.inf if self.config.lockstep else (due - self.now()) * self.config.planner.time_budget
         with self._planning:
-            return self.controller.plan(state, self.reference.reference(steady(), self.config), start_time, budget)
+            reference = self.reference.reference(steady(), self.config)
+            return self.controller.plan(state, reference, due + self.config.prediction.command_delay, budget)
 
-    def _start_time(self) -> float | None:
+    def _due(self, plan: Plan) -> float:
+        """Time (s) at which a plan's first command is to be sent."""
+        return plan.start_time - self.config.prediction.command_delay
+
+    def _first_due(self) -> float | None:
         plan = self.controller.current
-        return None if plan is None else plan.start_time
+        return None if plan is None else self._due(plan)
 
     def _on_plan(self, plan: Plan, began: float, allowed: float) -> None:
-        now = self.now()
-        self.watchdog.plan_arrived(steady(), plan.start_time - now)
+        now, due = self.now(), self._due(plan)
+        self.watchdog.plan_arrived(steady(), due - now)
         self._infeasible = ""
-        missed = not self.config.lockstep and now > plan.start_time
+        missed = not self.config.lockstep and now > due
         self._counts["plans"] += 1
         self._counts["misses"] += missed
         self.figures.add(plan.stats)
         self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
-        age = plan.start_time - plan.stamp if self.config.lockstep else began - plan.stamp
+        age = due - plan.stamp if self.config.lockstep else began - plan.stamp
         stats = stats_message(
             plan, self.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
         )
@@ -261,7 +267,7 @@ class PlannerNode(LifecycleNode):
         stats.clamped_commands, stats.rejected_messages = self.follower.clamped, self._counts["rejected"]
         self._outputs["stats"].publish(stats)
         if self.config.lockstep:
-            self._send(plan.start_time)
+            self._send(due)
 
     def _publish_markers(self) -> None:
         # From a timer, not with every plan: drawing must not delay commands.
@@ -284,7 +290,7 @@ class PlannerNode(LifecycleNode):
         if plan is None or plan.stamp != state.stamp:
             return False
         # The simulation asks again for the answer to a state: it has not seen our command.
-        self._send(plan.start_time)
+        self._send(self._due(plan))
         return True
 
     # Out: commands
@@ -295,14 +301,19 @@ class PlannerNode(LifecycleNode):
         if lost and state is not None:
             self._publish_safe_command()
         elif plan is not None and state is not None and not lost:
+            obeyed = due + self.config.prediction.command_delay
             with self._sending:
-                points = self.follower.points(plan, due, self._command_period, state.qpos)
-                self.controller.sent(due, points[0][1].control)
-            # The horizon counts from the time that the command is due for.
-            now = due if self.config.lockstep or len(points) > 1 else self.now()
-            self._publish_command(points, now, plan.stamp)
+                points = self.follower.points(plan, obeyed, self._command_period, state.qpos)
+                self._note(points[0][1], obeyed)
+            # A horizon counts from the time that its first command is meant for.
+            stamp = obeyed if len(points) > 1 else due if self.config.lockstep else self.now()
+            self._publish_command(points, stamp, plan.stamp)
         if bool(lost) != (self._level == ERROR):
             self._diagnose()
+
+    def _note(self, command: Command, obeyed: float) -> None:
+        """Predictions count with a command from the time (s) at which the actuators obey it."""
+        self.controller.sent(obeyed, partial(command.applied, self.follower.driven))
 
     def _lost(self) -> str:
         """Why control is lost; empty while it is not. In lockstep nothing moves while nobody plans, so nothing can be too old."""
@@ -313,10 +324,12 @@ class PlannerNode(LifecycleNode):
     def _publish_safe_command(self) -> None:
         c = self.config
         assert self._last_state is not None
+        safe = safe_command(c.safe_command, self.follower.driven, self._last_state.qpos, c.safe_kp, c.safe_kd)
+        now = self.now()
         with self._sending:
             self.follower.reset()
-        safe = safe_command(c.safe_command, self.follower.driven, self._last_state.qpos, c.safe_kp, c.safe_kd)
-        self._publish_command([(0.0, safe)], self.now(), None)
+            self._note(safe, now + c.prediction.command_delay)
+        self._publish_command([(0.0, safe)], now, None)
 
     def _publish_command(self, points: Sequence[Point], time: float, state_stamp: float | None) -> None:
         self._outputs["command"].publish(encode(self.config.output.type, points, self.follower.driven, time, state_stamp))
