@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,13 +12,13 @@ import numpy as np
 from diffusion_mpc.commands import held, plain
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
-from diffusion_mpc.disturbances import Actuation, Commands, Measurements, whole_periods
+from diffusion_mpc.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.estimation.reference import parameter_reference
-from diffusion_mpc.evaluation.metrics import trajectory
+from diffusion_mpc.evaluation.metrics import heading_velocity, trajectory
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Array, Plan, State
+from diffusion_mpc.types import Array, Plan, RolloutBatch, State
 
 DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
 
@@ -40,6 +41,7 @@ class Episode:
         violation: mean over the run of the sum of all positive constraint values
         plans: number of plans; one was tried at every state once the first measurement had arrived
         rollouts: number of samples rolled out over all plans
+        speed: mean velocity along the commanded direction, m/s; None where none is commanded
         prediction_error: (P, 2, nv) state that a plan began at less the true state of that time, as positions and velocities, one
             row for each plan that began at one of the states
     """
@@ -53,6 +55,7 @@ class Episode:
     violation: float
     plans: int
     rollouts: int
+    speed: float | None
     prediction_error: Array
 
     @property
@@ -79,7 +82,7 @@ class ClosedLoop:
 
         Raises:
             ConfigError, TaskError: the settings are wrong
-            ValueError: parameters do not fit each other
+            ValueError: parameters do not fit each other, or the state's delay is no multiple of the simulation's time step
         """
         simulated = {name.removeprefix("sim."): value for name, value in settings.items() if name.startswith("sim.")}
         _, values = load_parameters(NodeConfig, {name: value for name, value in settings.items() if not name.startswith("sim.")})
@@ -97,7 +100,15 @@ class ClosedLoop:
         self._period = 1.0 / self.config.planner.rate
         self._steps = 0
         rest, seed = np.clip(0.0, *self.task.ctrl_limits), self.sim.seed + trial
-        self._measurements = Measurements(self.plant.model, whole_periods(self.sim.state_delay, self._period), seed)
+        self._measurements = Measurements(self.plant.model, self.sim.state_delay, seed)
+        # States are measured so that they arrive when a plan begins: that share of a period after one did.
+        late = self.sim.state_delay / self._period
+        self._phase = 1.0 - (late - math.floor(late + ROUNDING))
+        steps = self._phase * self._period / self.sim.model.timestep
+        if abs(steps - round(steps)) > ROUNDING:
+            raise ValueError(
+                f"sim.state_delay {self.sim.state_delay:g} s is not a multiple of sim.model.timestep; change one of them"
+            )
         self._commands = Commands(plain(rest), seed)
         self._actuation = Actuation(self.plant.model.opt.timestep, rest)
         self._measurements.take(self.state(), self.sim.state_noise)
@@ -142,13 +153,15 @@ class ClosedLoop:
             applied.append(self._actuation.follow(self._commands.at(self.plant.time).control, sim.actuator_lag))
             return applied[-1]
 
-        self.plant.step(drive, self._period)
+        self.plant.step(drive, self._phase * self._period)
+        self._measurements.take(self.plant.state((self._steps + self._phase) * self._period), sim.state_noise)
+        if self._phase < 1.0 - ROUNDING:
+            self.plant.step(drive, (1.0 - self._phase) * self._period)
         self._steps += 1
         # MuJoCo puts a model that diverges back to an innocent state, and counts that.
         data = self.plant.data
         if any(data.warning[kind].number for kind in DIVERGED) or not np.isfinite(data.qpos).all():
             raise DivergedError(f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s")
-        self._measurements.take(self.state(), sim.state_noise)
         return applied[0]
 
 
@@ -202,8 +215,17 @@ def run_episode(
         violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
         plans=plans,
         rollouts=rollouts,
+        speed=_speed(loop, x),
         prediction_error=_errors(loop.plant.model, starts, states),
     )
+
+
+def _speed(loop: ClosedLoop, x: RolloutBatch) -> float | None:
+    command = loop.reference.velocity[:2]
+    velocity = heading_velocity(loop.task, x.qpos[0].numpy(), x.qvel[0].numpy())
+    if loop.task.reference != "cmd_vel" or velocity is None or not command.any():
+        return None
+    return float((velocity[:, :2] @ command).mean() / np.linalg.norm(command))
 
 
 def _errors(model: mujoco.MjModel, predicted: Sequence[State], true: Sequence[State]) -> Array:
