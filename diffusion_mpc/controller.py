@@ -31,6 +31,7 @@ class Controller:
     commands, and nothing else.
 
     Attributes:
+        config: parameters of the newest plan to come
         current: the newest plan; None before the first
         start: state that the newest plan begins at; None before the first
     """
@@ -59,6 +60,7 @@ class Controller:
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
+        self.config = config
         self.objective.configure(weights, config.robust)
         self.planner.configure(config.planner)
         self.planner.traces = config.markers.count if self.task.base is not None else 0
@@ -69,6 +71,12 @@ class Controller:
         self.planner.reset()
         self.current = self.start = None
         self._sent.clear()
+
+    def take_over(self, before: Controller) -> None:
+        """Go on from where another controller of the same task is."""
+        self.current, self.start, self._sent = before.current, before.start, before._sent
+        if before.current is not None:
+            self.planner.resume(before.current)
 
     def warm_up(self) -> None:
         """Make one plan from the model's initial state and forget it, so that the first real one is as fast as the others."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from diffusion_mpc.commands import Command, actuators, safe_command
-from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
+from diffusion_mpc.config import NodeConfig, Value, build
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
@@ -39,6 +38,7 @@ from diffusion_mpc.ros.publishing import plan_message, stats_message
 from diffusion_mpc.ros.reference import subscribe as subscribe_reference
 from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.states import subscribe as subscribe_states
+from diffusion_mpc.ros.succession import AT_START, Succession, refuse_fixed
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, State
@@ -59,21 +59,28 @@ class PlannerNode(LifecycleNode):
         super().__init__("planner", automatically_declare_parameters_from_overrides=True, **arguments)
         self.failure = ""
         self._live = self._configured = False
-        self._apply(declare(self, NodeConfig, self._on_change))
+        self._apply(declare(self, NodeConfig, self._on_change, read_only=lambda p: p.name in AT_START))
 
     # Parameters
 
     def _apply(self, values: Mapping[str, Value]) -> None:
-        self.config = build(NodeConfig, values)
-        self._weights = cost_weights(values)
+        self._values, self.config = values, build(NodeConfig, values)
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
-        if self._configured:
-            # First, because it may refuse.
-            self.follower.configure(build(NodeConfig, values).output)
+        if not self._configured:
+            self._apply(values)
+            return
+        # First all that may refuse.
+        refuse_fixed(self.get_fully_qualified_name(), self._values, values)
+        change = self.succession.prepare(values)
+        self.follower.configure(build(NodeConfig, values).output)
         self._apply(values)
-        if self._live:
-            self.controller.configure(self.config, self._weights)
+        change()
+
+    @property
+    def controller(self) -> Controller:
+        """What plans at present."""
+        return self.succession.controller
 
     # Lifecycle
 
@@ -85,18 +92,20 @@ class PlannerNode(LifecycleNode):
             self.failure = str(error)
             self.get_logger().error(f"cannot be configured: {error}")
             return TransitionCallbackReturn.FAILURE
-        self.get_logger().info(
-            f"configured: task {self.task.name}, {self.config.planner.num_samples} samples x "
-            f"{self.config.planner.horizon_steps} steps x {self.config.planner.iterations} on {self.controller.backend.name}"
-        )
+        self.get_logger().info(f"configured: task {self.task.name}, {self._size()}")
         return TransitionCallbackReturn.SUCCESS
+
+    def _size(self) -> str:
+        planner = self.controller.config.planner
+        sizes = f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
+        return f"{sizes} on {self.controller.backend.name}"
 
     def _configure(self) -> None:
         config = self.config
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
         self.task = find_task(config.task)(config.model.path)
-        self.controller = Controller(self.task, config, self._weights)
+        self.succession = Succession(self.task, self._values, self._on_successor, self._on_no_successor)
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
         self.follower = Follower(actuators(model), *self.task.ctrl_limits, config.output)
@@ -108,7 +117,6 @@ class PlannerNode(LifecycleNode):
         self._counts = {"plans": 0, "misses": 0, "rejected": 0}
         self._level, self._last_rejection, self._infeasible = OK, "", ""
         self._last_state: State | None = None
-        self._planning, self._sending = threading.Lock(), threading.Lock()
 
         self._outputs: dict[str, Any] = {
             "command": self.create_publisher(MESSAGES[config.output.type], "joint_command", COMMAND_QOS),
@@ -130,7 +138,6 @@ class PlannerNode(LifecycleNode):
         """Start planning and commanding."""
         self._forget()
         period = 1.0 / self.config.planner.rate
-        self.controller.configure(self.config, self._weights)
         self._plan_loop = PlanLoop(
             self.mailbox,
             plan=self._make_plan,
@@ -158,6 +165,7 @@ class PlannerNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back what configuring made."""
         self._configured = False
+        self.succession.close()
         for publisher in self._outputs.values():
             self.destroy_publisher(publisher)
         for subscription in self._inputs:
@@ -227,7 +235,7 @@ class PlannerNode(LifecycleNode):
         return response
 
     def _forget(self) -> None:
-        with self._planning, self._sending:
+        with self.succession.planning, self.succession.sending:
             self.controller.reset()
             self.follower.reset()
             self.watchdog.reset()
@@ -238,7 +246,7 @@ class PlannerNode(LifecycleNode):
     def _make_plan(self, state: State, due: float) -> Plan:
         # In lockstep there is no hurry, and a plan must not depend on how fast the machine is.
         budget = math.inf if self.config.lockstep else (due - self.now()) * self.config.planner.time_budget
-        with self._planning:
+        with self.succession.planning:
             reference = self.reference.reference(steady(), self.config)
             return self.controller.plan(state, reference, due + self.config.prediction.command_delay, budget)
 
@@ -261,7 +269,7 @@ class PlannerNode(LifecycleNode):
         self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
         age = due - plan.stamp if self.config.lockstep else began - plan.stamp
         stats = stats_message(
-            plan, self.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
+            plan, self.controller.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
         )
         stats.plan_id, stats.deadline_misses = self._counts["plans"], self._counts["misses"]
         stats.clamped_commands, stats.rejected_messages = self.follower.clamped, self._counts["rejected"]
@@ -274,6 +282,12 @@ class PlannerNode(LifecycleNode):
         plan = self.controller.current
         if plan is not None and self._live and self._outputs["markers"].get_subscription_count():
             self._outputs["markers"].publish(marker_array(plan, "odom"))
+
+    def _on_successor(self) -> None:
+        self.get_logger().info(f"planner rebuilt: {self._size()}")
+
+    def _on_no_successor(self, reason: str) -> None:
+        self.get_logger().error(f"the planner before goes on, for the new one raised {reason}")
 
     def _on_infeasible(self, reason: str) -> None:
         # The plan before stands, until it is older than max_plan_age.
@@ -302,7 +316,7 @@ class PlannerNode(LifecycleNode):
             self._publish_safe_command()
         elif plan is not None and state is not None and not lost:
             obeyed = due + self.config.prediction.command_delay
-            with self._sending:
+            with self.succession.sending:
                 points = self.follower.points(plan, obeyed, self._command_period, state.qpos)
                 self._note(points[0][1], obeyed)
             # A horizon counts from the time that its first command is meant for.
@@ -326,7 +340,7 @@ class PlannerNode(LifecycleNode):
         assert self._last_state is not None
         safe = safe_command(c.safe_command, self.follower.driven, self._last_state.qpos, c.safe_kp, c.safe_kd)
         now = self.now()
-        with self._sending:
+        with self.succession.sending:
             self.follower.reset()
             self._note(safe, now + c.prediction.command_delay)
         self._publish_command([(0.0, safe)], now, None)
