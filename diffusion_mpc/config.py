@@ -217,6 +217,15 @@ class MarkerConfig:
 
 
 @dataclass(frozen=True)
+class RealtimeConfig:
+    """What the machine does for the threads that plan, roll out and command."""
+
+    cpus: str = param("", "Cores for planning and commanding, such as 2,3 or 2-3; empty: any.")
+    priority: int = param(0, "Real-time priority (SCHED_FIFO) of planning; 0: none.", low=0, high=98)
+    nice: int = param(0, "Niceness of planning, where it has no real-time priority.", low=-20, high=0)
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Parameters of the planner node."""
 
@@ -230,6 +239,7 @@ class NodeConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
     markers: MarkerConfig = field(default_factory=MarkerConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
+    realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
     lockstep_lead: float = param(

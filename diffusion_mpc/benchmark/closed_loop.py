@@ -171,6 +171,7 @@ def run_episode(
     duration: float,
     on_step: Callable[[float], None] | None = None,
     planned: bool = True,
+    lead_in: float = 0.0,
 ) -> Episode:
     """Run a task in closed loop, one plan every `1 / planner.rate` seconds.
 
@@ -180,6 +181,8 @@ def run_episode(
         duration: simulated time, s
         on_step: called with the simulated time after each control period
         planned: whether anybody plans; otherwise the robot is left to itself
+        lead_in: simulated time before, which does not count, s: the robot is left to itself, so that the first command takes effect
+            in the same state however late states and commands are
 
     Raises:
         ConfigError, TaskError, ValueError: as `ClosedLoop`
@@ -189,10 +192,12 @@ def run_episode(
     states, controls = list[State](), list[Array]()
     starts = list[State]()
     plans = rollouts = 0
-    for _ in range(max(1, round(duration * loop.config.planner.rate))):
+    before = round(lead_in * loop.config.planner.rate)
+    first = round((lead_in - loop.sim.command_delay) * loop.config.planner.rate)
+    for step in range(before + max(1, round(duration * loop.config.planner.rate))):
         states.append(loop.state())
-        plan = loop.plan() if planned else None
-        if loop.newest is not None:
+        plan = loop.plan() if planned and step >= first else None
+        if loop.newest is not None and step >= first:
             # The first batch decides whether any sample is feasible.
             rollouts += loop.config.planner.num_samples * (plan.stats.iterations if plan is not None else 1)
         if plan is not None and loop.controller.start is not None:
@@ -201,6 +206,8 @@ def run_episode(
         controls.append(loop.advance())
         if on_step is not None:
             on_step(loop.state().stamp)
+    errors = _errors(loop.plant.model, starts, states)
+    states, controls = states[before:], controls[before:]
     stamps = np.array([state.stamp for state in states])
     x = trajectory(loop.task, *(np.array(rows) for rows in ([s.qpos for s in states], [s.qvel for s in states], controls)))
     reference = replace(loop.reference, times=stamps)
@@ -216,7 +223,7 @@ def run_episode(
         plans=plans,
         rollouts=rollouts,
         speed=_speed(loop, x),
-        prediction_error=_errors(loop.plant.model, starts, states),
+        prediction_error=errors,
     )
 
 

@@ -19,6 +19,8 @@ from diffusion_mpc.tasks import find_task
 
 IDENTITY = ("task", "delayed", "delay", "compensated", "trial")
 STATE, COMMAND, IDLE = "state", "command", "idle"
+LEAD_IN = 0.1
+"""Time for which the robot is left to itself before each trial, s; longer than the default delays."""
 KEPT = ("task", "model.", "planner.", "robust.", "backend.name", "prediction.", "command.v", "command.yaw", "cost.")
 
 
@@ -52,6 +54,7 @@ def cells(choice: Choice) -> list[Cell]:
     planner, simulation = _parameters(choice)
     common = {
         "duration": choice.duration,
+        "lead_in": max(LEAD_IN, *choice.delays),
         "parameters": planner,
         "simulation": simulation,
         "plant": plant(choice.task),
@@ -94,7 +97,7 @@ def run_cell(cell: Cell) -> Figures:
         settings["sim.state_delay"] = delay
     elif what == COMMAND:
         settings |= {"sim.command_delay": delay, "prediction.command_delay": delay if compensated else 0.0}
-    episode = run_episode(settings, cell["trial"], cell["duration"], planned=what != IDLE)
+    episode = run_episode(settings, cell["trial"], cell["duration"], planned=what != IDLE, lead_in=cell["lead_in"])
     errors = np.abs(episode.prediction_error).mean(axis=(0, 2)) if len(episode.prediction_error) else (None, None)
     return {
         "mean_cost": episode.mean_cost,

@@ -14,10 +14,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
@@ -27,14 +25,13 @@ from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
 from diffusion_mpc.following import Follower, Point
-from diffusion_mpc.msg import Plan as PlanMessage
-from diffusion_mpc.msg import PlannerStats
-from diffusion_mpc.ros.commands import MESSAGES, encode
+from diffusion_mpc.ros.commands import encode
 from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, PlanFigures, diagnostic
 from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
 from diffusion_mpc.ros.markers import marker_array
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.publishing import plan_message, stats_message
+from diffusion_mpc.ros.publishing import outputs, plan_message, stats_message
+from diffusion_mpc.ros.realtime import resident_memory, scheduled
 from diffusion_mpc.ros.reference import subscribe as subscribe_reference
 from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.states import subscribe as subscribe_states
@@ -42,8 +39,6 @@ from diffusion_mpc.ros.succession import AT_START, Succession, refuse_fixed
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, State
-
-COMMAND_QOS = QoSProfile(depth=1)
 
 
 class PlannerNode(LifecycleNode):
@@ -92,20 +87,15 @@ class PlannerNode(LifecycleNode):
             self.failure = str(error)
             self.get_logger().error(f"cannot be configured: {error}")
             return TransitionCallbackReturn.FAILURE
-        self.get_logger().info(f"configured: task {self.task.name}, {self._size()}")
+        self.get_logger().info(f"configured: task {self.task.name}, {self.succession.describe()}")
         return TransitionCallbackReturn.SUCCESS
-
-    def _size(self) -> str:
-        planner = self.controller.config.planner
-        sizes = f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
-        return f"{sizes} on {self.controller.backend.name}"
 
     def _configure(self) -> None:
         config = self.config
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
         self.task = find_task(config.task)(config.model.path)
-        self.succession = Succession(self.task, self._values, self._on_successor, self._on_no_successor)
+        self.succession = Succession(self.task, self._values, self._on_successor, self.get_logger().warning)
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
         self.follower = Follower(actuators(model), *self.task.ctrl_limits, config.output)
@@ -118,12 +108,7 @@ class PlannerNode(LifecycleNode):
         self._level, self._last_rejection, self._infeasible = OK, "", ""
         self._last_state: State | None = None
 
-        self._outputs: dict[str, Any] = {
-            "command": self.create_publisher(MESSAGES[config.output.type], "joint_command", COMMAND_QOS),
-            "plan": self.create_publisher(PlanMessage, "~/plan", 10),
-            "stats": self.create_publisher(PlannerStats, "~/stats", 10),
-            "diagnostics": self.create_publisher(DiagnosticArray, "/diagnostics", 10),
-        }
+        self._outputs = outputs(self, config.output.type)
         self._inputs = subscribe_states(self, self.estimator, self._take)
         self._inputs += subscribe_reference(self, self.reference, config.command.stamped, self._accepted)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
@@ -152,9 +137,12 @@ class PlannerNode(LifecycleNode):
         self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
         self._command_loop = CommandLoop(self._send, self._first_due, self.now, self._command_period)
         self._live = True
-        self._plan_loop.start()
+        with scheduled(self.config.realtime, self.get_logger().warning):
+            self._plan_loop.start()
         if not self.config.lockstep:
-            self._command_loop.start()
+            # Rollouts must not keep a command waiting.
+            with scheduled(self.config.realtime, self.get_logger().warning, above=1):
+                self._command_loop.start()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -284,10 +272,7 @@ class PlannerNode(LifecycleNode):
             self._outputs["markers"].publish(marker_array(plan, "odom"))
 
     def _on_successor(self) -> None:
-        self.get_logger().info(f"planner rebuilt: {self._size()}")
-
-    def _on_no_successor(self, reason: str) -> None:
-        self.get_logger().error(f"the planner before goes on, for the new one raised {reason}")
+        self.get_logger().info(f"planner rebuilt: {self.succession.describe()}")
 
     def _on_infeasible(self, reason: str) -> None:
         # The plan before stands, until it is older than max_plan_age.
@@ -382,6 +367,7 @@ class PlannerNode(LifecycleNode):
             "clamped": self.follower.clamped,
             "overflowed_samples": self.controller.backend.overflows,
             "state_age_ms": -1.0 if age is None else age * 1e3,
+            "resident_memory_mb": resident_memory(),
             **self.figures.values(),
         }
         if self._last_rejection:

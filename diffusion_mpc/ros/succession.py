@@ -9,6 +9,7 @@ from functools import partial
 
 from diffusion_mpc.config import ConfigError, NodeConfig, Value, build, cost_weights, parameters
 from diffusion_mpc.controller import Controller
+from diffusion_mpc.ros.realtime import scheduled
 from diffusion_mpc.tasks.base import Task
 
 Values = Mapping[str, Value]
@@ -46,20 +47,20 @@ class Succession:
         sending: held while a command is made; taken after `planning` where both are
     """
 
-    def __init__(self, task: Task, values: Values, ready: Callable[[], None], failed: Callable[[str], None]) -> None:
+    def __init__(self, task: Task, values: Values, ready: Callable[[], None], warn: Callable[[str], None]) -> None:
         """Build the first controller.
 
         Args:
             task: task to control
             values: all parameters
             ready: called after a successor has taken over, in its thread
-            failed: called with the reason when a successor cannot, in its thread
+            warn: called with the reason when a successor cannot, in its thread, and where the scheduling asked for is not permitted
 
         Raises:
             ValueError: parameters do not fit each other
         """
         self.planning, self.sending = threading.Lock(), threading.Lock()
-        self._task, self._ready, self._failed = task, ready, failed
+        self._task, self._ready, self._warn = task, ready, warn
         self._values = values
         self._built: Values = structure(values)
         self._wanted = self._built
@@ -79,6 +80,12 @@ class Succession:
         successor = self._make(values) if structure(values) != self._wanted else None
         return partial(self._change, values, successor)
 
+    def describe(self) -> str:
+        """What plans at present, for people."""
+        planner = self.controller.config.planner
+        sizes = f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
+        return f"{sizes} on {self.controller.backend.name}"
+
     def close(self) -> None:
         """Wait for a successor that is being prepared; it no longer takes over."""
         thread, self._thread = self._thread, None
@@ -86,7 +93,10 @@ class Succession:
             thread.join()
 
     def _make(self, values: Values) -> Controller:
-        return Controller(self._task, build(NodeConfig, values), cost_weights(values))
+        config = build(NodeConfig, values)
+        # The threads of rollouts begin here.
+        with scheduled(config.realtime, self._warn):
+            return Controller(self._task, config, cost_weights(values))
 
     def _change(self, values: Values, successor: Controller | None) -> None:
         self._values = values
@@ -105,7 +115,7 @@ class Succession:
         try:
             successor.warm_up()
         except Exception as error:
-            self._failed(f"{type(error).__name__}: {error}")
+            self._warn(f"the planner before goes on, for the new one raised {type(error).__name__}: {error}")
             return
         with self.planning, self.sending:
             if self._thread is not threading.current_thread():
