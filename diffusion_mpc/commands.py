@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.tasks.base import TaskError
-from diffusion_mpc.types import Array
+from diffusion_mpc.types import Array, ControlLaw
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ def _actuator(model: mujoco.MjModel, i: int) -> Actuator:
     if scale == 0.0:
         raise TaskError(f"actuator '{name}' has no gain; give it a gear or a gain")
     return Actuator(name, model.joint(joint).name, field, scale, int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint]))
+
+
+def held(control: Array) -> ControlLaw:
+    """A control (nu,) that does not depend on the state."""
+    return lambda qpos, qvel: control
 
 
 @dataclass(frozen=True)

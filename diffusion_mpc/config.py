@@ -7,20 +7,19 @@ written by it (`python -m diffusion_mpc.config TASK`).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any
 
 from diffusion_mpc.parameter import ConfigError as ConfigError
 from diffusion_mpc.parameter import Parameter as Parameter
 from diffusion_mpc.parameter import Value as Value
-from diffusion_mpc.parameter import param
+from diffusion_mpc.parameter import build as build
+from diffusion_mpc.parameter import check as check
+from diffusion_mpc.parameter import fields, param
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
-
-C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,11 @@ class ModelConfig:
     """The model that plans are made with, or that the simulation steps."""
 
     path: str = param("", "MJCF file in place of the task's own; empty: the task's own.")
-    timestep: float = param(0.02, "Physics time step of the model.", unit="s", low=1e-4, high=0.1)
-    integrator: str = param("implicitfast", "Integrator of the model.", choices=("euler", "rk4", "implicit", "implicitfast"))
-    iterations: int = param(10, "Most iterations of the constraint solver.", low=1, high=200)
+    timestep: float = param(0.02, "Physics time step of the model.", unit="s", low=1e-4, high=0.1, rebuilt=True)
+    integrator: str = param(
+        "implicitfast", "Integrator of the model.", choices=("euler", "rk4", "implicit", "implicitfast"), rebuilt=True
+    )
+    iterations: int = param(10, "Most iterations of the constraint solver.", low=1, high=200, rebuilt=True)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class PlantModelConfig(ModelConfig):
     """The simulated robot: finer steps than the planner's model."""
 
     timestep: float = param(0.005, "Physics time step of the simulation.", unit="s", low=1e-4, high=0.1)
+    integrator: str = param("implicitfast", "Integrator of the model.", choices=("euler", "rk4", "implicit", "implicitfast"))
     iterations: int = param(50, "Most iterations of the constraint solver.", low=1, high=200)
 
 
@@ -49,16 +51,17 @@ class PlannerConfig:
         "mbd",
         "Sampling algorithm: Model-Based Diffusion, or one to compare it with.",
         choices=("mbd", "predictive_sampling", "mppi", "cem", "dial", "cma_es"),
+        rebuilt=True,
     )
     rate: float = param(50.0, "Plans per second.", unit="Hz", low=1.0, high=500.0)
     num_samples: int = param(64, "Rollouts in one denoising step.", low=2, high=65536, live=True)
     iterations: int = param(2, "Denoising steps in one plan.", low=1, high=100, live=True)
-    horizon_steps: int = param(20, "Control steps that a plan looks ahead.", low=2, high=500)
+    horizon_steps: int = param(20, "Control steps that a plan looks ahead.", low=2, high=500, rebuilt=True)
     control_dt: float = param(
-        0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5
+        0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5, rebuilt=True
     )
-    num_knots: int = param(5, "Spline knots that a plan's controls come from.", low=2, high=500)
-    spline: str = param("quadratic", "Interpolation between knots.", choices=("zero", "linear", "quadratic", "cubic"))
+    num_knots: int = param(5, "Spline knots that a plan's controls come from.", low=2, high=500, rebuilt=True)
+    spline: str = param("quadratic", "Interpolation between knots.", choices=("zero", "linear", "quadratic", "cubic"), rebuilt=True)
     time_budget: float = param(
         0.9, "Share of the time until a plan is due after which no further denoising step begins.", low=0.1, high=10.0, live=True
     )
@@ -102,7 +105,7 @@ class PlannerConfig:
     demonstration_distance: float = param(
         0.5, "Distance from the demonstration at which a position counts as far off, in m or rad.", low=1e-3, high=100.0
     )
-    seed: int = param(0, "Seed of the samples: same seed, same states, same plans.", low=0, high=2**31 - 1)
+    seed: int = param(0, "Seed of the samples: same seed, same states, same plans.", low=0, high=2**31 - 1, rebuilt=True)
 
 
 @dataclass(frozen=True)
@@ -113,23 +116,33 @@ class BackendConfig:
         "cpu",
         "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics.",
         choices=("cpu", "warp", "function"),
+        rebuilt=True,
     )
     capture: str = param(
         "plan",
         "What of a plan the warp backend makes a CUDA graph of: all of it, the physics of each control step, or nothing.",
         choices=("plan", "step", "none"),
+        rebuilt=True,
     )
-    threads: int = param(0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256)
+    threads: int = param(0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256, rebuilt=True)
 
 
 @dataclass(frozen=True)
 class RobustConfig:
     """Planning for robots that differ from the model: every sample is rolled out on several perturbed models."""
 
-    models: int = param(1, "Models that each sample is rolled out on: the given one and perturbed ones.", low=1, high=64)
-    mass: float = param(0.2, "Largest change of all masses and inertias of a perturbed model, as a share.", low=0.0, high=0.9)
-    friction: float = param(0.3, "Largest change of all sliding frictions of a perturbed model, as a share.", low=0.0, high=0.9)
-    gain: float = param(0.1, "Largest change of all actuator gains of a perturbed model, as a share.", low=0.0, high=0.9)
+    models: int = param(
+        1, "Models that each sample is rolled out on: the given one and perturbed ones.", low=1, high=64, rebuilt=True
+    )
+    mass: float = param(
+        0.2, "Largest change of all masses and inertias of a perturbed model, as a share.", low=0.0, high=0.9, rebuilt=True
+    )
+    friction: float = param(
+        0.3, "Largest change of all sliding frictions of a perturbed model, as a share.", low=0.0, high=0.9, rebuilt=True
+    )
+    gain: float = param(
+        0.1, "Largest change of all actuator gains of a perturbed model, as a share.", low=0.0, high=0.9, rebuilt=True
+    )
     aggregate: str = param(
         "mean",
         "What counts as the cost of a sample: its mean over the models, the worst, or the mean of the worst ones (cvar).",
@@ -137,7 +150,21 @@ class RobustConfig:
         live=True,
     )
     tail: float = param(0.5, "Share of the models, the worst ones, that cvar averages over.", low=0.01, high=1.0, live=True)
-    seed: int = param(0, "Seed of the perturbations.", low=0, high=2**31 - 1)
+    seed: int = param(0, "Seed of the perturbations.", low=0, high=2**31 - 1, rebuilt=True)
+
+
+@dataclass(frozen=True)
+class PredictionConfig:
+    """From the measured state to the state when a plan's first action takes effect: compensation of delays."""
+
+    enabled: bool = param(
+        True, "Plan from the state predicted for when the plan takes effect; otherwise from the measured one.", live=True
+    )
+    command_delay: float = param(
+        0.0, "Time from the publication of a command until the actuators obey it.", unit="s", low=0.0, high=0.5, live=True
+    )
+    timestep: float = param(0.005, "Longest physics time step of the prediction.", unit="s", low=1e-4, high=0.1, rebuilt=True)
+    iterations: int = param(50, "Most iterations of the prediction's constraint solver.", low=1, high=200, rebuilt=True)
 
 
 @dataclass(frozen=True)
@@ -196,6 +223,15 @@ class MarkerConfig:
 
 
 @dataclass(frozen=True)
+class RealtimeConfig:
+    """What the machine does for the threads that plan, roll out and command."""
+
+    cpus: str = param("", "Cores for planning and commanding, such as 2,3 or 2-3; empty: any.")
+    priority: int = param(0, "Real-time priority (SCHED_FIFO) of planning; 0: none.", low=0, high=98)
+    nice: int = param(0, "Niceness of planning, where it has no real-time priority.", low=-20, high=0)
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Parameters of the planner node."""
 
@@ -203,15 +239,21 @@ class NodeConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     markers: MarkerConfig = field(default_factory=MarkerConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
+    realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
     lockstep_lead: float = param(
-        0.0, "In lockstep, time from a state's stamp to its plan's start: the simulation's delays.", unit="s", low=0.0, high=1.0
+        0.0,
+        "In lockstep, time from a state's stamp to its plan's first command: the delay of states.",
+        unit="s",
+        low=0.0,
+        high=1.0,
     )
     wait_for_subscribers: int = param(
         0, "Subscribers of joint_command to wait for before the first plan in lockstep.", low=0, high=100
@@ -283,7 +325,7 @@ def parameters(config: type, task: type[Task] | None = None, prefix: str = "") -
 
     A task's defaults are the planner's, and the simulation's where their names begin with `sim.`.
     """
-    found = {p.name: p for p in _walk(config, prefix)}
+    found = {p.name: p for p in fields(config, prefix)}
     if task is not None:
         if config is NodeConfig:
             for term in task.cost_terms().values():
@@ -297,41 +339,6 @@ def parameters(config: type, task: type[Task] | None = None, prefix: str = "") -
         for name, value in check(defaults, found).items():
             found[name] = dataclasses.replace(found[name], default=value)
     return found
-
-
-def _walk(config: type, prefix: str) -> Iterator[Parameter]:
-    hints = get_type_hints(config)
-    for f in dataclasses.fields(config):
-        if dataclasses.is_dataclass(hints[f.name]):
-            yield from _walk(hints[f.name], f"{prefix}{f.name}.")
-        else:
-            yield Parameter(f"{prefix}{f.name}", hints[f.name], cast(Value, f.default), **f.metadata)
-
-
-def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Value]:
-    """Values for all known parameters: those given, checked, and defaults for the others.
-
-    Raises:
-        ConfigError: a name is unknown (the message names the nearest one) or a value does not fit
-    """
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise ConfigError(f"unknown parameter '{name}'; did you mean '{near[0]}'?")
-    return {name: p.check(values[name]) if name in values else p.default for name, p in known.items()}
-
-
-def build(config: type[C], values: Mapping[str, Value], prefix: str = "") -> C:
-    """Config object from checked values by full name."""
-    hints = get_type_hints(config)
-    return config(
-        **{
-            f.name: build(hints[f.name], values, f"{prefix}{f.name}.")
-            if dataclasses.is_dataclass(hints[f.name])
-            else values[f"{prefix}{f.name}"]
-            for f in dataclasses.fields(config)  # type: ignore[arg-type]
-        }
-    )
 
 
 def cost_weights(values: Mapping[str, Value]) -> dict[str, float]:
@@ -363,7 +370,8 @@ def to_yaml(task: str) -> str:
     """ROS parameter file with every parameter of every node at its default for a task, commented."""
     lines = [
         f"# Parameters of all nodes for the task '{task}', at their defaults.",
-        "# 'live': may change while the node runs.",
+        "# 'live': may change while the node runs. 'rebuilt': so may these; a planner that is built anew takes over.",
+        "# The others are read when the node is configured.",
     ]
     for node, config in NODES.items():
         lines += ["", f"/**/{node}:", "  ros__parameters:"]
@@ -381,8 +389,7 @@ def _details(p: Parameter) -> str:
         parts.append(" | ".join(p.choices))
     elif math.isfinite(p.low):
         parts.append(f"{p.low:g} to {p.high:g}")
-    if p.live:
-        parts.append("live")
+    parts += [word for word, said in (("live", p.live), ("rebuilt", p.rebuilt)) if said]
     return f" [{', '.join(parts)}]" if parts else ""
 
 

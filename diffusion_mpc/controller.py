@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time as clock
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from diffusion_mpc.commands import held
 from diffusion_mpc.config import NodeConfig
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.following import needs_track
@@ -16,7 +18,10 @@ from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.types import Array, Plan, Reference, State
+from diffusion_mpc.types import ControlLaw, Plan, Reference, Schedule, State
+
+# Stamps and command times come from one clock but are rounded on their way; a millisecond is far below a control step.
+ROUNDING = 1e-3
 
 
 class Controller:
@@ -24,6 +29,11 @@ class Controller:
 
     `plan` may run in one thread while `command` runs in another: they share a reference to the newest plan and the history of
     commands, and nothing else.
+
+    Attributes:
+        config: parameters of the newest plan to come
+        current: the newest plan; None before the first
+        start: state that the newest plan begins at; None before the first
     """
 
     def __init__(self, task: Task, config: NodeConfig, weights: Mapping[str, float]) -> None:
@@ -41,16 +51,19 @@ class Controller:
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
         self.planner = Planner(self.objective, config.planner, self._traces(config))
-        self.predictor = Predictor(task, self.backend.model)
+        fine = {"timestep": config.prediction.timestep, "iterations": config.prediction.iterations}
+        self.predictor = Predictor(task, task.compile(integrator=config.model.integrator, **fine))
         self.configure(config, weights)
         self.current: Plan | None = None
-        self._sent: deque[tuple[float, Array]] = deque(maxlen=256)
+        self.start: State | None = None
+        self._sent: deque[tuple[float, ControlLaw]] = deque(maxlen=1024)
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
+        self.config = config
         self.objective.configure(weights, config.robust)
         self.planner.configure(config.planner, self._traces(config))
-        self._tracked = needs_track(config.output)
+        self._tracked, self._predicted = needs_track(config.output), config.prediction.enabled
 
     def _traces(self, config: NodeConfig) -> int:
         # A base that does not float has no path to draw.
@@ -59,8 +72,14 @@ class Controller:
     def reset(self) -> None:
         """Forget the plan and the commands sent."""
         self.planner.reset()
-        self.current = None
+        self.current = self.start = None
         self._sent.clear()
+
+    def take_over(self, before: Controller) -> None:
+        """Go on from where another controller of the same task is."""
+        self.current, self.start, self._sent = before.current, before.start, before._sent
+        if before.current is not None:
+            self.planner.resume(before.current)
 
     def warm_up(self) -> None:
         """Make one plan from the model's initial state and forget it, so that the first real one is as fast as the others."""
@@ -74,30 +93,42 @@ class Controller:
         Args:
             state: measured state
             reference: what to track
-            start_time: time that the plan's first action is meant for, s
+            start_time: time that the plan's first action is meant to take effect, s
             budget: time that planning may take, s
 
         Raises:
             NoFeasibleSampleError: every sample is infeasible; the plan before stays in force
         """
-        start = self.predictor.predict(state, start_time, self.command_at)
+        began = clock.perf_counter()
+        if self._predicted:
+            start = self.predictor.predict(state, start_time, self.commands(state.stamp, start_time))
+        else:
+            start = replace(state, stamp=start_time)
+        budget -= clock.perf_counter() - began
         plan = self.planner.plan(start, reference, stamp=state.stamp, budget=budget)
         if self._tracked:
             plan = replace(plan, track=self.predictor.track(start, plan.controls, plan.control_dt))
-        self.current = plan
+        self.current, self.start = plan, start
         return plan
 
-    def sent(self, time: float, control: Array) -> None:
-        """Note a command that was really sent, in actuator units (nu,)."""
-        self._sent.append((time, control))
+    def sent(self, time: float, command: ControlLaw) -> None:
+        """Note a command that was really sent, and the time (s) from which the actuators obey it."""
+        self._sent.append((time, command))
 
-    def command_at(self, time: float) -> Array:
-        """Control in force at `time`: what was sent before then, or what the plan holds for a time yet to come."""
-        sent = list(self._sent)
-        # Stamps and command times come from one clock but are rounded on their way; a millisecond is far below a control step.
-        if self.current is not None and (not sent or time > sent[-1][0] + self.current.control_dt - 1e-3):
-            return self.current.control(time)
-        earlier = [control for moment, control in sent if moment <= time + 1e-3]
-        if earlier:
-            return earlier[-1]
-        return sent[0][1] if sent else np.clip(0.0, *self.task.ctrl_limits)
+    def command_at(self, time: float) -> ControlLaw:
+        """What is in force at `time` (s): what was sent before, what the plan holds for a time yet to come, or no effort."""
+        sent, plan = list(self._sent), self.current
+        if plan is not None and (not sent or time > sent[-1][0] + plan.control_dt - ROUNDING):
+            return held(plan.control(time))
+        earlier = [command for moment, command in sent if moment <= time + ROUNDING]
+        return earlier[-1] if earlier else held(np.clip(0.0, *self.task.ctrl_limits))
+
+    def commands(self, begin: float, end: float) -> Schedule:
+        """What is in force from one time to another, s."""
+        plan, changes = self.current, [moment for moment, _ in list(self._sent)]
+        if plan is not None:
+            first = changes[-1] + plan.control_dt if changes else plan.start_time
+            steps = plan.start_time + plan.control_dt * np.arange(len(plan.controls))
+            changes += [first, *steps[steps > first + ROUNDING].tolist()]
+        times = [begin, *(time for time in changes if begin + ROUNDING < time < end - ROUNDING)]
+        return [(time, self.command_at(time)) for time in times]

@@ -114,6 +114,6 @@ class Actuation:
 
     def follow(self, control: Array, lag: float) -> Array:
         """Control (nu,) one time step on its way to `control`; `lag` is the time constant in s, 0: at once."""
-        share = 1.0 if lag == 0.0 else -math.expm1(-self._timestep / lag)
-        self._control = self._control + share * (control - self._control)
+        share = -math.expm1(-self._timestep / lag) if lag > 0.0 else 1.0
+        self._control = control if share == 1.0 else self._control + share * (control - self._control)
         return self._control

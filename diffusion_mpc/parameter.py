@@ -1,11 +1,15 @@
-"""Description of one parameter, and the check of a value against it. What parameters there are is in `config`."""
+"""Description of a parameter, and values checked against it. What parameters there are is in `config`."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
+C = TypeVar("C")
 Value = bool | int | float | str
 
 
@@ -25,7 +29,9 @@ class Parameter:
         unit: unit of the value; empty for a number without one
         low, high: inclusive bounds of a number
         choices: allowed values of a string; empty: any
-        live: may change while the node runs; otherwise it is read once, when the node is configured
+        live: may change while the node runs
+        rebuilt: may change while the node runs, too: a planner is built anew while the one before goes on. Parameters that are
+            neither are read once, when the node is configured
     """
 
     name: str
@@ -37,6 +43,7 @@ class Parameter:
     high: float = math.inf
     choices: tuple[str, ...] = ()
     live: bool = False
+    rebuilt: bool = False
 
     def check(self, value: Any) -> Value:  # noqa: ANN401  (anything a user may have written)
         """The value in the parameter's type.
@@ -75,3 +82,39 @@ class Parameter:
 def param(default: Value, description: str, **details: Any) -> Any:  # noqa: ANN401  (stands where a field's default stands)
     """A dataclass field that describes a parameter; `details` are fields of `Parameter`."""
     return field(default=default, metadata={"description": description, **details})
+
+
+def fields(config: type, prefix: str = "") -> Iterator[Parameter]:
+    """The parameters that the fields of a config class describe, those of classes within included."""
+    hints = get_type_hints(config)
+    for f in dataclasses.fields(config):
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from fields(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            yield Parameter(f"{prefix}{f.name}", hints[f.name], cast(Value, f.default), **f.metadata)
+
+
+def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Value]:
+    """Values for all known parameters: those given, checked, and defaults for the others.
+
+    Raises:
+        ConfigError: a name is unknown (the message names the nearest one) or a value does not fit
+    """
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ConfigError(f"unknown parameter '{name}'; did you mean '{near[0]}'?")
+    return {name: p.check(values[name]) if name in values else p.default for name, p in known.items()}
+
+
+def build(config: type[C], values: Mapping[str, Value], prefix: str = "") -> C:
+    """Config object from checked values by full name."""
+    hints = get_type_hints(config)
+    return config(
+        **{
+            f.name: build(hints[f.name], values, f"{prefix}{f.name}.")
+            if dataclasses.is_dataclass(hints[f.name])
+            else values[f"{prefix}{f.name}"]
+            for f in dataclasses.fields(config)  # type: ignore[arg-type]
+        }
+    )

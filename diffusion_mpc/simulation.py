@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mujoco
 import numpy as np
 
@@ -11,7 +9,7 @@ from diffusion_mpc.config import PlantModelConfig
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.variants import perturbed
 from diffusion_mpc.tasks.base import Task, TaskError
-from diffusion_mpc.types import Array, State
+from diffusion_mpc.types import Array, ControlLaw, State
 
 DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
 
@@ -57,7 +55,7 @@ class Plant:
         # In place: a viewer may be looking at it.
         mujoco.mj_copyData(self.data, self.model, self._task.initial_data(self.model))
 
-    def step(self, control: Callable[[Array, Array], Array], duration: float) -> None:
+    def step(self, control: ControlLaw, duration: float) -> None:
         """Advance by `duration` seconds, a multiple of the physics time step.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor, device, dtype
 
 Array = NDArray[np.float64]
+
+ControlLaw = Callable[[Array, Array], Array]
+"""Control (nu,) in actuator units at a state (qpos, qvel): a command, with the gains round its targets where it has any."""
+
+Schedule = Sequence[tuple[float, ControlLaw]]
+"""Commands one after the other, each with the time (s) from which it is in force."""
 
 
 @dataclass(frozen=True)

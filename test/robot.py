@@ -142,6 +142,12 @@ class Robot:
         result = self._result(client, SetParametersAtomically.Request(parameters=parameters)).result
         return result.successful, result.reason
 
+    def ask(self, kind, name, request):
+        """Answer of any service."""
+        client = self.node.create_client(kind, name)
+        self.spin_until(client.service_is_ready, f"service {name}")
+        return self._result(client, request)
+
     def _result(self, client, request):
         future = client.call_async(request)
         self.spin_until(future.done, f"answer of {client.srv_name}")

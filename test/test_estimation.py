@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from diffusion_mpc.commands import held
 from diffusion_mpc.config import PlantModelConfig
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.predictor import Predictor
@@ -109,7 +110,9 @@ def test_prediction_is_what_the_model_does_under_the_commands_sent():
     commands = {0: 5.0, 1: -5.0}
     for u in commands.values():
         plant.step(lambda q, v, u=u: np.array([u]), 0.02)
-    predicted = Predictor(task, model).predict(measured, 10.04, lambda t: np.array([5.0 if t < 10.0199 else -5.0]))
+    predicted = Predictor(task, model).predict(
+        measured, 10.04, [(10.0 + 0.02 * i, held(np.array([u]))) for i, u in commands.items()]
+    )
     assert predicted.stamp == 10.04
     np.testing.assert_allclose(predicted.qpos, plant.data.qpos, atol=1e-9)
     np.testing.assert_allclose(predicted.qvel, plant.data.qvel, atol=1e-9)
@@ -120,11 +123,11 @@ def test_prediction_fits_its_steps_to_any_interval():
     plant = Plant(task, PlantModelConfig(timestep=0.001))
     measured = plant.state(0.0)
     plant.step(lambda q, v: np.array([5.0]), 0.013)
-    predicted = Predictor(task, task.compile(timestep=0.005)).predict(measured, 0.013, lambda t: np.array([5.0]))
+    predicted = Predictor(task, task.compile(timestep=0.005)).predict(measured, 0.013, [(0.0, held(np.array([5.0])))])
     np.testing.assert_allclose(predicted.qvel, plant.data.qvel, rtol=0.02)
 
 
 def test_a_state_of_the_present_is_its_own_prediction():
     task = find_task("cartpole")()
     state = Plant(task, PlantModelConfig()).state(5.0)
-    assert Predictor(task, task.model).predict(state, 5.0, lambda t: np.zeros(1)) is state
+    assert Predictor(task, task.model).predict(state, 5.0, [(5.0, held(np.zeros(1)))]) is state

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_mpc.commands import held
 from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, PlantModelConfig, RobustConfig, build, load_parameters
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.predictor import Predictor
@@ -98,7 +99,7 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
     start = plant.state(3.0)
     plant.step(lambda q, v: control, 0.3)
     batch = backend.rollout(start, torch.from_numpy(control).expand(1, 15, nu), 0.02)
-    predicted = Predictor(task, backend.model).predict(start, 3.3, lambda t: control)
+    predicted = Predictor(task, backend.model).predict(start, 3.3, [(3.0, held(control))])
     assert plant.time == pytest.approx(0.3)
     assert np.abs(plant.data.qpos - start.qpos).max() > 0.02
     for qpos, qvel in ((batch.qpos[0, -1].numpy(), batch.qvel[0, -1].numpy()), (predicted.qpos, predicted.qvel)):
@@ -110,7 +111,8 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
 
 def test_a_prediction_notices_a_command_that_changes_within_a_coarse_step(slider):
     predictor = Predictor(slider, slider.compile(timestep=0.1))
-    predicted = predictor.predict(State(0.0, np.zeros(1), np.zeros(1)), 0.1, lambda t: np.array([4.0 if t < 0.0599 else 0.0]))
+    commands = [(0.0, held(np.array([4.0]))), (0.06, held(np.zeros(1)))]
+    predicted = predictor.predict(State(0.0, np.zeros(1), np.zeros(1)), 0.1, commands)
     assert predicted.qvel[0] == pytest.approx(2.0 * 0.06)
 
 

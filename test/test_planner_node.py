@@ -99,12 +99,11 @@ def test_live_parameters_change_the_next_plans_and_bad_ones_are_refused(controll
     for values, reason in [
         ({"planner__num_samples": 1}, "num_samples"),
         ({"planner__temperature": -1.0}, "temperature"),
-        ({"planner__num_samples": 32, "planner__horizon_steps": 20}, "read-only"),
         ({"safe_command": "brake"}, "is not one of zero, hold, damping"),
     ]:
         successful, said = robot.set_parameters(**values)
         assert not successful
-        assert reason in said.replace("parameter is read-only", "read-only")
+        assert reason in said
     robot.stats.clear()
     robot.spin_until(lambda: robot.stats, "the next plan")
     assert robot.stats[-1].num_samples == 16

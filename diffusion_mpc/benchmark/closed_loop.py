@@ -1,20 +1,24 @@
-"""One run of a task in closed loop, in lockstep and in this process: what `benchmark quality` compares algorithms by."""
+"""One run of a task in closed loop, in lockstep and in this process: what `benchmark quality` and `benchmark delay` compare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import mujoco
 import numpy as np
 
+from diffusion_mpc.commands import held, plain
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
+from diffusion_mpc.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.estimation.reference import parameter_reference
-from diffusion_mpc.evaluation.metrics import trajectory
+from diffusion_mpc.evaluation.metrics import heading_velocity, trajectory
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Array, Plan, State
+from diffusion_mpc.types import Array, Plan, RolloutBatch, State
 
 
 class DivergedError(RuntimeError):
@@ -33,8 +37,11 @@ class Episode:
         costs: weighted cost (T,) of each of the task's terms, at these states and controls
         failed: (T,) whether the robot had failed
         violation: mean over the run of the sum of all positive constraint values
-        plans: number of plans; one was tried at every state
+        plans: number of plans; one was tried at every state once the first measurement had arrived
         rollouts: number of samples rolled out over all plans
+        speed: mean velocity along the commanded direction, m/s; None where none is commanded
+        prediction_error: (P, 2, nv) state that a plan began at less the true state of that time, as positions and velocities, one
+            row for each plan that began at one of the states
     """
 
     stamps: Array
@@ -46,6 +53,8 @@ class Episode:
     violation: float
     plans: int
     rollouts: int
+    speed: float | None
+    prediction_error: Array
 
     @property
     def mean_cost(self) -> float:
@@ -65,64 +74,111 @@ class ClosedLoop:
         """Set both up.
 
         Args:
-            settings: parameters of the planner node that differ from the task's defaults; `task` among them
-            trial: decides the initial state and the reference, the same for all that is compared
+            settings: parameters of the planner node that differ from the task's defaults, `task` among them, and of the
+                simulation, which begin with `sim.`
+            trial: decides the initial state and the reference, the same for all that is compared, and noise and lost commands
 
         Raises:
             ConfigError, TaskError: the settings are wrong
-            ValueError: parameters do not fit each other
+            ValueError: parameters do not fit each other, or the state's delay is no multiple of the simulation's time step
         """
-        _, values = load_parameters(NodeConfig, settings)
-        _, plant_values = load_parameters(SimConfig, {"task": values["task"]})
+        simulated = {name.removeprefix("sim."): value for name, value in settings.items() if name.startswith("sim.")}
+        _, values = load_parameters(NodeConfig, {name: value for name, value in settings.items() if not name.startswith("sim.")})
+        _, plant_values = load_parameters(SimConfig, {"task": values["task"], **simulated})
         self.config = build(NodeConfig, values)
         self.weights = cost_weights(values)
         self.task = find_task(self.config.task)(self.config.model.path)
         self.controller = Controller(self.task, self.config, self.weights)
-        sim = build(SimConfig, plant_values)
-        self.plant = Plant(self.task, sim.model, sim.mass_scale, sim.friction_scale)
+        self.sim = build(SimConfig, plant_values)
+        self.plant = Plant(self.task, self.sim.model, self.sim.mass_scale, self.sim.friction_scale)
         # Two generators, so that a task which draws more for its state keeps its references.
         state_random, reference_random = (np.random.default_rng((trial, stream)) for stream in range(2))
         self.task.trial_state(self.plant.model, self.plant.data, state_random)
         self.reference = self.task.trial_reference(parameter_reference(self.config), reference_random)
         self._period = 1.0 / self.config.planner.rate
         self._steps = 0
+        rest, seed = np.clip(0.0, *self.task.ctrl_limits), self.sim.seed + trial
+        self._measurements = Measurements(self.plant.model, self.sim.state_delay, seed)
+        # States are measured so that they arrive when a plan begins: that share of a period after one did.
+        late = self.sim.state_delay / self._period
+        self._phase = 1.0 - (late - math.floor(late + ROUNDING))
+        steps = self._phase * self._period / self.sim.model.timestep
+        if abs(steps - round(steps)) > ROUNDING:
+            raise ValueError(
+                f"sim.state_delay {self.sim.state_delay:g} s is not a multiple of sim.model.timestep; change one of them"
+            )
+        self._commands = Commands(plain(rest), seed)
+        self._actuation = Actuation(self.plant.model.opt.timestep, rest)
+        self._measurements.take(self.state(), self.sim.state_noise)
+        self.newest: State | None = None
 
     def state(self) -> State:
         """The robot's present state."""
         return self.plant.state(self._steps * self._period)
 
     def plan(self) -> Plan | None:
-        """Plan from the present state; None where every sample was infeasible, and the plan before stands."""
-        state = self.state()
+        """Plan from the newest state that has arrived.
+
+        None before the first has, and where every sample was infeasible: what was in force before stands.
+        """
+        now = self._steps * self._period
+        self.newest = self._measurements.arrived(now) or self.newest
+        if self.newest is None:
+            return None
         try:
-            return self.controller.plan(state, self.reference, state.stamp)
+            return self.controller.plan(self.newest, self.reference, now + self.config.prediction.command_delay)
         except NoFeasibleSampleError:
             return None
 
     def advance(self) -> Array:
-        """Step the robot to the time of the next plan under the command now in force, (nu,), which is returned.
+        """Send the command that is due and step the robot to the time of the next plan.
+
+        Returns:
+            (nu,) what the actuators do at the beginning of the step
 
         Raises:
             DivergedError: the robot's state is no longer finite
         """
-        control = self.controller.command_at(self._steps * self._period)
-        self.plant.step(lambda qpos, qvel: control, self._period)
+        now, sim = self._steps * self._period, self.sim
+        obeyed = now + self.config.prediction.command_delay
+        plan = self.controller.current
+        control = plan.control(obeyed) if plan is not None else np.clip(0.0, *self.task.ctrl_limits)
+        self.controller.sent(obeyed, held(control))
+        self._commands.send([(0.0, plain(control))], now, sim.command_delay, sim.command_dropout)
+        applied = list[Array]()
+
+        def drive(qpos: Array, qvel: Array) -> Array:
+            applied.append(self._actuation.follow(self._commands.at(self.plant.time).control, sim.actuator_lag))
+            return applied[-1]
+
+        self.plant.step(drive, self._phase * self._period)
+        self._measurements.take(self.plant.state((self._steps + self._phase) * self._period), sim.state_noise)
+        if self._phase < 1.0 - ROUNDING:
+            self.plant.step(drive, (1.0 - self._phase) * self._period)
         self._steps += 1
         if self.plant.diverged:
             raise DivergedError(f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s")
-        return control
+        return applied[0]
 
 
 def run_episode(
-    settings: Mapping[str, Value], trial: int, duration: float, on_step: Callable[[float], None] | None = None
+    settings: Mapping[str, Value],
+    trial: int,
+    duration: float,
+    on_step: Callable[[float], None] | None = None,
+    planned: bool = True,
+    lead_in: float = 0.0,
 ) -> Episode:
     """Run a task in closed loop, one plan every `1 / planner.rate` seconds.
 
     Args:
-        settings: parameters of the planner node that differ from the task's defaults; `task` among them
-        trial: decides the initial state and the reference
+        settings: as `ClosedLoop`
+        trial: as `ClosedLoop`
         duration: simulated time, s
         on_step: called with the simulated time after each control period
+        planned: whether anybody plans; otherwise the robot is left to itself
+        lead_in: simulated time before, which does not count, s: the robot is left to itself, so that the first command takes effect
+            in the same state however late states and commands are
 
     Raises:
         ConfigError, TaskError, ValueError: as `ClosedLoop`
@@ -130,16 +186,24 @@ def run_episode(
     """
     loop = ClosedLoop(settings, trial)
     states, controls = list[State](), list[Array]()
+    starts = list[State]()
     plans = rollouts = 0
-    for _ in range(max(1, round(duration * loop.config.planner.rate))):
+    before = round(lead_in * loop.config.planner.rate)
+    first = round((lead_in - loop.sim.command_delay) * loop.config.planner.rate)
+    for step in range(before + max(1, round(duration * loop.config.planner.rate))):
         states.append(loop.state())
-        plan = loop.plan()
-        plans += plan is not None
-        # The first batch decides whether any sample is feasible.
-        rollouts += loop.config.planner.num_samples * (plan.stats.iterations if plan is not None else 1)
+        plan = loop.plan() if planned and step >= first else None
+        if loop.newest is not None and step >= first:
+            # The first batch decides whether any sample is feasible.
+            rollouts += loop.config.planner.num_samples * (plan.stats.iterations if plan is not None else 1)
+        if plan is not None and loop.controller.start is not None:
+            plans += 1
+            starts.append(loop.controller.start)
         controls.append(loop.advance())
         if on_step is not None:
             on_step(loop.state().stamp)
+    errors = _errors(loop.plant.model, starts, states)
+    states, controls = states[before:], controls[before:]
     stamps = np.array([state.stamp for state in states])
     x = trajectory(loop.task, *(np.array(rows) for rows in ([s.qpos for s in states], [s.qvel for s in states], controls)))
     reference = replace(loop.reference, times=stamps)
@@ -154,4 +218,27 @@ def run_episode(
         violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
         plans=plans,
         rollouts=rollouts,
+        speed=_speed(loop, x),
+        prediction_error=errors,
     )
+
+
+def _speed(loop: ClosedLoop, x: RolloutBatch) -> float | None:
+    command = loop.reference.velocity[:2]
+    velocity = heading_velocity(loop.task, x.qpos[0].numpy(), x.qvel[0].numpy())
+    if loop.task.reference != "cmd_vel" or velocity is None or not command.any():
+        return None
+    return float((velocity[:, :2] @ command).mean() / np.linalg.norm(command))
+
+
+def _errors(model: mujoco.MjModel, predicted: Sequence[State], true: Sequence[State]) -> Array:
+    """Predicted less true state (P, 2, nv) at the times that both have."""
+    # Stamps are sums of rounded periods.
+    by_time = {round(state.stamp, 6): state for state in true}
+    errors = []
+    for state in predicted:
+        if (there := by_time.get(round(state.stamp, 6))) is not None:
+            position = np.zeros(model.nv)
+            mujoco.mj_differentiatePos(model, position, 1.0, there.qpos, state.qpos)
+            errors.append((position, state.qvel - there.qvel))
+    return np.array(errors).reshape(-1, 2, model.nv)

@@ -14,6 +14,7 @@ EXAMPLES = {
     "speed": "diffusion-mpc benchmark speed --json speed.json",
     "quality": "diffusion-mpc benchmark quality --tasks cartpole ant --seeds 8 --json quality.json",
     "tune": "diffusion-mpc benchmark tune --tasks cartpole --candidates 12 --output runs/tune",
+    "delay": "diffusion-mpc benchmark delay --seeds 8 --json delay.json",
     "black-box": "diffusion-mpc benchmark black-box --dims 20 100 --json black_box.json",
     "soak": "diffusion-mpc benchmark soak --duration 1800 --json soak.json",
 }
@@ -21,6 +22,7 @@ TEXTS = {
     "speed": "Time whole plans against mujoco.rollout of the same batches alone.",
     "quality": "Compare the algorithms on the tasks in closed loop, at exactly equal rollouts.",
     "tune": "Search parameters for each algorithm with an equal budget, for `quality` to use.",
+    "delay": "Measure what delays of states and commands cost in closed loop, with and without compensation.",
     "black-box": "Compare Model-Based Diffusion with other optimisers of functions, at equal evaluations.",
     "soak": "Run planner and simulation in real time, for long: late plans, delays, and the planner's memory.",
 }
@@ -52,6 +54,7 @@ def add_benchmark(command: argparse.ArgumentParser) -> None:
     )
     tune_command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search (default: 0)")
     _kept(tune_command)
+    _delay_options(add("delay", delay))
     _black_box_options(add("black-box", black_box))
     soak_command = add("soak", soak)
     soak_command.add_argument("--task", default="ant", metavar="TASK", help="task (default: ant)")
@@ -76,6 +79,20 @@ def _closed_loop_options(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("--seeds", type=_positive, default=seeds, metavar="N", help=f"trials of each (default: {seeds})")
     parser.add_argument("--duration", type=float, metavar="S", help="simulated time of a trial, s (default: the task's own)")
     _set(parser)
+
+
+def _delay_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", default="ant", metavar="TASK", help="task (default: ant)")
+    parser.add_argument(
+        "--delays", nargs="+", type=float, default=[10, 20, 40, 60, 80], metavar="MS", help="delays, ms (default: 10 20 40 60 80)"
+    )
+    parser.add_argument(
+        "--delayed", nargs="+", choices=("state", "command"), default=["state", "command"], help="what is late (default: both)"
+    )
+    parser.add_argument("--seeds", type=_positive, default=4, metavar="N", help="trials of each (default: 4)")
+    parser.add_argument("--duration", type=float, default=4.0, metavar="S", help="simulated time of a trial, s (default: 4)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="parameter, sim.NAME for the robot's")
+    _kept(parser)
 
 
 def _black_box_options(parser: argparse.ArgumentParser) -> None:
@@ -186,6 +203,28 @@ def tune(options: argparse.Namespace) -> tuple[Figures, bool]:
     figures, outcome = run(choice, options.candidates, options.seed, options.output, options.processes)
     _show(tune_table(figures))
     sys.stdout.write(f"Tuned    {options.output / 'tuned.yaml'}\n")
+    return figures, outcome.complete
+
+
+def delay(options: argparse.Namespace) -> tuple[Figures, bool]:
+    """What delays cost."""
+    from diffusion_mpc.benchmark.delay import Choice, run
+    from diffusion_mpc.benchmark.plots import plot_delay
+    from diffusion_mpc.benchmark.tables import delay_table
+
+    choice = Choice(
+        task=options.task,
+        delays=[milliseconds / 1e3 for milliseconds in options.delays],
+        delayed=options.delayed,
+        trials=range(options.seeds),
+        duration=options.duration,
+        settings=settings(options),
+    )
+    figures, outcome = run(choice, options.output, options.processes)
+    _show(delay_table(figures["rows"]))
+    if figures["rows"]:
+        plot_delay(figures["rows"], options.output / "delay.png")
+        sys.stdout.write(f"Plot     {options.output / 'delay.png'}\n")
     return figures, outcome.complete
 
 

@@ -55,6 +55,27 @@ def _line(axes: Axes, i: int, label: str, x: Sequence[float], rows: Sequence[Row
     axes.errorbar(x, mean, yerr=half, color=COLOURS[i], marker="o", markersize=4.0, capsize=2.5, label=label, **emphasis)
 
 
+def plot_delay(rows: Sequence[Row], file: Path) -> None:
+    """Mean closed-loop cost with its 95 % interval against delay, one panel for each thing that is late.
+
+    Args:
+        rows: as `delay.summarise` returns them
+        file: PNG to write
+    """
+    undelayed = [row for row in rows if row["delay"] == 0.0 and row["compensated"]]
+    late = [what for what in dict.fromkeys(row["delayed"] for row in rows) if what != "idle"]
+    with _panels(len(late), file) as panels:
+        for what, axes in zip(late, panels, strict=True):
+            for i, (label, compensated) in enumerate((("compensated", True), ("not compensated", False))):
+                mine = [row for row in rows if (row["delayed"], row["compensated"]) == (what, compensated) and row["delay"] > 0.0]
+                mine = sorted(undelayed + mine, key=lambda row: float(row["delay"]))
+                _line(axes, i, label, [1e3 * row["delay"] for row in mine], mine)
+            axes.set_ylim(bottom=0.0)
+            axes.set_title(f"{rows[0]['task']}: {what}s are late", loc="left")
+            axes.set_xlabel("delay, ms")
+            axes.set_ylabel("mean closed-loop cost")
+
+
 def plot_black_box(rows: Sequence[Row], file: Path) -> None:
     """Least value so far against evaluations, mean over seeds, one panel a function and dimension.
 

@@ -92,7 +92,7 @@ def _rows(task: str, algorithms: Sequence[str], choice: Choice) -> list[dict[str
             "rollouts": budget,
             "duration": choice.duration if choice.duration is not None else kind.trial_duration,
             "parameters": parameters(task, algorithm, budget, choice.tuned, choice.settings, known),
-            "plant": _plant(task),
+            "plant": plant(task),
             "versions": {name: version(name) for name in ("mujoco", "numpy", "torch")},
         }
         for budget in budgets
@@ -132,7 +132,7 @@ def parameters(
     return {name: value for name, value in values.items() if name.startswith(kept) and name != "planner.seed"}
 
 
-def _plant(task: str) -> dict[str, Value]:
+def plant(task: str) -> dict[str, Value]:
     """What the simulated robot is: its options, and a digest of its model."""
     _, values = load_parameters(SimConfig, {"task": task})
     model = find_task(task)(str(values["model.path"])).model

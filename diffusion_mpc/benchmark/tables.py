@@ -83,6 +83,42 @@ def speed_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def delay_table(rows: Sequence[Row]) -> Table:
+    """What delays cost, and what is kept of the undelayed robot."""
+    table = Table(title="closed loop with delays; lower cost is better", title_justify="left")
+    for name in (
+        "late",
+        "ms",
+        "compensated",
+        "trials",
+        "cost",
+        "95 % interval",
+        "gain kept",
+        "m/s",
+        "kept",
+        "falls",
+        "state error",
+    ):
+        table.add_column(name, justify="left" if name in ("late", "compensated") else "right", no_wrap=True)
+    for row in rows:
+        none, late = row["delay"] == 0.0, row["delayed"] != "idle"
+        errors = [row[name] for name in ("position_error", "velocity_error")]
+        table.add_row(
+            ("–" if none else row["delayed"]) if late else "no commands",
+            f"{1e3 * row['delay']:g}",
+            "" if none else "yes" if row["compensated"] else "no",
+            str(row["trials"]),
+            number(row["mean_cost"]),
+            interval(row),
+            "" if row["kept_cost"] is None else f"{row['kept_cost']:.0%}",
+            "" if row["speed"] is None else number(row["speed"]),
+            "" if row["kept_speed"] is None else f"{row['kept_speed']:.0%}",
+            str(row["falls"]),
+            " ".join("" if error is None else f"{error:.1g}" for error in errors),
+        )
+    return table
+
+
 def black_box_table(figures: Mapping[str, Any]) -> Table:
     """Least values by function, dimension and method."""
     table = Table(title="least value found; lower is better, 0 is the minimum", title_justify="left")

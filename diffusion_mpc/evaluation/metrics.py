@@ -71,7 +71,7 @@ def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) ->
         costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts]) for name in terms}
         errors = {name: np.concatenate([part[name][0].numpy() for _, part in parts]) for name in parts[0][1]}
     failed = task.failed(x)[0].numpy().astype(bool)
-    return Measured(heading_velocity(run, task), reference, goal, errors, failed, costs)
+    return Measured(heading_velocity(task, run.states.qpos, run.states.qvel), reference, goal, errors, failed, costs)
 
 
 def summarise(run: Run, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def speeds(run: Run, task: Task, measured: Measured, settle: float) -> tuple[flo
     return float(asked[moving].mean()), float(along.mean())
 
 
-def heading_velocity(run: Run, task: Task) -> Array | None:
+def heading_velocity(task: Task, qpos: Array, qvel: Array) -> Array | None:
     """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3); None for a fixed base.
 
     The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about the base's own
@@ -155,14 +155,14 @@ def heading_velocity(run: Run, task: Task) -> Array | None:
         return None
     joint = int(task.model.body(task.base).jntadr[0])
     q, v = int(task.model.jnt_qposadr[joint]), int(task.model.jnt_dofadr[joint])
-    w, x, y, z = run.states.qpos[:, q + 3 : q + 7].T
+    w, x, y, z = qpos[:, q + 3 : q + 7].T
     forward = np.stack([1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z)], axis=1)
     # Straight up or down, the base has no heading; its velocity counts as 0 there, as in the tasks.
     forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-6)
-    vx, vy = run.states.qvel[:, v], run.states.qvel[:, v + 1]
+    vx, vy = qvel[:, v], qvel[:, v + 1]
     along = forward[:, 0] * vx + forward[:, 1] * vy
     across = forward[:, 0] * vy - forward[:, 1] * vx
-    return np.stack([along, across, run.states.qvel[:, v + 5]], axis=1)
+    return np.stack([along, across, qvel[:, v + 5]], axis=1)
 
 
 def trajectory(task: Task, qpos: Array, qvel: Array, controls: Array) -> RolloutBatch:

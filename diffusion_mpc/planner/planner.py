@@ -132,6 +132,13 @@ class Planner:
         self._start_time: float | None = None
         self._generator.manual_seed(self._settings.config.seed)
 
+    def resume(self, plan: Plan) -> None:
+        """Go on from a plan of another planner of the task, whose horizon and knots may differ."""
+        controls = self.objective.task.normalise(torch.from_numpy(plan.controls)).numpy()
+        rows, knots = np.arange(len(controls)), self.objective.spline.knot_times / plan.control_dt
+        self._mean = np.stack([np.interp(knots, rows, column) for column in controls.T], axis=1)
+        self._start_time = plan.start_time
+
     @torch.inference_mode()
     def plan(self, state: State, reference: Reference, stamp: float | None = None, budget: float = math.inf) -> Plan:
         """Plan from `state`, whose stamp is the time that the first action is meant for.

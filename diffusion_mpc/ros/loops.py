@@ -116,7 +116,8 @@ class PlanLoop(Loop):
     """Plans from every new state, no faster than its rate.
 
     In real time a plan begins at a grid time `t` and is meant for `t + period`: planning may take all of the period. In lockstep
-    the plan is meant for a fixed time after the state's stamp, and the simulation waits for it.
+    the plan is meant for a fixed time after the state's stamp, and the simulation waits for it. What a plan is meant for is the
+    time at which its first command is sent; when the actuators obey is not known here.
     """
 
     def __init__(
@@ -135,14 +136,14 @@ class PlanLoop(Loop):
 
         Args:
             mailbox: where states come in
-            plan: (state, start time in s) -> plan
+            plan: (state, time in s at which the first command is due) -> plan
             done: called with a plan, the time (s) at which planning began and the time it had left then
             infeasible: called with the reason when every sample was infeasible
             failed: called with the reason when planning raised
             repeat: in lockstep, called with a state that was planned from already; says whether it was answered again
             now: ROS time, s
             period: time between two plans, s
-            lead: in lockstep, time from a state's stamp to its plan's start, s; None: real time
+            lead: in lockstep, time from a state's stamp to its plan's first command, s; None: real time
         """
         super().__init__("planner")
         self._mailbox, self._plan, self._done, self._repeat = mailbox, plan, done, repeat
@@ -177,12 +178,13 @@ class PlanLoop(Loop):
             return
         self._back_off = 0.0
         self._done(plan, begin, start - begin)
-        # The collector is off while a plan is made; the slack at the end of the period is the place for it.
-        gc.collect(1)
+        # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
+        # start is frozen, so that this takes well below a millisecond.
+        gc.collect()
 
 
 class CommandLoop(Loop):
-    """Sends commands at an even rate, in phase with the start times of the plans, and at the moment at which control is lost."""
+    """Sends commands at an even rate, in phase with the plans, and at the moment at which control is lost."""
 
     def __init__(
         self,
@@ -196,7 +198,7 @@ class CommandLoop(Loop):
 
         Args:
             send: called with the time (s) that a command is due for
-            phase: start time of the newest plan, s; None before the first
+            phase: time at which the newest plan's first command is due, s; None before the first
             remaining: time (s) until control is lost; 0 where it is lost
             now: ROS time, s
             period: time between two commands, s

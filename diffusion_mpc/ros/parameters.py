@@ -10,10 +10,20 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from diffusion_mpc.config import ROS_OWN, ConfigError, Parameter, Value, check, load_parameters
+from diffusion_mpc.config import ROS_OWN, Parameter, Value, check, load_parameters
 
 
-def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]], None] | None = None) -> dict[str, Value]:
+def not_live(parameter: Parameter) -> bool:
+    """Whether a parameter is read once and never again."""
+    return not parameter.live
+
+
+def declare(
+    node: Node,
+    config: type,
+    on_change: Callable[[Mapping[str, Value]], None] | None = None,
+    read_only: Callable[[Parameter], bool] = not_live,
+) -> dict[str, Value]:
     """Declare all parameters of a config class on a node, at the values from its parameter file and command line.
 
     The node has to be made with `automatically_declare_parameters_from_overrides=True`: so names nobody knows come to light.
@@ -21,7 +31,8 @@ def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]],
     Args:
         node: node that owns the parameters
         config: class of `diffusion_mpc.config`
-        on_change: called with all values after live parameters were changed; it may raise ConfigError to refuse them
+        on_change: called with all values before a change takes place; it may raise ValueError to refuse it
+        read_only: parameters that may not change after the start
 
     Returns:
         checked values of all parameters by name
@@ -35,7 +46,7 @@ def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]],
     for name in given:
         node.undeclare_parameter(name)
     for name, description in known.items():
-        node.declare_parameter(name, values[name], descriptor(description), ignore_override=True)
+        node.declare_parameter(name, values[name], descriptor(description, read_only(description)), ignore_override=True)
     current = dict(values)
 
     def validate(changes: Sequence[RosParameter[Any]]) -> SetParametersResult:
@@ -44,7 +55,7 @@ def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]],
             wanted = check({**current, **ours}, known)
             if on_change is not None:
                 on_change(wanted)
-        except (ConfigError, ValueError) as error:
+        except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         current.update(wanted)
         return SetParametersResult(successful=True)
@@ -53,14 +64,14 @@ def declare(node: Node, config: type, on_change: Callable[[Mapping[str, Value]],
     return values
 
 
-def descriptor(parameter: Parameter) -> ParameterDescriptor:
+def descriptor(parameter: Parameter, read_only: bool) -> ParameterDescriptor:
     """Description, range and read-only flag of a parameter. A float range has step 0: sliders move freely."""
     unit = f" [{parameter.unit}]" if parameter.unit else ""
     result = ParameterDescriptor(
         name=parameter.name,
         description=parameter.description + unit,
         additional_constraints=f"one of: {', '.join(parameter.choices)}" if parameter.choices else "",
-        read_only=not parameter.live,
+        read_only=read_only,
     )
     if math.isfinite(parameter.low) and math.isfinite(parameter.high):
         if parameter.type is float:

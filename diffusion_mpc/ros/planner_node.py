@@ -9,42 +9,38 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from diffusion_mpc.commands import actuators
-from diffusion_mpc.config import NodeConfig, Value, build, cost_weights
+from diffusion_mpc.commands import Command, actuators
+from diffusion_mpc.config import NodeConfig, Value, build
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
 from diffusion_mpc.following import Follower, Point
-from diffusion_mpc.msg import Plan as PlanMessage
-from diffusion_mpc.msg import PlannerStats
-from diffusion_mpc.ros.commands import MESSAGES, encode
+from diffusion_mpc.ros.commands import encode
 from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, PlanFigures, diagnostic
 from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
 from diffusion_mpc.ros.markers import marker_array
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.publishing import plan_message, stats_message
+from diffusion_mpc.ros.publishing import outputs, plan_message, stats_message
+from diffusion_mpc.ros.realtime import resident_memory, scheduled
 from diffusion_mpc.ros.reference import subscribe as subscribe_reference
 from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.states import subscribe as subscribe_states
+from diffusion_mpc.ros.succession import AT_START, Succession, refuse_fixed
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, State
-
-COMMAND_QOS = QoSProfile(depth=1)
 
 
 class PlannerNode(LifecycleNode):
@@ -60,21 +56,28 @@ class PlannerNode(LifecycleNode):
         super().__init__("planner", automatically_declare_parameters_from_overrides=True, **arguments)
         self.failure = ""
         self._live = self._configured = False
-        self._apply(declare(self, NodeConfig, self._on_change))
+        self._apply(declare(self, NodeConfig, self._on_change, read_only=lambda p: p.name in AT_START))
 
     # Parameters
 
     def _apply(self, values: Mapping[str, Value]) -> None:
-        self.config = build(NodeConfig, values)
-        self._weights = cost_weights(values)
+        self._values, self.config = values, build(NodeConfig, values)
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
-        if self._configured:
-            # First, because it may refuse.
-            self.follower.configure(build(NodeConfig, values).output)
+        if not self._configured:
+            self._apply(values)
+            return
+        # First all that may refuse.
+        refuse_fixed(self.get_fully_qualified_name(), self._values, values)
+        change = self.succession.prepare(values)
+        self.follower.configure(build(NodeConfig, values).output)
         self._apply(values)
-        if self._live:
-            self.controller.configure(self.config, self._weights)
+        change()
+
+    @property
+    def controller(self) -> Controller:
+        """What plans at present."""
+        return self.succession.controller
 
     # Lifecycle
 
@@ -86,10 +89,7 @@ class PlannerNode(LifecycleNode):
             self.failure = str(error)
             self.get_logger().error(f"cannot be configured: {error}")
             return TransitionCallbackReturn.FAILURE
-        self.get_logger().info(
-            f"configured: task {self.task.name}, {self.config.planner.num_samples} samples x "
-            f"{self.config.planner.horizon_steps} steps x {self.config.planner.iterations} on {self.controller.backend.name}"
-        )
+        self.get_logger().info(f"configured: task {self.task.name}, {self.succession.describe()}")
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
@@ -97,7 +97,7 @@ class PlannerNode(LifecycleNode):
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
         self.task = find_task(config.task)(config.model.path)
-        self.controller = Controller(self.task, config, self._weights)
+        self.succession = Succession(self.task, self._values, self._on_successor, self.get_logger().warning)
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
         self.follower = Follower(actuators(model), *self.task.ctrl_limits, config.output)
@@ -110,14 +110,8 @@ class PlannerNode(LifecycleNode):
         self._level, self._last_rejection, self._infeasible = OK, "", ""
         self._rejected_since = ""  # reason of the last rejection since the last good state
         self._last_state: State | None = None
-        self._planning, self._sending = threading.Lock(), threading.Lock()
 
-        self._outputs: dict[str, Any] = {
-            "command": self.create_publisher(MESSAGES[config.output.type], "joint_command", COMMAND_QOS),
-            "plan": self.create_publisher(PlanMessage, "~/plan", 10),
-            "stats": self.create_publisher(PlannerStats, "~/stats", 10),
-            "diagnostics": self.create_publisher(DiagnosticArray, "/diagnostics", 10),
-        }
+        self._outputs = outputs(self, config.output.type)
         self._inputs = subscribe_states(self, self.estimator, self._take)
         self._inputs += subscribe_reference(self, self.reference, config.command.stamped, self._accepted)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
@@ -133,7 +127,6 @@ class PlannerNode(LifecycleNode):
         """Start planning and commanding."""
         self._forget()
         period = 1.0 / self.config.planner.rate
-        self.controller.configure(self.config, self._weights)
         self._plan_loop = PlanLoop(
             self.mailbox,
             plan=self._make_plan,
@@ -146,11 +139,14 @@ class PlannerNode(LifecycleNode):
             lead=self.config.lockstep_lead if self.config.lockstep else None,
         )
         self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
-        self._command_loop = CommandLoop(self._send, self._start_time, self._remaining, self.now, self._command_period)
+        self._command_loop = CommandLoop(self._send, self._first_due, self._remaining, self.now, self._command_period)
         self._live = True
-        self._plan_loop.start()
+        with scheduled(self.config.realtime, self.get_logger().warning):
+            self._plan_loop.start()
         if not self.config.lockstep:
-            self._command_loop.start()
+            # Rollouts must not keep a command waiting.
+            with scheduled(self.config.realtime, self.get_logger().warning, above=1):
+                self._command_loop.start()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -161,6 +157,7 @@ class PlannerNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back what configuring made."""
         self._configured = False
+        self.succession.close()
         for publisher in self._outputs.values():
             self.destroy_publisher(publisher)
         for subscription in self._inputs:
@@ -242,7 +239,7 @@ class PlannerNode(LifecycleNode):
         return response
 
     def _forget(self) -> None:
-        with self._planning, self._sending:
+        with self.succession.planning, self.succession.sending:
             self.controller.reset()
             self.follower.reset()
             self.watchdog.reset()
@@ -250,40 +247,48 @@ class PlannerNode(LifecycleNode):
 
     # Plan
 
-    def _make_plan(self, state: State, start_time: float) -> Plan:
+    def _make_plan(self, state: State, due: float) -> Plan:
         # In lockstep there is no hurry, and a plan must not depend on how fast the machine is.
-        budget = math.inf if self.config.lockstep else (start_time - self.now()) * self.config.planner.time_budget
-        with self._planning:
-            return self.controller.plan(state, self.reference.reference(steady(), self.config), start_time, budget)
+        budget = math.inf if self.config.lockstep else (due - self.now()) * self.config.planner.time_budget
+        with self.succession.planning:
+            reference = self.reference.reference(steady(), self.config)
+            return self.controller.plan(state, reference, due + self.config.prediction.command_delay, budget)
 
-    def _start_time(self) -> float | None:
+    def _due(self, plan: Plan) -> float:
+        """Time (s) at which a plan's first command is to be sent."""
+        return plan.start_time - self.config.prediction.command_delay
+
+    def _first_due(self) -> float | None:
         plan = self.controller.current
-        return None if plan is None else plan.start_time
+        return None if plan is None else self._due(plan)
 
     def _on_plan(self, plan: Plan, began: float, allowed: float) -> None:
-        now = self.now()
-        self.watchdog.plan_arrived(steady(), plan.start_time - now)
+        now, due = self.now(), self._due(plan)
+        self.watchdog.plan_arrived(steady(), due - now)
         self._infeasible = ""
-        missed = not self.config.lockstep and now > plan.start_time
+        missed = not self.config.lockstep and now > due
         self._counts["plans"] += 1
         self._counts["misses"] += missed
         self.figures.add(plan.stats)
         self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
-        age = plan.start_time - plan.stamp if self.config.lockstep else began - plan.stamp
+        age = due - plan.stamp if self.config.lockstep else began - plan.stamp
         stats = stats_message(
-            plan, self.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
+            plan, self.controller.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
         )
         stats.plan_id, stats.deadline_misses = self._counts["plans"], self._counts["misses"]
         stats.clamped_commands, stats.rejected_messages = self.follower.clamped, self._counts["rejected"]
         self._outputs["stats"].publish(stats)
         if self.config.lockstep:
-            self._send(plan.start_time)
+            self._send(due)
 
     def _publish_markers(self) -> None:
         # From a timer, not with every plan: drawing must not delay commands.
         plan = self.controller.current
         if plan is not None and self._live and self._outputs["markers"].get_subscription_count():
             self._outputs["markers"].publish(marker_array(plan, "odom"))
+
+    def _on_successor(self) -> None:
+        self.get_logger().info(f"planner rebuilt: {self.succession.describe()}")
 
     def _on_infeasible(self, reason: str) -> None:
         # The plan before stands, until it is older than max_plan_age.
@@ -302,7 +307,7 @@ class PlannerNode(LifecycleNode):
         if plan is None or plan.stamp != state.stamp:
             return False
         # The simulation asks again for the answer to a state: it has not seen our command.
-        self._send(plan.start_time)
+        self._send(self._due(plan))
         return True
 
     # Out: commands
@@ -313,14 +318,19 @@ class PlannerNode(LifecycleNode):
         if lost and state is not None:
             self._publish_safe_command()
         elif plan is not None and state is not None and not lost:
-            with self._sending:
-                points = self.follower.points(plan, due, self._command_period, state.qpos)
-                self.controller.sent(due, points[0][1].control)
-            # The horizon counts from the time that the command is due for.
-            now = due if self.config.lockstep or len(points) > 1 else self.now()
-            self._publish_command(points, now, plan.stamp)
+            obeyed = due + self.config.prediction.command_delay
+            with self.succession.sending:
+                points = self.follower.points(plan, obeyed, self._command_period, state.qpos)
+                self._note(points[0][1], obeyed)
+            # A horizon counts from the time that its first command is meant for.
+            stamp = obeyed if len(points) > 1 else due if self.config.lockstep else self.now()
+            self._publish_command(points, stamp, plan.stamp)
         if bool(lost) != (self._level == ERROR):
             self._diagnose()
+
+    def _note(self, command: Command, obeyed: float) -> None:
+        """Predictions count with a command from the time (s) at which the actuators obey it."""
+        self.controller.sent(obeyed, partial(command.applied, self.follower.driven))
 
     def _lost(self) -> str:
         """Why control is lost; empty while it is not. In lockstep nothing moves while nobody plans, so nothing can be too old."""
@@ -337,9 +347,11 @@ class PlannerNode(LifecycleNode):
     def _publish_safe_command(self) -> None:
         c = self.config
         assert self._last_state is not None
-        with self._sending:
+        now = self.now()
+        with self.succession.sending:
             safe = self.follower.safe(c.safe_command, self._last_state.qpos, c.safe_kp, c.safe_kd)
-        self._publish_command([(0.0, safe)], self.now(), None)
+            self._note(safe, now + c.prediction.command_delay)
+        self._publish_command([(0.0, safe)], now, None)
 
     def _publish_command(self, points: Sequence[Point], time: float, state_stamp: float | None) -> None:
         self._outputs["command"].publish(encode(self.config.output.type, points, self.follower.driven, time, state_stamp))
@@ -379,6 +391,7 @@ class PlannerNode(LifecycleNode):
             "overflowed_samples": self.controller.backend.overflows,
             "capture": self.controller.backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
+            "resident_memory_mb": resident_memory(),
             **self.figures.values(),
         }
         if self._last_rejection:

@@ -1,17 +1,32 @@
-"""Plans as messages."""
+"""What the planner publishes, and plans as messages."""
 
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
 
 from diffusion_mpc.config import NodeConfig
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.ros.commands import MESSAGES
 from diffusion_mpc.ros.time import to_stamp
 from diffusion_mpc.types import Plan, Reference
+
+
+def outputs(node: Node, command: str) -> dict[str, Any]:
+    """The planner's publishers by name; the type of commands is as the parameter `output.type` says."""
+    return {
+        "command": node.create_publisher(MESSAGES[command], "joint_command", QoSProfile(depth=1)),
+        "plan": node.create_publisher(PlanMessage, "~/plan", 10),
+        "stats": node.create_publisher(PlannerStats, "~/stats", 10),
+        "diagnostics": node.create_publisher(DiagnosticArray, "/diagnostics", 10),
+    }
 
 
 def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage:

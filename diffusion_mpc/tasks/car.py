@@ -31,6 +31,7 @@ class Car(Task):
     defaults = {
         "backend.name": "function",
         "model.timestep": 0.1,
+        "prediction.timestep": 0.1,
         "planner.control_dt": 0.1,
         "planner.horizon_steps": 50,
         "planner.num_knots": 50,
