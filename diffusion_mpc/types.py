@@ -146,6 +146,7 @@ class PlanStats:
     cost_mean: float
     term_costs: Mapping[str, float]
     effective_sample_size: float
+    noise: float
     infeasible_share: float
     violation: float
     iterations: int

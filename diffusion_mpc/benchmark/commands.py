@@ -15,6 +15,7 @@ EXAMPLES = {
     "quality": "diffusion-mpc benchmark quality --tasks cartpole ant --seeds 8 --json quality.json",
     "tune": "diffusion-mpc benchmark tune --tasks cartpole --candidates 12 --output runs/tune",
     "delay": "diffusion-mpc benchmark delay --seeds 8 --json delay.json",
+    "renoising": "diffusion-mpc benchmark renoising --seeds 8 --json renoising.json",
     "black-box": "diffusion-mpc benchmark black-box --dims 20 100 --json black_box.json",
     "soak": "diffusion-mpc benchmark soak --duration 1800 --json soak.json",
 }
@@ -23,6 +24,7 @@ TEXTS = {
     "quality": "Compare the algorithms on the tasks in closed loop, at exactly equal rollouts.",
     "tune": "Search parameters for each algorithm with an equal budget, for `quality` to use.",
     "delay": "Measure what delays of states and commands cost in closed loop, with and without compensation.",
+    "renoising": "Show how MBD's noise answers a new goal, an opposite command, a push and an old plan, and what that gains.",
     "black-box": "Compare Model-Based Diffusion with other optimisers of functions, at equal evaluations.",
     "soak": "Run planner and simulation in real time, for long: late plans, delays, and the planner's memory.",
 }
@@ -55,6 +57,9 @@ def add_benchmark(command: argparse.ArgumentParser) -> None:
     tune_command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search (default: 0)")
     _kept(tune_command)
     _delay_options(add("delay", delay))
+    renoising_command = add("renoising", renoising)
+    renoising_command.add_argument("--seeds", type=_positive, default=8, metavar="N", help="trials of each (default: 8)")
+    _kept(renoising_command)
     _black_box_options(add("black-box", black_box))
     soak_command = add("soak", soak)
     soak_command.add_argument("--task", default="ant", metavar="TASK", help="task (default: ant)")
@@ -225,6 +230,20 @@ def delay(options: argparse.Namespace) -> tuple[Figures, bool]:
     if figures["rows"]:
         plot_delay(figures["rows"], options.output / "delay.png")
         sys.stdout.write(f"Plot     {options.output / 'delay.png'}\n")
+    return figures, outcome.complete
+
+
+def renoising(options: argparse.Namespace) -> tuple[Figures, bool]:
+    """Noise when a plan is no longer good."""
+    from diffusion_mpc.benchmark.plots import plot_renoising
+    from diffusion_mpc.benchmark.renoising import Choice, run
+    from diffusion_mpc.benchmark.tables import renoising_table
+
+    figures, outcome = run(Choice(range(options.seeds)), options.output, options.processes)
+    _show(renoising_table(figures["rows"]))
+    if figures["rows"]:
+        plot_renoising(figures["rows"], options.output / "renoising.png")
+        sys.stdout.write(f"Plot     {options.output / 'renoising.png'}\n")
     return figures, outcome.complete
 
 

@@ -76,6 +76,31 @@ def plot_delay(rows: Sequence[Row], file: Path) -> None:
             axes.set_ylabel("mean closed-loop cost")
 
 
+def plot_renoising(rows: Sequence[Row], file: Path) -> None:
+    """Noise, above, and cost, below, against the time since each event, means over trials.
+
+    Args:
+        rows: as `renoising.summarise` returns them
+        file: PNG to write
+    """
+    events = list(dict.fromkeys(row["event"] for row in rows))
+    kinds = list(dict.fromkeys(row["noise"] for row in rows))
+    shown = [(event, *what) for what in (("noise_level", "noise"), ("costs", "cost")) for event in events]
+    with _panels(len(shown), file, len(events)) as panels:
+        for (event, series, name), axes in zip(shown, panels, strict=True):
+            for row in rows:
+                if row["event"] == event:
+                    axes.plot(
+                        row["times"], row[series], color=COLOURS[kinds.index(row["noise"])], linewidth=1.3, label=row["noise"]
+                    )
+            axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0.0)
+            axes.set_xlim(-0.5, row["times"][-1])
+            axes.set_ylim(bottom=0.0)
+            axes.set_title(f"{rows[[r['event'] for r in rows].index(event)]['task']}: {event}", loc="left")
+            axes.set_xlabel("time since the event, s")
+            axes.set_ylabel(name)
+
+
 def plot_black_box(rows: Sequence[Row], file: Path) -> None:
     """Least value so far against evaluations, mean over seeds, one panel a function and dimension.
 

@@ -65,6 +65,20 @@ def tune_table(figures: Mapping[str, Any]) -> Table:
     return table
 
 
+def renoising_table(rows: Sequence[Row]) -> Table:
+    """Costs after each event, with noise that follows the samples and with the schedule alone."""
+    table = Table(title="mean cost in the two seconds after the event; lower is better", title_justify="left")
+    for name in ("event", "task", "noise", "trials", "cost", "95 % interval", "less the schedule alone"):
+        table.add_column(name, justify="left" if name in ("event", "task", "noise") else "right")
+    for row in rows:
+        less = row["less_schedule"]
+        difference = "–" if less is None else f"{number(less['difference']['mean'])} {interval(less['difference'])}"
+        table.add_row(
+            row["event"], row["task"], row["noise"], str(row["trials"]), number(row["mean_cost"]), interval(row), difference
+        )
+    return table
+
+
 def speed_table(rows: Sequence[Row]) -> Table:
     """Speeds, and their ratio."""
     table = Table(title="a whole plan against mujoco.rollout alone", title_justify="left")

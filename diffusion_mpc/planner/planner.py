@@ -167,6 +167,7 @@ class Planner:
             cost_mean=float(costs.mean(where=finite)),
             term_costs=dict(zip(self.objective.task.cost_terms(), found["terms"][:, 0].tolist(), strict=True)),
             effective_sample_size=effective_sample_size(found["weights"]),
+            noise=float(found["noise"][0]),
             infeasible_share=1.0 - float((finite & (found["violations"] <= 0.0)).mean()),
             violation=float(found["violation"][0]),
             iterations=done,

@@ -28,6 +28,7 @@ class Outcome:
         cost: (1,) cost of the cheapest sample
         costs: (samples,) of all samples of the last step
         weights: (samples,) that the mean came from
+        noise: (1,) standard deviation of the samples' knots in the last step
         violations: (samples,) by how much constraints are broken; (1,) zero where there are none
         violation: (1,) by how much the plan breaks them
     """
@@ -41,6 +42,7 @@ class Outcome:
     cost: torch.Tensor
     costs: torch.Tensor
     weights: torch.Tensor
+    noise: torch.Tensor
     violations: torch.Tensor
     violation: torch.Tensor
 
@@ -117,6 +119,7 @@ class Search:
             cost=found.costs.index_select(0, best),
             costs=found.costs,
             weights=weights,
+            noise=knots.std(0, correction=0).mean()[None],
             violations=knots.new_zeros(1) if found.violation is None else found.violation,
             violation=violation,
         )

@@ -42,6 +42,7 @@ class PlanFigures:
             "plan_ms_p99": float(p99),
             "iterations": stats.iterations,
             "effective_sample_size": stats.effective_sample_size,
+            "noise": stats.noise,
             "infeasible_share": stats.infeasible_share,
             "violation": stats.violation,
             "cost": stats.cost,

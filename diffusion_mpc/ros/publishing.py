@@ -84,6 +84,7 @@ def stats_message(
         term_names=list(s.term_costs),
         term_costs=array("d", s.term_costs.values()),
         effective_sample_size=s.effective_sample_size,
+        noise=s.noise,
         infeasible_share=s.infeasible_share,
         violation=s.violation,
     )
