@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_mpc.benchmark import black_box, quality, tune
+from diffusion_mpc.benchmark import black_box, quality, renoising, tune
 from diffusion_mpc.benchmark.cells import CellFile, Outcome, run_cells
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop, DivergedError, run_episode
+from diffusion_mpc.benchmark.plots import plot_renoising
 from diffusion_mpc.benchmark.statistics import compare, estimate, normalised, ranks
+from diffusion_mpc.benchmark.tables import renoising_table
 from diffusion_mpc.cli import build_parser, main
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.planner.algorithms import ALGORITHMS
@@ -305,11 +307,42 @@ def test_bayesian_optimisation_beats_random_search_on_a_bowl():
     assert found[0] < 0.2 * found[1]
 
 
+# Renoising
+
+
+def test_noise_grows_with_another_goal_and_shrinks_again_where_the_schedule_stays():
+    rows = {cell["noise"]: cell for cell in renoising.cells(renoising.Choice([0])) if cell["event"] == "another goal"}
+    for noise, cell in rows.items():
+        figures = renoising.run_cell(cell)
+        level, event = np.array(figures["noise_level"]), round(renoising.MOMENT / figures["period"])
+        before, after, end = level[event - 10 : event].mean(), level[event : event + 20].max(), level[-10:].mean()
+        if noise == "schedule alone":
+            assert after < 1.3 * before
+        else:
+            assert after > 2.0 * before
+            assert end < 0.5 * after
+        assert figures["costs"][event] > 10.0 * figures["costs"][event - 1]
+        assert figures["cost_after"] == pytest.approx(np.mean(figures["costs"][event:]))
+
+
+def test_renoising_is_tabled_against_the_schedule_and_plotted(tmp_path):
+    cells = renoising.cells(renoising.Choice([0, 1]))
+    outcome = Outcome(
+        tuple({"period": 0.02, "noise_level": [0.1], "costs": [c], "cost_after": float(c)} for c in range(len(cells)))
+    )
+    figures = renoising.summarise(cells, outcome)
+    assert len(figures["rows"]) == 2 * len(renoising.EVENTS)
+    assert [row["less_schedule"] and row["less_schedule"]["difference"]["mean"] for row in figures["rows"][:2]] == [-1.0, None]
+    assert renoising_table(figures["rows"]).row_count == len(figures["rows"])
+    plot_renoising(figures["rows"], tmp_path / "r.png")
+    assert (tmp_path / "r.png").stat().st_size > 1000
+
+
 # Commands
 
 
 def test_every_benchmark_has_help_with_an_example(capsys):
-    for name in ("speed", "quality", "tune", "black-box"):
+    for name in ("speed", "quality", "tune", "delay", "renoising", "black-box", "soak"):
         with pytest.raises(SystemExit) as caught:
             build_parser().parse_args(["benchmark", name, "--help"])
         assert caught.value.code == 0
