@@ -403,7 +403,8 @@ def simulated(tmp_path, monkeypatch):
             folder.mkdir()
             running[process.name] = Running([process], folder)
             made.append(running[process.name].stop)
-        witness.spin_until(lambda: len(witness.commands) > 50, "commands")
+        # Commands and states are discovered one after the other.
+        witness.spin_until(lambda: len(witness.commands) > 50 and len(witness.states) > 5, "commands and states")
 
         def restart_planner():
             running["planner"] = Running([planner], tmp_path)
