@@ -424,7 +424,7 @@ def test_a_planner_that_is_killed_leaves_a_robot_that_stops_until_there_is_anoth
     running, witness, restart_planner = simulated()
     witness.states.clear()
     running["planner"].send("planner", signal.SIGKILL)
-    witness.spin(2.0 * COMMAND_TIMEOUT)
+    witness.spin(4.0 * COMMAND_TIMEOUT)
     last, _ = witness.commands[-1]
     off = motor_off(witness.states)
     assert off is not None

@@ -8,6 +8,7 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.network, pytest.mark.slow]
 
 COMMAND_TIMEOUT = 0.2
+DELAY = 0.02
 WALL = time.time() - time.monotonic()
 
 
@@ -29,12 +30,15 @@ def apart(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
     monkeypatch.setenv("ROS_DOMAIN_ID", "1")
     together = {"task": "cartpole", "wait_for_subscribers": 1}
-    link = Link(hosts, delay=0.02, jitter=0.005, loss=0.05)
+    link = Link(hosts, delay=DELAY, jitter=0.005, loss=0.05)
     link.start()
     made = [host.close for host in hosts] + [link.stop]
     try:
         for host, name, settings in zip(
-            hosts, ("planner", "sim"), ({"backend.threads": 1, "state_timeout": 0.2}, {"rate": 200.0}), strict=True
+            hosts,
+            ("planner", "sim"),
+            ({"backend.threads": 1, "state_timeout": 0.2, "prediction.command_delay": DELAY}, {"rate": 200.0}),
+            strict=True,
         ):
             folder = tmp_path / name
             folder.mkdir()
@@ -60,13 +64,13 @@ def test_control_over_a_bad_network_and_when_it_goes_down(apart, time_to_safe):
     from pilot import motor_off
 
     link, witness = apart
-    witness.spin_until(lambda: balances(witness), "the pole to be swung up over the network", timeout=60.0)
+    witness.spin_until(lambda: balances(witness), "the pole to be swung up over the network", timeout=100.0)
     assert link.lost > 0.03 * link.carried
 
     link.up = False
     witness.spin(0.05)  # what is under way arrives
     witness.states.clear()
-    witness.spin(2.0 * COMMAND_TIMEOUT)
+    witness.spin(4.0 * COMMAND_TIMEOUT)
     off = motor_off(witness.states)
     assert off is not None
     time_to_safe(off - WALL - witness.commands[-1][0] - COMMAND_TIMEOUT, "command_timeout after the last command that arrived")
@@ -74,4 +78,4 @@ def test_control_over_a_bad_network_and_when_it_goes_down(apart, time_to_safe):
     witness.spin_until(lambda: np.cos(witness.states[-1].position[1]) < 0.0, "the pole to fall", timeout=30.0)
     witness.states.clear()
     link.up = True
-    witness.spin_until(lambda: balances(witness), "control to return", timeout=60.0)
+    witness.spin_until(lambda: balances(witness), "control to return", timeout=100.0)
