@@ -23,9 +23,9 @@ def pytest_addoption(parser):
 def time_to_safe(record_property):
     """Notes the time (s) from the moment at which control was lost to the safe command; fails where it is out of all proportion."""
 
-    def note(seconds, since, limit=PERIOD):
+    def note(seconds, since, limit=PERIOD, early=0.5 * PERIOD):
         record_property("fault_time", (seconds, since, limit))
-        assert -0.5 * PERIOD < seconds < limit + SLACK
+        assert -early < seconds < limit + SLACK
 
     return note
 
