@@ -189,7 +189,7 @@ def test_of_two_publishers_of_the_state_neither_is_believed(controlled, time_to_
             impostor.publish()
         when, _ = robot.first_safe()
         # The last state that was sent before the second publisher need not have been taken: it may have known of both by then.
-    time_to_safe(when - good - STATE_TIMEOUT, "state_timeout after the last state of one alone", early=1.5 * PERIOD)
+        time_to_safe(when - good - STATE_TIMEOUT, "state_timeout after the last state of one alone", early=1.5 * PERIOD)
         said = "joint_states: more than one publisher, /impostor and /robot; only one may be the robot"
         error(robot)
         while said not in robot.diagnostics[-1].message:
