@@ -44,7 +44,10 @@ def knot_profile(num_knots: int, growth: float) -> Array:
 
 
 SCALES = 0.2, 1.5
+"""Least and largest multiple of the schedule's noise: a search that narrowed to nothing would never widen again."""
+
 SHAPES = 0.3, 2.0
+"""Least and largest noise of a knot and actuator, as a multiple of their mean."""
 
 
 def respread(

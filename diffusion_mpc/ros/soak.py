@@ -101,7 +101,7 @@ class Observer:
         self._node.create_subscription(JointCommand, "joint_command", self._on_command, qos)
         self._plan_times: list[float] = []
         self._delays: list[float] = []
-        self.plans = self._misses = self._safe = 0
+        self.plans = self._misses = self._safe = self._safe_since = 0
         self._before = (0, 0, 0)
 
     def spin(self, seconds: float) -> None:
@@ -137,9 +137,11 @@ class Observer:
         # The planner's own counts: what is lost on the way here is not lost to them.
         self.plans, self._misses = message.plan_id, message.deadline_misses
         self._plan_times.append(message.plan_time)
+        # What follows the last plan is the end: the simulation is gone, and the planner does what it should without states.
+        self._safe, self._safe_since = self._safe + self._safe_since, 0
 
     def _on_command(self, message: JointCommand) -> None:
-        self._safe += message.safe
+        self._safe_since += message.safe
         if not message.safe:
             self._delays.append(to_seconds(message.header.stamp) - to_seconds(message.state_stamp))
 
