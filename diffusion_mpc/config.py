@@ -62,8 +62,16 @@ class PlannerConfig:
     )
     num_knots: int = param(5, "Spline knots that a plan's controls come from.", low=2, high=500, rebuilt=True)
     spline: str = param("quadratic", "Interpolation between knots.", choices=("zero", "linear", "quadratic", "cubic"), rebuilt=True)
+    lead: float = param(
+        0.0,
+        "Time from the beginning of a plan to its first command, a period at most; 0: measured, what nearly all recent plans took.",
+        unit="s",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
     time_budget: float = param(
-        0.9, "Share of the time until a plan is due after which no further denoising step begins.", low=0.1, high=10.0, live=True
+        0.9, "Share of the period after which no further denoising step begins.", low=0.1, high=10.0, live=True
     )
     temperature: float = param(
         0.05, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True

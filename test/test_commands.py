@@ -8,7 +8,7 @@ import pytest
 from diffusion_mpc.commands import Actuator, CommandLimiter, actuators, plain, safe_command
 from diffusion_mpc.config import OutputConfig
 from diffusion_mpc.following import Follower
-from diffusion_mpc.ros.loops import Mailbox, Pacer
+from diffusion_mpc.ros.loops import Lead, Mailbox, Pacer
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import State
@@ -169,6 +169,33 @@ def test_the_grid_begins_anew_when_time_jumps():
     pacer.next(1000.0, 1000.0)
     assert pacer.oldest(1.0) == -math.inf
     assert pacer.next(1.0, 1.0) == 1.0
+
+
+def test_a_plan_leads_its_command_by_the_time_that_plans_take():
+    lead = Lead(0.02)
+    assert lead.next(0.0) == 0.02  # nothing is known yet
+    for _ in range(400):
+        lead.note(0.012)
+    assert lead.next(0.0) == pytest.approx(0.013)  # and a twentieth of a period to spare
+    assert lead.next(0.018) == 0.018
+    assert lead.next(0.5) == 0.02
+
+
+def test_the_lead_grows_at_once_and_shrinks_slowly_and_one_hiccup_in_many_plans_does_not_count():
+    lead = Lead(0.02)
+    for _ in range(400):
+        lead.note(0.01)
+    lead.note(0.017)
+    lead.note(0.018)
+    assert lead.next(0.0) == pytest.approx(0.011)
+    lead.note(0.017)
+    assert lead.next(0.0) == pytest.approx(0.018)
+    for _ in range(800):
+        lead.note(0.01)
+    assert lead.next(0.0) == pytest.approx(0.011)
+    before = Lead(0.02)
+    before.note(0.01)
+    assert before.next(0.0) == pytest.approx(0.0198)
 
 
 def test_the_mailbox_holds_only_the_newest_state():

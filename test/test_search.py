@@ -206,3 +206,18 @@ def test_where_recording_fails_plans_are_made_without():
     recorded.planner = Planner(recorded.objective, plain.planner._settings.config)
     assert not recorded.planner._settings.recordings
     plans_are_equal(plain, recorded, 0.0, 1.0)
+
+
+def test_a_step_more_is_made_only_where_it_fits_with_time_to_spare():
+    planner = recording_pair(**{"planner.iterations": 8})[0].planner
+
+    def steps(budget):
+        planner._step_times.extend([1.0] * 50)
+        return planner._steps_within(budget, 8)
+
+    assert steps(2.5) == 2
+    assert steps(3.2) == 2  # 3 would fit, but barely
+    assert steps(3.5) == 3
+    assert steps(3.05) == 3
+    assert steps(2.9) == 2
+    assert steps(100.0) == 8

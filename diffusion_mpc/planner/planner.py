@@ -76,6 +76,7 @@ class Planner:
         self._generator = torch.Generator(objective.backend.device)
         self._origin = objective.origin
         self._step_times: deque[float] = deque(maxlen=50)
+        self._fit = config.iterations
         self._changing, self._recording = threading.Lock(), threading.Lock()
         self._settings = self._asked = _settings(config, traces)
         self.reset()
@@ -227,8 +228,16 @@ class Planner:
         """Denoising steps to plan for, so that the last of them has the least noise and not the one that was left out."""
         if math.isinf(budget) or not self._step_times:
             return most
+        fit = self._fitting(budget)
+        if fit > self._fit:
+            # Only with time to spare: if plans had now one step and now two, commands would have to wait for the longer ones.
+            fit = max(self._fitting(0.9 * budget), self._fit)
+        self._fit = fit
+        return min(fit, most)
+
+    def _fitting(self, budget: float) -> int:
         # Only the last step has to allow for being slow: if all did, one slow moment would leave half of the time idle.
-        return min(max(1 + int((budget - self._step_time()) / median(self._step_times)), 1), most)
+        return 1 + max(int((budget - self._step_time()) / median(self._step_times)), 0)
 
     def _step_time(self) -> float:
         """Time that nine of ten recent denoising steps ended within, s."""

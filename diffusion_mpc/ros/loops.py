@@ -6,6 +6,7 @@ import gc
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -88,6 +89,33 @@ class Pacer:
         return self.due + 0.5 * self.period
 
 
+class Lead:
+    """How long before its first command a plan begins: as long as all but very few of the recent plans took, a period at most.
+
+    A command that leaves as soon as its plan is there acts on a fresher state than one that waits for the end of the period.
+    """
+
+    WINDOW, LEFT_OUT = 400, 200
+    """Plans that are remembered; one in how many may take longer, so that a single hiccup does not set the pace."""
+
+    def __init__(self, period: float) -> None:
+        """Nothing is known of plans that are made once in a period (s): they get all of it."""
+        self._period = self._lead = period
+        self._taken: deque[float] = deque(maxlen=self.WINDOW)
+
+    def note(self, taken: float) -> None:
+        """Take down the time (s) from a grid time to the end of its plan."""
+        self._taken.append(taken)
+        longest = sorted(self._taken)[-1 - len(self._taken) // self.LEFT_OUT]
+        wanted = min(longest + 0.05 * self._period, self._period)
+        # Longer at once, or plans would be late; shorter slowly, for commands are to leave evenly.
+        self._lead = max(wanted, self._lead - 0.01 * self._period)
+
+    def next(self, asked: float) -> float:
+        """Time (s) from the grid time of the next plan to its first command; `asked` is kept to, unless it is 0."""
+        return min(asked, self._period) or self._lead
+
+
 class Loop(threading.Thread):
     """A thread that repeats `turn` until it is stopped."""
 
@@ -115,59 +143,67 @@ class Loop(threading.Thread):
 class PlanLoop(Loop):
     """Plans from every new state, no faster than its rate.
 
-    In real time a plan begins at a grid time `t` and is meant for `t + period`: planning may take all of the period. In lockstep
-    the plan is meant for a fixed time after the state's stamp, and the simulation waits for it. What a plan is meant for is the
-    time at which its first command is sent; when the actuators obey is not known here.
+    In real time a plan begins at a grid time `t` and is meant for `t + lead`, see `Lead`; planning may take all of the period. In
+    lockstep the plan is meant for a fixed time after the state's stamp, and the simulation waits for it. What a plan is meant for
+    is the time at which its first command is sent; when the actuators obey is not known here.
     """
 
     def __init__(
         self,
         mailbox: Mailbox,
-        plan: Callable[[State, float], Plan],
+        plan: Callable[[State, float, float], Plan],
         done: Callable[[Plan, float, float], None],
         infeasible: Callable[[str], None],
         failed: Callable[[str], None],
         repeat: Callable[[State], bool],
         now: Now,
         period: float,
-        lead: float | None,
+        lead: Callable[[], float],
+        lockstep: float | None,
     ) -> None:
         """Prepare the loop.
 
         Args:
             mailbox: where states come in
-            plan: (state, time in s at which the first command is due) -> plan
+            plan: (state, time at which the first command is due, time at which planning has to end at the latest, both s) -> plan
             done: called with a plan, the time (s) at which planning began and the time it had left then
             infeasible: called with the reason when every sample was infeasible
             failed: called with the reason when planning raised
             repeat: in lockstep, called with a state that was planned from already; says whether it was answered again
             now: ROS time, s
             period: time between two plans, s
-            lead: in lockstep, time from a state's stamp to its plan's first command, s; None: real time
+            lead: time from the beginning of a plan to its first command, s; 0: measured
+            lockstep: in lockstep, time from a state's stamp to its plan's first command, s; None: real time
         """
         super().__init__("planner")
         self._mailbox, self._plan, self._done, self._repeat = mailbox, plan, done, repeat
         self._infeasible, self._failed = infeasible, failed
-        self._now, self._lead = now, lead
-        self._pacer = Pacer(period)
+        self._now, self._asked, self._lockstep = now, lead, lockstep
+        self._pacer, self._lead = Pacer(period), Lead(period)
         self._seen = 0
         self._back_off = 0.0
 
     def turn(self) -> None:
         """Wait for a state, plan, report."""
-        if self._lead is None:
+        real_time = self._lockstep is None
+        if real_time:
             self.stopping.wait(self._pacer.wait(self._now()))
-        after = self._pacer.oldest(self._now()) if self._lead is None else -math.inf
+        after = self._pacer.oldest(self._now()) if real_time else -math.inf
         arrival = self._mailbox.get(self._seen, after, timeout=0.1)
         if arrival is None:
             return
         state, self._seen = arrival.state, arrival.number
-        if self._lead is not None and self._repeat(state):
+        if not real_time and self._repeat(state):
             return
         begin = self._now()
-        start = self._pacer.next(arrival.time, begin) + self._pacer.period if self._lead is None else state.stamp + self._lead
+        if self._lockstep is None:
+            grid = self._pacer.next(arrival.time, begin)
+            start, end = grid + self._lead.next(self._asked()), grid + self._pacer.period
+        else:
+            grid = begin
+            start = end = state.stamp + self._lockstep
         try:
-            plan = self._plan(state, start)
+            plan = self._plan(state, start, end)
         except NoFeasibleSampleError as error:
             self._infeasible(str(error))
             return
@@ -177,6 +213,7 @@ class PlanLoop(Loop):
             self.stopping.wait(self._back_off)
             return
         self._back_off = 0.0
+        self._lead.note(self._now() - grid)
         self._done(plan, begin, start - begin)
         # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
         # start is frozen, so that this takes well below a millisecond.

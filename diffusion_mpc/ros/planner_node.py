@@ -136,7 +136,8 @@ class PlannerNode(LifecycleNode):
             repeat=self._repeat,
             now=self.now,
             period=period,
-            lead=self.config.lockstep_lead if self.config.lockstep else None,
+            lead=lambda: self.config.planner.lead,
+            lockstep=self.config.lockstep_lead if self.config.lockstep else None,
         )
         self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else period
         self._command_loop = CommandLoop(self._send, self._first_due, self._remaining, self.now, self._command_period)
@@ -247,9 +248,9 @@ class PlannerNode(LifecycleNode):
 
     # Plan
 
-    def _make_plan(self, state: State, due: float) -> Plan:
+    def _make_plan(self, state: State, due: float, end: float) -> Plan:
         # In lockstep there is no hurry, and a plan must not depend on how fast the machine is.
-        budget = math.inf if self.config.lockstep else (due - self.now()) * self.config.planner.time_budget
+        budget = math.inf if self.config.lockstep else (end - self.now()) * self.config.planner.time_budget
         with self.succession.planning:
             reference = self.reference.reference(steady(), self.config)
             return self.controller.plan(state, reference, due + self.config.prediction.command_delay, budget)

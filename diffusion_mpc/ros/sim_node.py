@@ -269,9 +269,10 @@ class SimNode(Node):
         if not self.config.lockstep:
             self._follow_clock()
         # In lockstep time goes on after a command that is lost, too.
-        shift = self._shift(message)
+        arrival = self._arrival()
+        shift = self._shift(message, arrival)
         points = [(shift + seconds, command) for seconds, command in points]
-        if self._commands.send(points, self.plant.time, self.config.command_delay, self.config.command_dropout):
+        if self._commands.send(points, arrival, self.config.command_delay, self.config.command_dropout):
             if not self.config.lockstep and not self._commanded:
                 # Time begins now, and with it the beat of the states.
                 self._timer.reset()
@@ -280,10 +281,16 @@ class SimNode(Node):
             self._timer.reset()
             self._advance(self._period)
 
-    def _shift(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> float:
+    def _arrival(self) -> float:
+        """Simulated time (s) of a command that arrives now. Half a time step less, so that it acts from the nearest step on."""
+        if self.config.lockstep:
+            return self.plant.time
+        return max(self.plant.time, self._now() - self._offset - 0.5 * self.plant.model.opt.timestep)
+
+    def _shift(self, message: JointCommand | Float64MultiArray | JointTrajectory, arrival: float) -> float:
         """Time (s) from when a message takes effect to the beginning of its trajectory; without a stamp it begins at once."""
         stamp = to_seconds(message.header.stamp) if isinstance(message, JointTrajectory) else 0.0
-        return stamp - self._stamp() - self.config.command_delay if stamp else 0.0
+        return stamp - (self._stamp() - self.plant.time) - arrival - self.config.command_delay if stamp else 0.0
 
     def _answers(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> bool:
         # A command that was sent twice must not advance time twice; types without a stamp cannot tell.
