@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     tasks_command = add("tasks", tasks, "List the tasks.")
     tasks_command.add_argument("--json", type=Path, metavar="FILE", help="write the list to a file")
 
-    add("test", test, "Run the tests and linters of a checkout; further arguments go to pytest (or one of: faults, fuzz, network).")
+    add("test", test, "Run the tests and linters of a checkout; further arguments go to pytest (faults, fuzz, network, parity).")
     return parser
 
 

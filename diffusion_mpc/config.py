@@ -122,8 +122,8 @@ class BackendConfig:
 
     name: str = param(
         "cpu",
-        "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics.",
-        choices=("cpu", "warp", "function"),
+        "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics; auto: the one measured to be fastest.",
+        choices=("cpu", "warp", "function", "auto"),
         rebuilt=True,
     )
     capture: str = param(

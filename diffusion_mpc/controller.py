@@ -7,6 +7,8 @@ import time as clock
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from statistics import median
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from diffusion_mpc.following import needs_track
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
+from diffusion_mpc.rollout.choice import Choice, choose
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import ControlLaw, Plan, Reference, Schedule, State
 
@@ -34,6 +37,7 @@ class Controller:
         config: parameters of the newest plan to come
         current: the newest plan; None before the first
         start: state that the newest plan begins at; None before the first
+        choice: how the backend was chosen; None where the configuration names it
     """
 
     def __init__(self, task: Task, config: NodeConfig, weights: Mapping[str, float]) -> None:
@@ -48,6 +52,11 @@ class Controller:
             ValueError: parameters do not fit each other; the message says which
         """
         self.task = task
+        self.choice: Choice | None = None
+        if config.backend.name == "auto":
+            plan_time = partial(_plan_time, task, config, weights)
+            self.choice = choose(task, config.robust, plan_time, config.planner.time_budget / config.planner.rate)
+            config = _on(config, self.choice.name)
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
         self.planner = Planner(self.objective, config.planner, self._traces(config))
@@ -132,3 +141,20 @@ class Controller:
             changes += [first, *steps[steps > first + ROUNDING].tolist()]
         times = [begin, *(time for time in changes if begin + ROUNDING < time < end - ROUNDING)]
         return [(time, self.command_at(time)) for time in times]
+
+
+def _on(config: NodeConfig, backend: str) -> NodeConfig:
+    return replace(config, backend=replace(config.backend, name=backend))
+
+
+def _plan_time(task: Task, config: NodeConfig, weights: Mapping[str, float], backend: str, samples: int) -> float:
+    """Time (s) of a plan of some samples on a backend; the median of three."""
+    wanted = replace(config, planner=replace(config.planner, num_samples=samples))
+    controller = Controller(task, _on(wanted, backend), weights)
+    controller.warm_up()
+    times = []
+    for _ in range(3):
+        began = clock.perf_counter()
+        controller.warm_up()
+        times.append(clock.perf_counter() - began)
+    return median(times)

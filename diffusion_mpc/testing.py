@@ -12,6 +12,7 @@ GROUPS = {
     "faults": ["-m", "faults and not network"],
     "fuzz": ["-m", "fuzz", "--fuzz-messages=10000"],
     "network": ["-m", "network"],
+    "parity": ["-m", "parity"],
 }
 """Parts of the tests by name, and what they are to pytest."""
 

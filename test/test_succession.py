@@ -135,3 +135,52 @@ def test_the_parameters_of_a_running_node_are_a_parameter_file_for_the_next(brin
         name: value for name, value in SETTINGS.items() if name != "planner.horizon_steps"
     }
     assert (planner["planner.horizon_steps"], planner["planner.temperature"], planner["output.kp"]) == (12, 0.07, "slider=3")
+
+
+def test_auto_is_measured_at_the_start_and_not_while_the_node_controls(bring_up):
+    _, robot = bring_up(backend__name="auto")
+    robot.spin_until(lambda: robot.stats, "plans")
+    assert robot.stats[-1].backend in ("cpu", "warp")
+    # What is rebuilt later stays where it is.
+    chosen = robot.stats[-1].backend
+    assert robot.set_parameters(planner__horizon_steps=20) == (True, "")
+    robot.spin_until(lambda: robot.stats[-1].horizon_steps == 20, "plans of the new planner")
+    assert robot.stats[-1].backend == chosen
+
+
+def test_auto_is_refused_where_another_was_named_at_the_start(bring_up):
+    _, robot = bring_up()
+    changed, reason = robot.set_parameters(backend__name="auto")
+    assert not changed
+    assert "auto is measured when the node is configured" in reason
+
+
+TOUCHY = """
+from diffusion_mpc.tasks.cartpole import Cartpole
+
+
+class Touchy(Cartpole):
+    name = "touchy"
+
+    def costs(self, batch, reference):
+        if batch.qpos.shape[1] == 13:
+            raise RuntimeError("thirteen steps")
+        return super().costs(batch, reference)
+"""
+
+
+def test_a_new_planner_that_cannot_plan_never_takes_over_and_the_diagnostics_say_why(bring_up, tmp_path):
+    task = tmp_path / "touchy.py"
+    task.write_text(TOUCHY)
+    _, robot = bring_up(task=str(task))
+    assert robot.set_parameters(planner__horizon_steps=13) == (True, "")
+    robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x01", "a warning")
+    assert robot.diagnostics[-1].message == "the planner before goes on, for the new one raised RuntimeError: thirteen steps"
+    robot.commands.clear()
+    robot.spin(0.5)
+    assert robot.stats[-1].horizon_steps == 10
+    assert robot.commands
+    assert not any(command.safe for _, command in robot.commands)
+    assert robot.set_parameters(planner__horizon_steps=14) == (True, "")
+    robot.spin_until(lambda: robot.stats[-1].horizon_steps == 14, "plans of another planner")
+    robot.spin_until(lambda: robot.diagnostics[-1].level == b"\x00", "OK")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, RobustConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.objective import Objective
@@ -15,7 +16,7 @@ from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.rollout.capacity import Capacity
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.warp import WarpBackend
-from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import Reference, State
 
@@ -55,6 +56,27 @@ def test_trajectories_and_costs_are_those_of_c_mujoco(name, timestep):
     reference = Reference(velocity=np.array([1.0, 0.2, 0.3]))
     for term, value in task.costs(single, reference).items():
         torch.testing.assert_close(value.double(), task.costs(double, reference)[term], atol=5e-3, rtol=5e-3)
+
+
+@pytest.mark.parity
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", [name for name in available_tasks() if find_task(name).dynamics is None])
+def test_costs_of_every_task_are_those_of_c_mujoco(name):
+    demo = {key: value for key, value in find_task(name).demo.items() if not key.startswith("sim.")}
+    loop = ClosedLoop({"task": name, **demo}, 0)
+    task, model, planner = loop.task, loop.controller.backend.model, loop.config.planner
+    isotropic(model)
+    low, high = task.ctrl_limits
+    controls = np.random.default_rng(0).uniform(low, high, (SAMPLES, round(0.12 / planner.control_dt), len(low))) * 0.5
+    controls, state = torch.from_numpy(controls), loop.state()
+    warp, cpu = WarpBackend(task, model, "cpu"), CpuBackend([model], 1)
+    single, double = warp.rollout(state, controls.float(), planner.control_dt), cpu.rollout(state, controls, planner.control_dt)
+    assert not single.invalid.any()
+    assert not double.invalid.any()
+    for field, atol in ATOL.items():
+        torch.testing.assert_close(getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3)
+    for term, value in task.costs(single, loop.reference).items():
+        torch.testing.assert_close(value.double(), task.costs(double, loop.reference)[term], atol=5e-3, rtol=5e-3)
 
 
 def test_the_robot_of_the_comparison_touches_the_ground():

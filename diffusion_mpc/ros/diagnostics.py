@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -48,6 +50,75 @@ class PlanFigures:
             "cost": stats.cost,
             **{f"cost.{name}": value for name, value in stats.term_costs.items()},
         }
+
+
+@dataclass
+class Health:
+    """What went well and what did not, and what to make of it.
+
+    Attributes:
+        plans, misses, rejected: since the node was configured: plans, plans that came late, messages rejected
+        last_rejection: why a message was rejected last
+        rejected_since: why one was rejected after the last good state
+        infeasible: why there is no plan newer than the one that stands
+        level: at the last report
+    """
+
+    plans: int = 0
+    misses: int = 0
+    rejected: int = 0
+    last_rejection: str = ""
+    rejected_since: str = ""
+    infeasible: str = ""
+    level: bytes = OK
+
+    def reject(self, reason: str) -> None:
+        """A message was rejected."""
+        self.rejected += 1
+        self.last_rejection = self.rejected_since = reason
+
+    def values(self) -> dict[str, object]:
+        """What there is to count."""
+        counts: dict[str, object] = {"plans": self.plans, "misses": self.misses, "rejected": self.rejected}
+        return counts | ({"last_rejection": self.last_rejection} if self.last_rejection else {})
+
+    def judge(self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, outdated: str) -> tuple[bytes, str]:
+        """Level and text of a report.
+
+        Args:
+            live: whether the node is active
+            waiting: what it waits for before it can control; None: nothing
+            lost: why control is lost; empty while it is not
+            heard: whether anybody listens to its commands
+            outdated: why the planner is not what the parameters ask for; empty where it is
+        """
+        rejected = f"; last message rejected: {self.rejected_since}" if self.rejected_since else ""
+        because = f" ({self.infeasible})" if self.infeasible else ""
+        if not live:
+            return OK, "inactive"
+        if waiting is not None:
+            return WARN, f"waiting for {', '.join(waiting) or 'a state'}{rejected}"
+        if lost:
+            return ERROR, f"safe command: {lost}{because}{rejected}"
+        if because:
+            return WARN, f"previous plan stands{because}"
+        if not heard:
+            return WARN, "nobody listens to joint_command"
+        if outdated:
+            return WARN, outdated
+        return OK, "following the plan"
+
+    def reported(self, level: bytes, text: str, logger: Any) -> None:  # noqa: ANN401  (rclpy's loggers have no public type)
+        """Note the level of a report; a new one is logged."""
+        if level != self.level:
+            # rclpy ties a severity to a line of code.
+            if level == ERROR:
+                logger.error(text)
+            elif level == WARN:
+                logger.warning(text)
+            else:
+                logger.info(text)
+        self.level = level
 
 
 def diagnostic(stamp: Time, name: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticArray:

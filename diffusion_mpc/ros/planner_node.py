@@ -28,7 +28,7 @@ from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
 from diffusion_mpc.following import Follower, Point
 from diffusion_mpc.ros.commands import encode
-from diffusion_mpc.ros.diagnostics import ERROR, OK, WARN, PlanFigures, diagnostic
+from diffusion_mpc.ros.diagnostics import ERROR, Health, PlanFigures, diagnostic
 from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
 from diffusion_mpc.ros.markers import marker_array
 from diffusion_mpc.ros.parameters import declare
@@ -105,10 +105,7 @@ class PlannerNode(LifecycleNode):
         self.mailbox = Mailbox()
         self.controller.warm_up()
         self.reference = ReferenceKeeper(self.task.reference)
-        self.figures = PlanFigures()
-        self._counts = {"plans": 0, "misses": 0, "rejected": 0}
-        self._level, self._last_rejection, self._infeasible = OK, "", ""
-        self._rejected_since = ""  # reason of the last rejection since the last good state
+        self.figures, self.health = PlanFigures(), Health()
         self._last_state: State | None = None
 
         self._outputs = outputs(self, config.output.type)
@@ -194,8 +191,7 @@ class PlannerNode(LifecycleNode):
         try:
             update()
         except MessageRejectedError as error:
-            self._counts["rejected"] += 1
-            self._last_rejection = self._rejected_since = str(error)
+            self.health.reject(str(error))
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return False
         return True
@@ -214,7 +210,7 @@ class PlannerNode(LifecycleNode):
         if jumped:
             self._forget()
         self._last_state = state
-        self._rejected_since = ""
+        self.health.rejected_since = ""
         self.watchdog.state_arrived(steady(), age)
         if jumped:
             self._on_failure("the state's stamp jumped back; the plan is forgotten")
@@ -266,18 +262,18 @@ class PlannerNode(LifecycleNode):
     def _on_plan(self, plan: Plan, began: float, allowed: float) -> None:
         now, due = self.now(), self._due(plan)
         self.watchdog.plan_arrived(steady(), due - now)
-        self._infeasible = ""
+        self.health.infeasible = ""
         missed = not self.config.lockstep and now > due
-        self._counts["plans"] += 1
-        self._counts["misses"] += missed
+        self.health.plans += 1
+        self.health.misses += missed
         self.figures.add(plan.stats)
-        self._outputs["plan"].publish(plan_message(plan, self._counts["plans"], self.controller))
+        self._outputs["plan"].publish(plan_message(plan, self.health.plans, self.controller))
         age = due - plan.stamp if self.config.lockstep else began - plan.stamp
         stats = stats_message(
             plan, self.controller.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
         )
-        stats.plan_id, stats.deadline_misses = self._counts["plans"], self._counts["misses"]
-        stats.clamped_commands, stats.rejected_messages = self.follower.clamped, self._counts["rejected"]
+        stats.plan_id, stats.deadline_misses = self.health.plans, self.health.misses
+        stats.clamped_commands, stats.rejected_messages = self.follower.clamped, self.health.rejected
         self._outputs["stats"].publish(stats)
         if self.config.lockstep:
             self._send(due)
@@ -293,7 +289,7 @@ class PlannerNode(LifecycleNode):
 
     def _on_infeasible(self, reason: str) -> None:
         # The plan before stands, until it is older than max_plan_age.
-        self._infeasible = reason
+        self.health.infeasible = reason
         self.get_logger().warning(f"previous plan stands: {reason}", throttle_duration_sec=1.0)
 
     def _on_failure(self, reason: str) -> None:
@@ -326,7 +322,7 @@ class PlannerNode(LifecycleNode):
             # A horizon counts from the time that its first command is meant for.
             stamp = obeyed if len(points) > 1 else due if self.config.lockstep else self.now()
             self._publish_command(points, stamp, plan.stamp)
-        if bool(lost) != (self._level == ERROR):
+        if bool(lost) != (self.health.level == ERROR):
             self._diagnose()
 
     def _note(self, command: Command, obeyed: float) -> None:
@@ -375,47 +371,23 @@ class PlannerNode(LifecycleNode):
         self._halt()
 
     def _diagnose(self) -> None:
-        level, text = self._health()
-        if level != self._level:
-            # rclpy ties a severity to a line of code.
-            if level == ERROR:
-                self.get_logger().error(text)
-            elif level == WARN:
-                self.get_logger().warning(text)
-            else:
-                self.get_logger().info(text)
-        self._level = level
-        age = self.watchdog.state_age(steady())
+        waiting = None if self._last_state else self.estimator.waiting_for() + self.reference.waiting_for(self.config)
+        heard = self._outputs["command"].get_subscription_count() > 0
+        level, text = self.health.judge(self._live, waiting, self._lost(), heard, self.succession.failure)
+        self.health.reported(level, text, self.get_logger())
+        age, backend = self.watchdog.state_age(steady()), self.controller.backend
         values: dict[str, object] = {
-            **self._counts,
+            **self.health.values(),
             "clamped": self.follower.clamped,
-            "overflowed_samples": self.controller.backend.overflows,
-            "capture": self.controller.backend.capture,
+            "overflowed_samples": backend.overflows,
+            "backend": self.succession.describe(),
+            "capture": backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             "resident_memory_mb": resident_memory(),
             **self.figures.values(),
         }
-        if self._last_rejection:
-            values["last_rejection"] = self._last_rejection
         stamp = self.get_clock().now().to_msg()
         self._outputs["diagnostics"].publish(diagnostic(stamp, self.get_fully_qualified_name()[1:], level, text, values))
-
-    def _health(self) -> tuple[bytes, str]:
-        if not self._live:
-            return OK, "inactive"
-        rejected = f"; last message rejected: {self._rejected_since}" if self._rejected_since else ""
-        if self._last_state is None:
-            waiting = self.estimator.waiting_for() + self.reference.waiting_for(self.config)
-            return WARN, f"waiting for {', '.join(waiting) or 'a state'}{rejected}"
-        lost = self._lost()
-        because = f" ({self._infeasible})" if self._infeasible else ""
-        if lost:
-            return ERROR, f"safe command: {lost}{because}{rejected}"
-        if because:
-            return WARN, f"previous plan stands{because}"
-        if not self._outputs["command"].get_subscription_count():
-            return WARN, "nobody listens to joint_command"
-        return OK, "following the plan"
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from functools import partial
 
 from diffusion_mpc.config import ConfigError, NodeConfig, Value, build, cost_weights, parameters
 from diffusion_mpc.controller import Controller
+from diffusion_mpc.rollout.choice import Choice
 from diffusion_mpc.ros.realtime import scheduled
 from diffusion_mpc.tasks.base import Task
 
@@ -45,6 +46,8 @@ class Succession:
         controller: the one that serves
         planning: held while a plan is made
         sending: held while a command is made; taken after `planning` where both are
+        choice: how the backend was chosen; None where it was named
+        failure: why the newest successor did not take over; empty while it may
     """
 
     def __init__(self, task: Task, values: Values, ready: Callable[[], None], warn: Callable[[str], object]) -> None:
@@ -65,7 +68,10 @@ class Succession:
         self._built: Values = structure(values)
         self._wanted = self._built
         self._thread: threading.Thread | None = None
+        self.choice: Choice | None = None
+        self.failure = ""
         self.controller = self._make(values)
+        self.choice = self.controller.choice
 
     def prepare(self, values: Values) -> Callable[[], None]:
         """Make all that changed parameters need, and change nothing yet.
@@ -76,6 +82,10 @@ class Succession:
         Raises:
             ValueError: parameters do not fit each other
         """
+        if values["backend.name"] == "auto" and self.choice is None:
+            raise ConfigError(
+                "backend.name: auto is measured when the node is configured; name a backend, or restart the node with it"
+            )
         # Tens of milliseconds; what takes long is the first plan.
         successor = self._make(values) if structure(values) != self._wanted else None
         return partial(self._change, values, successor)
@@ -84,7 +94,8 @@ class Succession:
         """What plans at present, for people."""
         planner = self.controller.config.planner
         sizes = f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
-        return f"{sizes} on {self.controller.backend.name}"
+        chosen = f"; backend auto: {self.choice.describe()}" if self.choice else ""
+        return f"{sizes} on {self.controller.backend.name}{chosen}"
 
     def close(self) -> None:
         """Wait for a successor that is being prepared; it no longer takes over."""
@@ -93,6 +104,9 @@ class Succession:
             thread.join()
 
     def _make(self, values: Values) -> Controller:
+        if self.choice is not None and values["backend.name"] == "auto":
+            # Measured once: to measure again would take the time of the planner that serves.
+            values = {**values, "backend.name": self.choice.name}
         config = build(NodeConfig, values)
         # The threads of rollouts begin here.
         with scheduled(config.realtime, self._warn):
@@ -102,6 +116,7 @@ class Succession:
         self._values = values
         self._configure()
         if successor is not None:
+            self.failure = ""
             self._wanted = structure(values)
             self._thread = threading.Thread(target=self._succeed, args=(successor, self._wanted), name="successor", daemon=True)
             self._thread.start()
@@ -115,7 +130,8 @@ class Succession:
         try:
             successor.warm_up()
         except Exception as error:
-            self._warn(f"the planner before goes on, for the new one raised {type(error).__name__}: {error}")
+            self.failure = f"the planner before goes on, for the new one raised {type(error).__name__}: {error}"
+            self._warn(self.failure)
             return
         with self.planning, self.sending:
             if self._thread is not threading.current_thread():
