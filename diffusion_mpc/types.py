@@ -142,6 +142,7 @@ class RolloutBatch:
 class PlanStats:
     """How a plan came about; see msg/PlannerStats.msg for the meaning of the figures."""
 
+    warm_start: str
     cost: float
     cost_mean: float
     term_costs: Mapping[str, float]

@@ -28,7 +28,7 @@ def driven():
 
 @pytest.fixture
 def plan():
-    stats = PlanStats(0.0, 0.0, {}, 1.0, 0.1, 0.0, 0.0, 1)
+    stats = PlanStats("none", 0.0, 0.0, {}, 1.0, 0.1, 0.0, 0.0, 1)
     controls = np.array([[0.1, 0.4, 1.0], [0.2, 0.5, 1.1], [0.3, 0.6, 1.2]])
     rows = np.arange(4.0)[:, None]
     track = Track(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])

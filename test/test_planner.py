@@ -284,6 +284,14 @@ def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
     assert controller.plan(state, Reference(), 0.0, budget=60.0).stats.iterations == 5
 
 
+def test_a_plan_says_what_its_search_started_from():
+    controller = make_controller(**{"planner.num_samples": 8})
+    plans = [controller.plan(initial_state(controller, stamp), Reference(), stamp) for stamp in (0.0, 0.02)]
+    controller.reset()
+    plans.append(controller.plan(initial_state(controller), Reference(), 0.0))
+    assert [plan.stats.warm_start for plan in plans] == ["none", "plan", "none"]
+
+
 def test_the_success_share_counts_equals_as_half_and_nan_as_worse():
     costs = torch.tensor([2.0, 1.0, 2.0, 3.0, math.nan], dtype=torch.float64)
     assert float(success_share(costs)) == pytest.approx((1.0 + 0.5) / 4)

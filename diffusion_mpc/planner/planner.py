@@ -158,12 +158,14 @@ class Planner:
         settings = self._settings
         found, done = self._find(settings, state, reference, began, budget)
         config, cost, costs = settings.config, float(found["cost"][0]), found["costs"]
+        warm_start = "none" if self._start_time is None else "plan"
         if not math.isfinite(cost):
             raise NoFeasibleSampleError(f"all {config.num_samples} samples have a NaN or infinite cost")
         self._mean, self._spread, self._start_time = found["mean"], found["spread"], state.stamp
         self._made_by = type(settings.algorithm)
         finite = np.isfinite(costs)
         stats = PlanStats(
+            warm_start=warm_start,
             cost=cost,
             cost_mean=float(costs.mean(where=finite)),
             term_costs=dict(zip(self.objective.task.cost_terms(), found["terms"][:, 0].tolist(), strict=True)),

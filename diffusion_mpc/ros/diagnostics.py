@@ -25,11 +25,13 @@ class PlanFigures:
     def __init__(self) -> None:
         """No plan yet."""
         self._times: deque[float] = deque(maxlen=WINDOW)
+        self._warm: deque[bool] = deque(maxlen=WINDOW)
         self._newest: PlanStats | None = None
 
     def add(self, stats: PlanStats) -> None:
         """Note a plan."""
         self._times.append(stats.plan_time)
+        self._warm.append(stats.warm_start != "none")
         self._newest = stats
 
     def values(self) -> dict[str, object]:
@@ -43,6 +45,7 @@ class PlanFigures:
             "plan_ms_p95": float(p95),
             "plan_ms_p99": float(p99),
             "iterations": stats.iterations,
+            "warm_started_share": sum(self._warm) / len(self._warm),
             "effective_sample_size": stats.effective_sample_size,
             "noise": stats.noise,
             "infeasible_share": stats.infeasible_share,

@@ -75,6 +75,7 @@ def stats_message(
         num_samples=config.planner.num_samples,
         horizon_steps=len(plan.controls),
         iterations=s.iterations,
+        warm_start=s.warm_start,
         state_age=age,
         plan_time=s.plan_time,
         deadline=allowed,
