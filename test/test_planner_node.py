@@ -91,6 +91,28 @@ def test_the_order_of_joints_in_a_message_does_not_matter(start_planner):
     assert lockstep_command(robot, 5.0) != straight
 
 
+def test_a_command_is_sent_as_long_before_its_time_as_the_actuators_are_late(start_planner):
+    from diffusion_mpc.ros.time import to_seconds
+    from diffusion_mpc.tasks import find_task
+
+    late = 0.06
+    _, robot = start_planner(prediction__command_delay=late)
+    robot.start()
+    robot.spin_until(lambda: len(robot.commands) > 100, "commands")
+    force = find_task("cartpole")().model.actuator_gear[0, 0]
+    plans = {to_seconds(plan.header.stamp): plan for plan in robot.plans}
+    ahead, followed = [], []
+    for _, command in robot.commands[50:]:
+        plan = plans.get(to_seconds(command.state_stamp))
+        if plan is not None:
+            ahead.append(to_seconds(plan.start_time) - to_seconds(command.header.stamp))
+            followed.append(command.effort[0] == pytest.approx(force * plan.controls[0], abs=1e-9))
+    assert len(ahead) > 20
+    # A plan that came late is not followed from its first control on.
+    assert np.median(ahead) == pytest.approx(late, abs=0.005)
+    assert np.mean(followed) > 0.7
+
+
 def test_live_parameters_change_the_next_plans_and_bad_ones_are_refused(controlled):
     _, robot = controlled
     assert robot.set_parameters(planner__num_samples=16, cost__upright=2.0) == (True, "")
