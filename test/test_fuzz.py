@@ -374,6 +374,7 @@ def test_parameters(planner, bench, feed, kind):
 
     from diffusion_mpc.config import NODES, build, parameters
     from diffusion_mpc.ros.sim_node import SimNode
+    from diffusion_mpc.ros.succession import structure
     from diffusion_mpc.tasks import find_task
 
     node = planner("cartpole") if kind == "planner" else bench(SimNode, "cartpole")
@@ -407,9 +408,12 @@ def test_parameters(planner, bench, feed, kind):
 
     first = current()
     feed(changes(known), send, share=5)
-    restored = change({key: value for key, value in first.items() if known[key].live})
+    # With ten thousand physics steps in a plan, say, nothing controls.
+    restored = change({key: value for key, value in first.items() if known[key].live or known[key].rebuilt})
     assert restored.successful, restored.reason
     if kind == "planner":
+        built = structure(first)
+        node.spin_until(lambda: node.node.succession._built == built, "the planner of the beginning", timeout=120.0)
         controls(node, CARTPOLE_JOINTS)
 
 

@@ -1,6 +1,7 @@
 """Rollouts through MuJoCo Warp are C MuJoCo's, in single precision. On Warp's cpu device: these tests need no GPU."""
 
 import builtins
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -72,11 +73,12 @@ def test_costs_of_every_task_are_those_of_c_mujoco(name):
     warp, cpu = WarpBackend(task, model, "cpu"), CpuBackend([model], 1)
     single, double = warp.rollout(state, controls.float(), planner.control_dt), cpu.rollout(state, controls, planner.control_dt)
     assert not single.invalid.any()
-    assert not double.invalid.any()
+    assert double.invalid is None
     for field, atol in ATOL.items():
         torch.testing.assert_close(getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3)
-    for term, value in task.costs(single, loop.reference).items():
-        torch.testing.assert_close(value.double(), task.costs(double, loop.reference)[term], atol=5e-3, rtol=5e-3)
+    reference = replace(loop.reference, times=state.stamp + planner.control_dt * np.arange(1.0, controls.shape[1] + 1))
+    for term, value in task.costs(single, reference).items():
+        torch.testing.assert_close(value.double(), task.costs(double, reference)[term], atol=5e-3, rtol=5e-3)
 
 
 def test_the_robot_of_the_comparison_touches_the_ground():
