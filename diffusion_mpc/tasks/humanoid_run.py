@@ -24,7 +24,7 @@ class HumanoidRun(Humanoid):
     defaults = {
         "planner.horizon_steps": 30,
         "planner.num_knots": 5,
-        "planner.temperature": 0.3,
+        "planner.temperature": 0.1,
         "planner.noise_start": 0.2,
         "planner.noise_end": 0.1,
     }

@@ -27,7 +27,7 @@ class HumanoidStandup(Humanoid):
         "planner.rate": 25.0,
         "planner.horizon_steps": 30,
         "planner.num_knots": 4,
-        "planner.temperature": 0.3,
+        "planner.temperature": 0.1,
         "planner.noise_start": 0.4,
         "planner.noise_end": 0.1,
     }

@@ -33,7 +33,7 @@ class HumanoidWalk(Humanoid):
         "planner.rate": 25.0,
         "planner.horizon_steps": 25,
         "planner.num_knots": 4,
-        "planner.temperature": 0.3,
+        "planner.temperature": 0.1,
         "planner.noise_start": 0.15,
         "planner.noise_end": 0.05,
     }
