@@ -143,6 +143,7 @@ class BagMaker:
             num_samples=64,
             horizon_steps=20,
             iterations=2,
+            warm_start="plan",
             state_age=0.001,
             plan_time=plan_time,
             deadline=deadline,
