@@ -1,6 +1,7 @@
 """Commands: limits, safe commands, timing and the watchdog, without ROS."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from diffusion_mpc.commands import Actuator, CommandLimiter, actuators, plain, safe_command
 from diffusion_mpc.config import OutputConfig
 from diffusion_mpc.following import Follower
-from diffusion_mpc.ros.loops import Lead, Mailbox, Pacer
+from diffusion_mpc.ros.loops import CommandLoop, Lead, Mailbox, Pacer
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import State
@@ -207,3 +208,18 @@ def test_the_mailbox_holds_only_the_newest_state():
     assert newest.state.stamp == 2.0
     assert mailbox.get(newest.number, -math.inf, timeout=0.0) is None
     assert mailbox.get(0, after=2.0, timeout=0.0) is None
+
+
+def test_control_that_is_lost_while_a_command_is_sent_is_answered_at_once():
+    left, sent = [1.0], []
+
+    def send(due):
+        sent.append(time.monotonic())
+        left[0] = 0.0  # too late for this command to notice
+
+    loop = CommandLoop(send, lambda: None, lambda: left[0], time.monotonic, period=0.2)
+    for _ in range(3):
+        loop.turn()
+    first, safe, next_safe = sent
+    assert safe - first < 0.1
+    assert next_safe - safe > 0.1  # from then on in their own time

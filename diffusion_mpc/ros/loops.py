@@ -243,6 +243,7 @@ class CommandLoop(Loop):
         super().__init__("commands")
         self._send, self._phase, self._remaining, self._now, self._period = send, phase, remaining, now, period
         self._last = now()
+        self._told = False
         self._alarm = threading.Event()
 
     def alarm(self) -> None:
@@ -260,15 +261,17 @@ class CommandLoop(Loop):
         due, remaining = self._next_due(), self._remaining()
         # The wait is on the steady clock and never longer than a period: commands go on when the ROS clock stops.
         wait = min(max(due - self._now(), 0.0), self._period)
-        expires = 0.0 < remaining < wait
+        # Once lost, commands go on at their own time; that it was lost while the last one was sent nobody has been told yet.
+        expires = remaining < wait and not (remaining == 0.0 and self._told)
         alarmed = self._alarm.wait(remaining if expires else wait)
         self._alarm.clear()
         if self.stopping.is_set():
             return
+        self._told = self._remaining() == 0.0
         if not (alarmed or expires):
             self._last = due
             self._send(due)
-        elif self._remaining() == 0.0:
+        elif self._told:
             self._send(self._now())
 
     def _next_due(self) -> float:
