@@ -110,7 +110,11 @@ def build_parser() -> argparse.ArgumentParser:
     tasks_command = add("tasks", tasks, "List the tasks.")
     tasks_command.add_argument("--json", type=Path, metavar="FILE", help="write the list to a file")
 
-    add("test", test, "Run the tests and linters of a checkout; further arguments go to pytest (faults, fuzz, network, parity).")
+    add(
+        "test",
+        test,
+        "Run the tests and linters of a checkout, or a group of tests (faults, fuzz, network, parity); more goes to pytest.",
+    )
     return parser
 
 

@@ -29,7 +29,7 @@ SHARED: Space = {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.3, 2
 PROFILE: Space = {"planner.noise_growth": (0.5, 3.0)}
 TEMPERATURE: Space = {"planner.temperature": (0.3, 6.0)}
 SPACES: dict[str, Space] = {
-    "mbd": {**SHARED, **PROFILE, **TEMPERATURE, "planner.noise_end": (0.3, 2.0), "planner.success_share": (0.3, 3.0)},
+    "mbd": {**SHARED, **PROFILE, **TEMPERATURE, "planner.noise_end": (0.3, 2.0)},
     "predictive_sampling": {**SHARED, **PROFILE},
     "mppi": {**SHARED, **PROFILE, **TEMPERATURE},
     "cem": {**SHARED, **PROFILE, "planner.elite_share": (0.5, 4.0), "planner.noise_floor": (0.3, 6.0)},

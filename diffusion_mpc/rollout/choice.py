@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -72,7 +73,7 @@ def choose(task: Task, robust: RobustConfig, plan_time: Callable[[str, int], flo
     times: dict[str, dict[int, float]] = {}
     for name in names:
         try:
-            times[name] = _times(lambda samples, name=name: plan_time(name, samples), deadline)  # type: ignore[misc]
+            times[name] = _times(partial(plan_time, name), deadline)
         except TaskError as error:
             excluded[name] = str(error)
     if not times:
