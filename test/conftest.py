@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 
 import pytest
@@ -8,6 +9,10 @@ from diffusion_mpc.ros.bringup import free_domain_id
 # Tests must neither reach another ROS system nor be reached by one.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
+
+# A shell has what it starts in the background ignore SIGINT, and that is inherited; some tests interrupt what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["fault_table"]
 

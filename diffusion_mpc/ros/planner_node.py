@@ -261,7 +261,9 @@ class PlannerNode(LifecycleNode):
 
     def _on_plan(self, plan: Plan, began: float, allowed: float) -> None:
         now, due = self.now(), self._due(plan)
-        self.watchdog.plan_arrived(steady(), due - now)
+        # The clock of ROS may stop while a plan is made; in lockstep it is meant to.
+        until_start = due - now if self.config.lockstep else allowed - plan.stats.plan_time
+        self.watchdog.plan_arrived(steady(), until_start)
         self.health.infeasible = ""
         missed = not self.config.lockstep and now > due
         self.health.plans += 1
