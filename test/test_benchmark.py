@@ -289,10 +289,10 @@ def test_cma_es_that_has_converged_begins_anew():
 def test_without_its_package_bayesian_optimisation_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(black_box, "BO_PACKAGE", "a_package_that_is_not_there")
     choice = black_box.Choice(functions=["levy"], dims=[2], seeds=[0], samples=8, levels=5, methods=["gp_bo", "random"])
-    figures, outcome = black_box.run(choice, tmp_path, processes=1)
+    figures, outcome = black_box.STUDY.run(choice, tmp_path, processes=1)
     assert outcome.complete
     assert [row["method"] for row in figures["rows"]] == ["random"]
-    assert figures["missing"] == {"gp_bo": "needs botorch: pip install botorch"}
+    assert black_box.missing(choice) == {"gp_bo": "needs botorch: pip install botorch"}
 
 
 def test_bayesian_optimisation_beats_random_search_on_a_bowl():

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import qmc
 
-from diffusion_mpc.benchmark.cells import Cell, CellFile, Figures, Outcome, among, run_cells
+from diffusion_mpc.benchmark.cells import Cell, Figures, Outcome, Study, among
 from diffusion_mpc.benchmark.statistics import compare, estimate
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.planner.functions import FUNCTIONS
@@ -213,31 +212,18 @@ def run_cell(cell: Cell) -> Figures:
     }
 
 
-def run(choice: Choice, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
-    """Run what is not done yet, and put all together.
-
-    Args:
-        choice: what to compare
-        folder: where results are kept, for the next time
-        processes: number of processes; 0: one per core
-
-    Returns:
-        the figures, ready for JSON: complete, errors, missing (methods that need a package), and rows, one for each function,
-        dimension and method, with the mean over seeds of the least value, its 95 % interval, the paired difference "the default
-        variant of Model-Based Diffusion less this one" and the mean curve; and how the work went
-
-    Raises:
-        ConfigError: as `cells`
-        ValueError: the settings of a reverse pass are impossible
-    """
-    todo = cells(choice)
-    outcome = run_cells(run_cell, todo, CellFile(folder / "black_box.jsonl", IDENTITY), processes, "black-box")
-    missing = {name: BO_MISSING for name in choice.methods or METHODS if name not in _runnable(choice)}
-    return summarise(todo, outcome) | {"missing": missing}, outcome
+def missing(choice: Choice) -> dict[str, str]:
+    """Chosen methods that need a package which is not there, and what to do about it."""
+    return {name: BO_MISSING for name in choice.methods or METHODS if name not in _runnable(choice)}
 
 
 def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
-    """See `run`."""
+    """Means over the seeds.
+
+    Returns:
+        complete; errors; rows, one for each function, dimension and method: mean over seeds of the least value (best), its 95 %
+        interval (low, high), the paired difference "the default variant of Model-Based Diffusion less this one", the mean curve
+    """
     found: dict[tuple[str, int], dict[str, dict[int, Figures]]] = {}
     for cell, figures in zip(todo, outcome.figures, strict=True):
         if figures is not None:
@@ -280,3 +266,6 @@ def _at(curve: Sequence[Sequence[float]], counts: np.ndarray) -> np.ndarray:
     """Least values at numbers of evaluations: those of the last point of the curve that is not later."""
     known = np.array([point[0] for point in curve])
     return np.array([point[1] for point in curve])[np.searchsorted(known, counts, side="right") - 1]
+
+
+STUDY = Study("black_box", IDENTITY, cells, run_cell, summarise)

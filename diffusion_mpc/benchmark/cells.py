@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -22,6 +22,7 @@ from diffusion_mpc.config import ConfigError
 
 Cell = Mapping[str, Any]
 Figures = dict[str, Any]
+Choice = TypeVar("Choice")
 
 # Numerical libraries would otherwise start as many threads as there are cores in each of as many processes.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -157,6 +158,44 @@ def run_cells(work: Callable[[Cell], Figures], cells: Sequence[Cell], file: Cell
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return Outcome(tuple(file.find(cell) for cell in cells), tuple(errors), interrupted)
+
+
+@dataclass(frozen=True)
+class Study(Generic[Choice]):
+    """A benchmark: which cells there are, what is done in one, and what comes of all.
+
+    Attributes:
+        name: of the benchmark
+        identity: keys of a cell that say which one it is, see `CellFile`
+        cells: all cells of a choice
+        work: from a cell to its figures; importable, for it runs in other processes
+        summarise: from the cells and what came of them to the figures, ready for JSON
+    """
+
+    name: str
+    identity: Sequence[str]
+    cells: Callable[[Choice], list[Cell]]
+    work: Callable[[Cell], Figures]
+    summarise: Callable[[Sequence[Cell], Outcome], Figures]
+
+    def run(self, choice: Choice, folder: Path, processes: int) -> tuple[Figures, Outcome]:
+        """Run what is not done yet, and put all together.
+
+        Args:
+            choice: what to compare
+            folder: where results are kept, for the next time
+            processes: number of processes; 0: one per core
+
+        Returns:
+            what `summarise` makes of it, and how the work went
+
+        Raises:
+            ConfigError, TaskError: the choice names what there is not, or parameters that do not fit
+        """
+        todo = self.cells(choice)
+        file = CellFile(folder / f"{self.name}.jsonl", self.identity)
+        outcome = run_cells(self.work, todo, file, processes, self.name.replace("_", "-"))
+        return self.summarise(todo, outcome), outcome
 
 
 def among(what: str, name: str, known: Iterable[str]) -> str:

@@ -172,7 +172,7 @@ def speed(options: argparse.Namespace) -> tuple[Figures, bool]:
 def quality(options: argparse.Namespace) -> tuple[Figures, bool]:
     """The comparison in closed loop."""
     from diffusion_mpc.benchmark.plots import plot_quality
-    from diffusion_mpc.benchmark.quality import TUNED, Choice, read_tuned, run
+    from diffusion_mpc.benchmark.quality import STUDY, TUNED, Choice, read_tuned
     from diffusion_mpc.benchmark.tables import quality_tables
 
     choice = Choice(
@@ -184,7 +184,7 @@ def quality(options: argparse.Namespace) -> tuple[Figures, bool]:
         settings=settings(options),
         tuned={} if options.untuned else read_tuned(options.tuned or TUNED),
     )
-    figures, outcome = run(choice, options.output, options.processes)
+    figures, outcome = STUDY.run(choice, options.output, options.processes)
     _show(*quality_tables(figures))
     if figures["rows"]:
         plot_quality(figures["rows"], options.output / "quality.png")
@@ -213,7 +213,7 @@ def tune(options: argparse.Namespace) -> tuple[Figures, bool]:
 
 def delay(options: argparse.Namespace) -> tuple[Figures, bool]:
     """What delays cost."""
-    from diffusion_mpc.benchmark.delay import Choice, run
+    from diffusion_mpc.benchmark.delay import STUDY, Choice
     from diffusion_mpc.benchmark.plots import plot_delay
     from diffusion_mpc.benchmark.tables import delay_table
 
@@ -225,7 +225,7 @@ def delay(options: argparse.Namespace) -> tuple[Figures, bool]:
         duration=options.duration,
         settings=settings(options),
     )
-    figures, outcome = run(choice, options.output, options.processes)
+    figures, outcome = STUDY.run(choice, options.output, options.processes)
     _show(delay_table(figures["rows"]))
     if figures["rows"]:
         plot_delay(figures["rows"], options.output / "delay.png")
@@ -236,10 +236,10 @@ def delay(options: argparse.Namespace) -> tuple[Figures, bool]:
 def renoising(options: argparse.Namespace) -> tuple[Figures, bool]:
     """Noise when a plan is no longer good."""
     from diffusion_mpc.benchmark.plots import plot_renoising
-    from diffusion_mpc.benchmark.renoising import Choice, run
+    from diffusion_mpc.benchmark.renoising import STUDY, Choice
     from diffusion_mpc.benchmark.tables import renoising_table
 
-    figures, outcome = run(Choice(range(options.seeds)), options.output, options.processes)
+    figures, outcome = STUDY.run(Choice(range(options.seeds)), options.output, options.processes)
     _show(renoising_table(figures["rows"]))
     if figures["rows"]:
         plot_renoising(figures["rows"], options.output / "renoising.png")
@@ -249,13 +249,15 @@ def renoising(options: argparse.Namespace) -> tuple[Figures, bool]:
 
 def black_box(options: argparse.Namespace) -> tuple[Figures, bool]:
     """The comparison on functions."""
-    from diffusion_mpc.benchmark.black_box import Choice, run
+    from diffusion_mpc.benchmark.black_box import STUDY, Choice, missing
     from diffusion_mpc.benchmark.plots import plot_black_box
     from diffusion_mpc.benchmark.tables import black_box_table
 
     names = ("functions", "dims", "methods", "samples", "levels", "temperature", "bo_evaluations", "bo_seconds")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    figures, outcome = run(Choice(seeds=range(options.seeds), **given), options.output, options.processes)
+    choice = Choice(seeds=range(options.seeds), **given)
+    figures, outcome = STUDY.run(choice, options.output, options.processes)
+    figures["missing"] = missing(choice)
     _show(black_box_table(figures))
     if figures["rows"]:
         plot_black_box(figures["rows"], options.output / "black_box.png")

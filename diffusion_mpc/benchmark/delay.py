@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusion_mpc.benchmark.cells import Cell, CellFile, Figures, Outcome, run_cells
+from diffusion_mpc.benchmark.cells import Cell, Figures, Outcome, Study
 from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.quality import plant
 from diffusion_mpc.benchmark.statistics import estimate
@@ -109,25 +108,6 @@ def run_cell(cell: Cell) -> Figures:
     }
 
 
-def run(choice: Choice, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
-    """Run what is not done yet, and put all together.
-
-    Args:
-        choice: what to measure
-        folder: where results are kept, for the next time
-        processes: number of processes; 0: one per core
-
-    Returns:
-        the figures, ready for JSON (see `summarise`), and how the work went
-
-    Raises:
-        ConfigError, TaskError: as `cells`
-    """
-    todo = cells(choice)
-    outcome = run_cells(run_cell, todo, CellFile(folder / "delay.jsonl", IDENTITY), processes, "delay")
-    return summarise(todo, outcome), outcome
-
-
 def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
     """Means over the trials.
 
@@ -170,3 +150,6 @@ def _means(figures: Sequence[Figures]) -> dict[str, Any]:
         "falls": sum(one["falls"] for one in figures),
         **means,
     }
+
+
+STUDY = Study("delay", IDENTITY, cells, run_cell, summarise)

@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 import yaml
 
-from diffusion_mpc.benchmark.cells import Cell, CellFile, Figures, Outcome, among, run_cells
+from diffusion_mpc.benchmark.cells import Cell, Figures, Outcome, Study, among
 from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.statistics import compare, estimate, normalised, ranks
 from diffusion_mpc.config import ConfigError, NodeConfig, Parameter, SimConfig, Value, load_parameters
@@ -157,25 +157,6 @@ def run_cell(cell: Cell) -> Figures:
     }
 
 
-def run(choice: Choice, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
-    """Run what is not done yet, and put all together.
-
-    Args:
-        choice: what to compare
-        folder: where results are kept, for the next time
-        processes: number of processes; 0: one per core
-
-    Returns:
-        the figures, ready for JSON (see `summarise`), and how the work went
-
-    Raises:
-        ConfigError, TaskError: as `cells`
-    """
-    todo = cells(choice)
-    outcome = run_cells(run_cell, todo, CellFile(folder / "quality.jsonl", IDENTITY), processes, "quality")
-    return summarise(todo, outcome), outcome
-
-
 def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
     """The comparison as figures.
 
@@ -258,3 +239,6 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for i, name in enumerate(algorithms)
     ]
+
+
+STUDY = Study("quality", IDENTITY, cells, run_cell, summarise)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusion_mpc.benchmark.cells import Cell, CellFile, Figures, Outcome, run_cells
+from diffusion_mpc.benchmark.cells import Cell, Figures, Outcome, Study
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.quality import parameters, plant
 from diffusion_mpc.benchmark.statistics import compare, estimate
@@ -102,22 +101,6 @@ def run_cell(cell: Cell) -> Figures:
     return {"period": 1.0 / rate, "noise_level": noise, "costs": costs, "cost_after": float(np.mean(costs[event:]))}
 
 
-def run(choice: Choice, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
-    """Run what is not done yet, and put all together.
-
-    Args:
-        choice: what to measure
-        folder: where results are kept, for the next time
-        processes: number of processes; 0: one per core
-
-    Returns:
-        the figures, ready for JSON (see `summarise`), and how the work went
-    """
-    todo = cells(choice)
-    outcome = run_cells(run_cell, todo, CellFile(folder / "renoising.jsonl", IDENTITY), processes, "renoising")
-    return summarise(todo, outcome), outcome
-
-
 def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
     """Means over the trials.
 
@@ -154,3 +137,6 @@ def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
             }
         )
     return {"complete": outcome.complete, "errors": list(outcome.errors), "rows": rows}
+
+
+STUDY = Study("renoising", IDENTITY, cells, run_cell, summarise)

@@ -28,7 +28,6 @@ class Humanoid(Task):
     """
 
     model_path = MODELS / "humanoid" / "humanoid.xml"
-    trial_duration = 3.0
     sensors = {
         "torso_velocity": ("framelinvel", "xbody", "torso"),
         "torso_forward": ("framexaxis", "xbody", "torso"),
