@@ -212,7 +212,7 @@ def test_settings_come_before_tuned_parameters_and_those_of_a_task_before_those_
 def test_the_summary_by_hand():
     names = [("cheap", 0, 1.0), ("cheap", 1, 2.0), ("mbd", 0, 2.0), ("mbd", 1, 4.0), ("dear", 0, 5.0)]
     cells = [{"task": "t", "rollouts": 64, "algorithm": a, "trial": t} for a, t, _ in names]
-    figures = tuple({"mean_cost": c, "falls": 1, "violation": 0.0, "rollouts": 64} for _, _, c in names)
+    figures = tuple({"mean_cost": c, "succeeded": True, "falls": 1, "violation": 0.0, "rollouts": 64} for _, _, c in names)
     found = quality.summarise([*cells, cells[-1] | {"trial": 1}], Outcome((*figures, None)))
     rows = {row["algorithm"]: row for row in found["rows"]}
     assert not found["complete"]

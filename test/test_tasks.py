@@ -135,6 +135,52 @@ def test_pusht_by_hand():
     )
 
 
+def run_of(name, *positions, velocity=0.0):
+    """A run of a task, 0.1 s a row: positions on top of those of the keyframe, at a velocity along x, and the reference's times."""
+    from dataclasses import replace
+
+    from diffusion_mpc.evaluation.metrics import trajectory
+
+    task = find_task(name)()
+    data = task.initial_data(task.model)
+    qpos = np.array([data.qpos + np.r_[position, np.zeros(task.model.nq - len(position))] for position in positions])
+    qvel = np.zeros((len(qpos), task.model.nv))
+    qvel[:, 0] = velocity
+    x = trajectory(task, qpos, qvel, np.zeros((len(qpos), task.model.nu)))
+
+    def succeeded(**asked):
+        reference = replace(Reference(**asked), times=0.1 * np.arange(len(qpos)))
+        return bool(task.succeeded(x, reference.on(x.qpos))[0])
+
+    return succeeded
+
+
+def test_what_counts_as_success_by_hand():
+    upright, hanging = [0.0, np.pi], [0.0, 0.0]
+    assert run_of("cartpole", hanging, upright)()
+    assert not run_of("cartpole", upright, hanging)()
+    ahead = {"velocity": np.array([1.0, 0.0, 0.0])}
+    assert run_of("ant", [0.0], [0.0], velocity=0.6)(**ahead)
+    assert not run_of("ant", [0.0], [0.0], velocity=0.4)(**ahead)
+    assert not run_of("ant", [0.0], [0.0, 0.0, -1.0], velocity=0.6)(**ahead), "it has fallen"
+    assert run_of("ant_wall", [0.0], [0.5])(**ahead)
+    assert not run_of("ant_wall", [0.0], [1.9])(**ahead), "it touches the wall"
+    home = find_task("pusht")()
+    x, y, angle = home.initial_data(home.model).qpos[:3]
+    assert run_of("pusht", [1.0], [0.0])(pose=goal(x + 0.02, y, angle + 0.1).pose)
+    assert not run_of("pusht", [0.0], [0.04])(pose=goal(x, y, angle).pose)
+    assert not run_of("pusht", [0.0], [0.0])(pose=goal(x, y, angle + 0.2).pose)
+    tip = moment(arm := find_task("arm")(), arm.initial_data(arm.model).qpos).sensor("tip")[0, 0].numpy()
+    assert run_of("arm", [0.5], [0.0])(pose=np.array([*(tip + 0.01), 1, 0, 0, 0]))
+    assert not run_of("arm", [0.0], [0.5])(pose=np.array([*tip, 1, 0, 0, 0]))
+    car = find_task("car")()
+    to_goal = np.array(car._goal) - car.initial_data(car.model).qpos[:2]
+    assert run_of("car", [0.0], to_goal)()
+    assert not run_of("car", to_goal, [0.0])()
+    assert not run_of("humanoid_standup", *[[0.0]] * 8)(), "it lies"
+    assert not run_of("humanoid_standup", *[[0.0, 0.0, 1.2]] * 8)(), "it lies in the air"
+
+
 def test_smooth_abs_is_zero_at_zero_and_linear_far_away():
     values = smooth_abs(torch.tensor([0.0, 100.0, -100.0], dtype=torch.float64))
     np.testing.assert_allclose(values, [0.0, 99.9, 99.9], atol=1e-3)

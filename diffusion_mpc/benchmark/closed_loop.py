@@ -36,6 +36,7 @@ class Episode:
         controls: (T, nu) applied from each state on, in actuator units
         costs: weighted cost (T,) of each of the task's terms, at these states and controls
         failed: (T,) whether the robot had failed
+        succeeded: whether it has done what the task asks for
         violation: mean over the run of the sum of all positive constraint values
         plans: number of plans; one was tried at every state once the first measurement had arrived
         rollouts: number of samples rolled out over all plans
@@ -50,6 +51,7 @@ class Episode:
     controls: Array
     costs: Mapping[str, Array]
     failed: Array
+    succeeded: bool
     violation: float
     plans: int
     rollouts: int
@@ -215,6 +217,7 @@ def run_episode(
         controls=x.ctrl[0].numpy(),
         costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
+        succeeded=bool(loop.task.succeeded(x, reference.on(x.qpos))[0]),
         violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
         plans=plans,
         rollouts=rollouts,

@@ -149,6 +149,7 @@ def run_cell(cell: Cell) -> Figures:
     return {
         "mean_cost": episode.mean_cost,
         "term_costs": {name: float(cost.mean()) for name, cost in episode.costs.items()},
+        "succeeded": episode.succeeded,
         "falls": episode.falls,
         "failed_share": float(episode.failed.mean()),
         "violation": episode.violation,
@@ -162,9 +163,9 @@ def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
 
     Returns:
         complete; errors; rows, one for each task, number of rollouts and algorithm: the mean over trials of the mean closed-loop
-        cost with its 95 % interval, falls, constraint violation, and the paired difference "MBD less this one"; best_baselines,
-        the same difference to the best of the others; summary, over the tasks, by algorithm: mean normalised cost, mean rank,
-        tasks won
+        cost with its 95 % interval, succeeded (trials that did what the task asks for), falls, constraint violation, and the paired
+        difference "MBD less this one"; best_baselines, the same difference to the best of the others; summary, over the tasks, by
+        algorithm: mean normalised cost, mean rank, tasks won
     """
     done: dict[tuple[str, int], dict[str, dict[int, Figures]]] = {}
     for cell, figures in zip(todo, outcome.figures, strict=True):
@@ -201,6 +202,7 @@ def _summarise_task(task: str, budget: int, found: Mapping[str, Mapping[int, Fig
                 "mean_cost": cost.mean,
                 "low": cost.low,
                 "high": cost.high,
+                "succeeded": sum(figures["succeeded"] for figures in by_trial.values()),
                 "falls": sum(figures["falls"] for figures in by_trial.values()),
                 "violation": float(np.mean([figures["violation"] for figures in by_trial.values()])),
                 "total_rollouts": sum(figures["rollouts"] for figures in by_trial.values()),

@@ -13,7 +13,19 @@ Row = Mapping[str, Any]
 def quality_tables(figures: Mapping[str, Any]) -> list[Table]:
     """Costs by task and algorithm, and the summary over tasks."""
     table = Table(title="mean closed-loop cost; lower is better", title_justify="left")
-    for name in ("task", "rollouts", "algorithm", "trials", "cost", "95 % interval", "falls", "violation", "MBD less this", "wins"):
+    for name in (
+        "task",
+        "rollouts",
+        "algorithm",
+        "trials",
+        "cost",
+        "95 % interval",
+        "succeeded",
+        "falls",
+        "violation",
+        "MBD less this",
+        "wins",
+    ):
         table.add_column(name, justify="left" if name in ("task", "algorithm") else "right", no_wrap=True)
     rows = figures["rows"]
     for row in rows:
@@ -26,6 +38,7 @@ def quality_tables(figures: Mapping[str, Any]) -> list[Table]:
             str(row["trials"]),
             number(row["mean_cost"]),
             interval(row),
+            f"{row['succeeded']}/{row['trials']}",
             str(row["falls"]),
             number(row["violation"]),
             *_versus(row),

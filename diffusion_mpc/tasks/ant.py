@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
-from diffusion_mpc.tasks.terms import heading_velocity
+from diffusion_mpc.tasks.terms import follows, heading_velocity
 from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
@@ -58,3 +58,7 @@ class Ant(Task):
     def failed(self, x: RolloutBatch) -> Tensor:
         """Fallen: the torso leans by more than 72 degrees, or lies lower than 0.2 m."""
         return (x.sensor("torso_up")[..., 2] < 0.3) | (x.qpos[..., 2] < 0.2)
+
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the robot never fell, and went at half or more of the commanded velocity."""
+        return super().succeeded(x, reference) & follows(x, reference.velocity[:2])

@@ -8,7 +8,7 @@ import torch
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.ant import Ant
-from diffusion_mpc.tasks.base import constraint
+from diffusion_mpc.tasks.base import Task, constraint
 from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
@@ -38,3 +38,7 @@ class AntWall(Ant):
         """How far the ends of all limbs are beyond 0.1 m before the wall."""
         ends = torch.cat([x.sensor(f"{leg}_{end}")[..., :1] for leg in LEGS for end in ("toe", "ankle")], dim=-1)
         return ends + LIMB_RADIUS + 0.1 - WALL
+
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the robot neither fell nor touched the wall; where that is, it cannot go on as commanded."""
+        return Task.succeeded(self, x, reference)

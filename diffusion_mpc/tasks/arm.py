@@ -52,6 +52,10 @@ class Arm(Task):
         """Distance of the tip from the goal, m."""
         return {"position_m": self._distance(x, reference)}
 
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the tip ends at the goal, within 3 cm."""
+        return self._distance(x, reference)[:, -1] < 0.03
+
     def _distance(self, x: RolloutBatch, reference: Target) -> Tensor:
         return (x.sensor("tip") - reference.pose[:3]).square().sum(-1).sqrt()
 

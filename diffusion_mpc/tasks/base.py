@@ -221,6 +221,16 @@ class Task:
         """Whether the robot has failed (fallen), boolean (samples, horizon). No robot fails unless its task says how."""
         return x.qpos[..., 0].isnan()
 
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether runs have done what the task asks for, boolean (samples,), for the evaluation; here: nothing failed or violated.
+
+        Args:
+            x: whole runs, the horizon being their length
+            reference: what was asked for, with the time of every row
+        """
+        well = ~self.failed(x).any(-1)
+        return well & (self.violation(x, reference, tightened=False) <= 0.0) if self.constraints() else well
+
     def normalise(self, ctrl: Tensor) -> Tensor:
         """Controls of (..., nu) in actuator units as actions in [-1, 1]."""
         centre, scale = self._normaliser(ctrl.dtype, ctrl.device)

@@ -85,5 +85,11 @@ class Car(Task):
     @cost(weight=1.0)
     def goal(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Distance from the goal as a share of 0.2 m, 1 at most."""
-        apart = (x.qpos[..., :2] - constant(self._goal, x.qpos.dtype, x.qpos.device)).norm(dim=-1)
-        return apart.clamp(max=self.REACHED) / self.REACHED
+        return self._apart(x).clamp(max=self.REACHED) / self.REACHED
+
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the car ends at the goal, within 0.2 m."""
+        return self._apart(x)[:, -1] < self.REACHED
+
+    def _apart(self, x: RolloutBatch) -> Tensor:
+        return (x.qpos[..., :2] - constant(self._goal, x.qpos.dtype, x.qpos.device)).norm(dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
@@ -39,3 +40,7 @@ class Cartpole(Task):
     def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
         """Force on the cart as a share of its limit."""
         return self.normalise(x.ctrl)
+
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the pole ends upright, within 0.2 rad."""
+        return x.qpos[:, -1, 1].cos() > math.cos(0.2)

@@ -69,3 +69,8 @@ class HumanoidStandup(Humanoid):
     def failed(self, x: RolloutBatch) -> Tensor:
         """Never: the robot lies on the ground to begin with."""
         return torch.zeros_like(x.qpos[..., 0], dtype=torch.bool)
+
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the robot stands in the last half second: the torso above 1.1 m, and leaning by less than 37 degrees."""
+        late = reference.times > reference.times[-1] - 0.5
+        return ((x.qpos[..., 2] > 1.1) & (tilt(x) < 0.2))[:, late].all(-1)

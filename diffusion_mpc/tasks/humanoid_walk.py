@@ -8,7 +8,7 @@ import torch
 
 from diffusion_mpc.tasks.base import cost, smooth_abs
 from diffusion_mpc.tasks.humanoid import Humanoid, off_balance, tilt
-from diffusion_mpc.tasks.terms import heading_velocity
+from diffusion_mpc.tasks.terms import follows, heading_velocity
 from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ class HumanoidWalk(Humanoid):
     def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
         """How far the servos' targets are from the stance, as a share of their range."""
         return self.normalise(x.ctrl)
+
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the robot never fell, and went at half or more of the commanded velocity."""
+        return super().succeeded(x, reference) & follows(x, reference.velocity[:2])
 
 
 def foot_heights(reference: Target) -> Tensor:

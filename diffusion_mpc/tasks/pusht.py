@@ -62,6 +62,10 @@ class PushT(Task):
         """Distance, m, and angle, rad, of the T from its goal."""
         return {"position_m": self._offset(x, reference), "angle_rad": self._turn(x, reference)}
 
+    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+        """Whether the T ends at its goal, within 3 cm and 0.15 rad."""
+        return (self._offset(x, reference)[:, -1] < 0.03) & (self._turn(x, reference)[:, -1] < 0.15)
+
     def _offset(self, x: RolloutBatch, reference: Target) -> Tensor:
         return (x.qpos[..., :2] - reference.pose[:2]).square().sum(-1).sqrt()
 

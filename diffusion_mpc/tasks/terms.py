@@ -22,6 +22,11 @@ def heading_velocity(x: RolloutBatch) -> Tensor:
     return torch.stack((forward_x * velocity_x + forward_y * velocity_y, forward_x * velocity_y - forward_y * velocity_x), dim=-1)
 
 
+def follows(x: RolloutBatch, velocity: Tensor) -> Tensor:
+    """Whether runs go, on average, at half or more of a velocity (2,) in the heading frame, m/s; boolean (samples,)."""
+    return (heading_velocity(x) @ velocity).mean(-1) >= 0.5 * velocity.square().sum()
+
+
 def heading(x: RolloutBatch) -> Tensor:
     """Direction (samples, horizon, 2) that the torso's forward axis, the sensor `torso_forward`, points in on the ground, unit."""
     forward = x.sensor("torso_forward")[..., :2]
