@@ -54,8 +54,8 @@ class PlannerConfig:
         rebuilt=True,
     )
     rate: float = param(50.0, "Plans per second.", unit="Hz", low=1.0, high=500.0)
-    num_samples: int = param(64, "Rollouts in one denoising step.", low=2, high=65536, live=True)
-    iterations: int = param(2, "Denoising steps in one plan.", low=1, high=100, live=True)
+    num_samples: int = param(32, "Rollouts in one denoising step.", low=2, high=65536, live=True)
+    iterations: int = param(4, "Denoising steps in one plan.", low=1, high=100, live=True)
     horizon_steps: int = param(20, "Control steps that a plan looks ahead.", low=2, high=500, rebuilt=True)
     control_dt: float = param(
         0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5, rebuilt=True
@@ -74,12 +74,12 @@ class PlannerConfig:
         0.9, "Share of the period after which no further denoising step begins.", low=0.1, high=10.0, live=True
     )
     temperature: float = param(
-        0.05, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True
+        0.2, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True
     )
     noise_start: float = param(
-        0.6, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True
+        0.7, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True
     )
-    noise_end: float = param(0.3, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
+    noise_end: float = param(0.25, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
     mirrored: bool = param(True, "mbd draws its noise in pairs of opposite sign.", live=True)
     success_share: float = param(
         0.1,
@@ -94,7 +94,7 @@ class PlannerConfig:
     shape_rate: float = param(
         0.2, "How fast mbd's noise of each knot and actuator follows the good samples; 0: not.", low=0.0, high=1.0, live=True
     )
-    noise_growth: float = param(1.0, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
+    noise_growth: float = param(0.7, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
     elite_share: float = param(
         0.1, "Share of the samples, two at least, that cem refits mean and standard deviation to.", low=0.001, high=1.0, live=True
     )

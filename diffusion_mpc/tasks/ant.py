@@ -26,8 +26,7 @@ class Ant(Task):
     reference = "cmd_vel"
     base = "torso"
     keyframe = "home"
-    # Steps of few samples fit into what time there is: a slow machine makes one of them and is on time, a fast one makes all four.
-    defaults = {"planner.num_samples": 32, "planner.iterations": 4, "planner.num_knots": 4, "planner.horizon_steps": 18}
+    defaults = {"planner.num_knots": 4, "planner.horizon_steps": 18}
     demo = {"command.vx": 1.0}
 
     @cost(weight=1.0, unit="m/s")

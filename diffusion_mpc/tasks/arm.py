@@ -28,9 +28,9 @@ class Arm(Task):
     defaults = {
         "planner.num_knots": 4,
         "planner.horizon_steps": 25,
-        "planner.num_samples": 32,
-        "planner.noise_start": 0.4,
-        "planner.noise_end": 0.15,
+        "planner.num_samples": 16,
+        "planner.noise_start": 0.5,
+        "planner.noise_end": 0.13,
     }
 
     @cost(weight=1.0, norm=smooth_abs, unit="0.1 m")

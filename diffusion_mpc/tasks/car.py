@@ -41,6 +41,8 @@ class Car(Task):
         "planner.iterations": 3,
         "planner.noise_start": 0.4,
         "planner.noise_end": 0.05,
+        "planner.noise_growth": 1.0,
+        "planner.temperature": 0.05,
         # Near a demonstration many samples beat the plan to the end, and the noise would only grow.
         "planner.scale_rate": 0.0,
         "planner.shape_rate": 0.0,

@@ -19,7 +19,14 @@ class Cartpole(Task):
     name = "cartpole"
     model_path = MODELS / "cartpole" / "cartpole.xml"
     keyframe = "hanging"
-    defaults = {"planner.horizon_steps": 50, "planner.num_samples": 32}
+    defaults = {
+        "planner.horizon_steps": 50,
+        "planner.iterations": 2,
+        "planner.noise_start": 0.6,
+        "planner.noise_end": 0.3,
+        "planner.noise_growth": 1.0,
+        "planner.temperature": 0.05,
+    }
 
     @cost(weight=1.0, norm=linear)
     def upright(self, x: RolloutBatch, reference: Target) -> Tensor:

@@ -23,7 +23,16 @@ class Hopper(Task):
     name = "hopper"
     model_path = MODELS / "hopper" / "hopper.xml"
     keyframe = "home"
-    defaults = {"planner.num_knots": 8, "planner.horizon_steps": 40}
+    defaults = {
+        "planner.num_knots": 8,
+        "planner.horizon_steps": 40,
+        "planner.num_samples": 64,
+        "planner.iterations": 2,
+        "planner.noise_start": 0.6,
+        "planner.noise_end": 0.3,
+        "planner.noise_growth": 1.0,
+        "planner.temperature": 0.05,
+    }
 
     @cost(weight=1.0, norm=linear, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:

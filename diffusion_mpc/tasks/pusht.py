@@ -41,6 +41,11 @@ class PushT(Task):
         "planner.horizon_steps": 40,
         "planner.num_knots": 10,
         "planner.num_samples": 96,
+        "planner.iterations": 2,
+        "planner.noise_start": 0.6,
+        "planner.noise_end": 0.3,
+        "planner.noise_growth": 1.0,
+        "planner.temperature": 0.05,
     }
 
     @cost(weight=5.0, norm=linear, unit="m")
