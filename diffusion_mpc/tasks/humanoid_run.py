@@ -24,9 +24,9 @@ class HumanoidRun(Humanoid):
     defaults = {
         "planner.horizon_steps": 30,
         "planner.num_knots": 5,
-        "planner.temperature": 0.1,
-        "planner.noise_start": 0.2,
-        "planner.noise_end": 0.1,
+        "planner.temperature": 0.4,
+        "planner.noise_start": 0.24,
+        "planner.noise_end": 0.085,
     }
 
     @cost(weight=1.0, norm=linear, unit="m/s")

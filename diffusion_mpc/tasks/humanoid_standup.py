@@ -27,9 +27,9 @@ class HumanoidStandup(Humanoid):
         "planner.rate": 25.0,
         "planner.horizon_steps": 30,
         "planner.num_knots": 4,
-        "planner.temperature": 0.1,
-        "planner.noise_start": 0.4,
-        "planner.noise_end": 0.1,
+        "planner.temperature": 0.4,
+        "planner.noise_start": 0.48,
+        "planner.noise_end": 0.085,
     }
 
     @cost(weight=1.0, norm=linear, unit="m")

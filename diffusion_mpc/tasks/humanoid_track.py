@@ -32,11 +32,10 @@ class HumanoidTrack(Humanoid):
         "planner.rate": 25.0,
         "planner.horizon_steps": 25,
         "planner.num_knots": 4,
-        "planner.num_samples": 32,
-        "planner.iterations": 4,
         "planner.temperature": 0.3,
         "planner.noise_start": 0.1,
         "planner.noise_end": 0.04,
+        "planner.noise_growth": 1.0,
     }
 
     @cost(weight=1.0, unit="rad")

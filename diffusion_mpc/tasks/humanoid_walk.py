@@ -33,9 +33,9 @@ class HumanoidWalk(Humanoid):
         "planner.rate": 25.0,
         "planner.horizon_steps": 25,
         "planner.num_knots": 4,
-        "planner.temperature": 0.1,
-        "planner.noise_start": 0.15,
-        "planner.noise_end": 0.05,
+        "planner.temperature": 0.4,
+        "planner.noise_start": 0.18,
+        "planner.noise_end": 0.04,
     }
     demo = {"command.vx": 0.8}
 
