@@ -39,7 +39,9 @@ class NoWaiting(TorchDispatchMode):
 def make_controller(task, **settings):
     task_class = find_task(task) if isinstance(task, str) else task
     name = task if isinstance(task, str) else "cartpole"
-    _, values = load_parameters(NodeConfig, {"task": name, "planner.num_samples": 6, "planner.iterations": 2, "backend.threads": 1, **settings})
+    _, values = load_parameters(
+        NodeConfig, {"task": name, "planner.num_samples": 6, "planner.iterations": 2, "backend.threads": 1, **settings}
+    )
     weights = cost_weights(values) | {name: term.weight for name, term in task_class.cost_terms().items()}
     return Controller(task_class(), build(NodeConfig, values), weights)
 
