@@ -26,7 +26,8 @@ class Ant(Task):
     reference = "cmd_vel"
     base = "torso"
     keyframe = "home"
-    defaults = {"planner.num_knots": 4, "planner.horizon_steps": 18}
+    # With noise that is widest at the beginning of the horizon, it stumbles in one trial of four.
+    defaults = {"planner.num_knots": 4, "planner.horizon_steps": 18, "planner.noise_growth": 1.5}
     demo = {"command.vx": 1.0}
 
     @cost(weight=1.0, unit="m/s")
