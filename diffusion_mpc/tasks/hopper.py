@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
-from diffusion_mpc.tasks.base import Task, cost, linear
+from diffusion_mpc.tasks.base import TWO_STEPS, Task, cost, linear
 from diffusion_mpc.types import RolloutBatch, Target
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ class Hopper(Task):
         "planner.num_knots": 8,
         "planner.horizon_steps": 40,
         "planner.num_samples": 64,
-        "planner.iterations": 2,
-        "planner.noise_start": 0.6,
-        "planner.noise_end": 0.3,
-        "planner.noise_growth": 1.0,
-        "planner.temperature": 0.05,
+        **TWO_STEPS,
     }
 
     @cost(weight=1.0, norm=linear, unit="m/s")

@@ -10,7 +10,7 @@ import torch
 
 from diffusion_mpc.estimation.frames import quaternion_to_yaw, yaw_to_quaternion
 from diffusion_mpc.models import MODELS
-from diffusion_mpc.tasks.base import Task, cost, linear
+from diffusion_mpc.tasks.base import TWO_STEPS, Task, cost, linear
 from diffusion_mpc.tasks.terms import yaw
 from diffusion_mpc.types import Reference, RolloutBatch, Target
 
@@ -41,11 +41,7 @@ class PushT(Task):
         "planner.horizon_steps": 40,
         "planner.num_knots": 10,
         "planner.num_samples": 96,
-        "planner.iterations": 2,
-        "planner.noise_start": 0.6,
-        "planner.noise_end": 0.3,
-        "planner.noise_growth": 1.0,
-        "planner.temperature": 0.05,
+        **TWO_STEPS,
     }
 
     @cost(weight=5.0, norm=linear, unit="m")
