@@ -238,6 +238,13 @@ def test_every_algorithm_can_be_tuned_with_as_many_candidates_the_defaults_among
             assert quality.cells(tuned)[0]["parameters"].items() >= candidate.items()
 
 
+def test_a_search_goes_on_from_where_an_earlier_one_ended():
+    ended = {"planner.noise_start": 0.123}
+    found = tune.candidates("cartpole", "mppi", 5, seed=0, incumbent=ended)
+    assert len(found) == 5
+    assert found[:2] == [{}, ended]
+
+
 def test_the_tuned_parameters_of_the_package_can_be_used():
     choice = quality.Choice(trials=[0], tuned=quality.read_tuned(quality.TUNED))
     assert {cell["algorithm"] for cell in quality.cells(choice)} == set(ALGORITHMS)

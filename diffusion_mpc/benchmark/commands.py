@@ -54,6 +54,7 @@ def add_benchmark(command: argparse.ArgumentParser) -> None:
     tune_command.add_argument(
         "--candidates", type=_positive, default=12, metavar="N", help="settings tried for each algorithm (default: 12)"
     )
+    tune_command.add_argument("--tuned", type=Path, metavar="FILE", help="tuned.yaml of an earlier search, to go on from")
     tune_command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search (default: 0)")
     _kept(tune_command)
     _delay_options(add("delay", delay))
@@ -194,7 +195,7 @@ def quality(options: argparse.Namespace) -> tuple[Figures, bool]:
 
 def tune(options: argparse.Namespace) -> tuple[Figures, bool]:
     """The search for parameters."""
-    from diffusion_mpc.benchmark.quality import Choice
+    from diffusion_mpc.benchmark.quality import Choice, read_tuned
     from diffusion_mpc.benchmark.tables import tune_table
     from diffusion_mpc.benchmark.tune import FIRST_TRIAL, run
 
@@ -204,6 +205,7 @@ def tune(options: argparse.Namespace) -> tuple[Figures, bool]:
         trials=range(FIRST_TRIAL, FIRST_TRIAL + options.seeds),
         duration=options.duration,
         settings=settings(options),
+        tuned=read_tuned(options.tuned) if options.tuned else {},
     )
     figures, outcome = run(choice, options.candidates, options.seed, options.output, options.processes)
     _show(tune_table(figures))

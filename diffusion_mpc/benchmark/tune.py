@@ -45,8 +45,10 @@ Entrants = Mapping[Pair, Mapping[int, dict[str, Value]]]
 """Candidates by their number, by task and algorithm."""
 
 
-def candidates(task: str, algorithm: str, count: int, seed: int) -> list[dict[str, Value]]:
-    """As many settings, the first of them the task's defaults."""
+def candidates(
+    task: str, algorithm: str, count: int, seed: int, incumbent: Mapping[str, Value] | None = None
+) -> list[dict[str, Value]]:
+    """As many settings, the first of them the task's defaults, the second the best of an earlier search, if there was one."""
     known, defaults = load_parameters(NodeConfig, {"task": task})
     random = np.random.default_rng((seed, list(ALGORITHMS).index(algorithm)))
 
@@ -58,14 +60,14 @@ def candidates(task: str, algorithm: str, count: int, seed: int) -> list[dict[st
         return float(f"{min(max(factor * float(defaults[name]), low), high):.3g}")
 
     drawn = [{name: draw(name, space) for name, space in SPACES[algorithm].items()} for _ in range(count - 1)]
-    return [{}, *drawn]
+    return [{}, *([dict(incumbent)] if incumbent else []), *drawn][:count]
 
 
 def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
     """Search, and write `tuned.yaml` into the folder.
 
     Args:
-        choice: what to tune; its own tuned parameters are not used
+        choice: what to tune; its own tuned parameters are where an earlier search ended
         count: candidates of each algorithm on each task
         seed: of the candidates
         folder: where results are kept
@@ -79,7 +81,7 @@ def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> 
         ConfigError, TaskError: the choice names what there is not
     """
     entrants = {
-        (task, algorithm): dict(enumerate(candidates(task, algorithm, count, seed)))
+        (task, algorithm): dict(enumerate(candidates(task, algorithm, count, seed, choice.tuned.get(task, {}).get(algorithm))))
         for task in choice.tasks or available_tasks()
         for algorithm in [among("algorithm", name, ALGORITHMS) for name in choice.algorithms or ALGORITHMS]
     }
