@@ -24,6 +24,9 @@ OURS = "mbd"
 IDENTITY = ("task", "algorithm", "rollouts", "trial")
 TUNED = Path(__file__).with_name("tuned.yaml")
 
+# The trial decides the one, and a robot that waits for its plans has no use for the others.
+NOT_IN_LOCKSTEP = ("planner.seed", "planner.lead", "planner.time_budget")
+
 Tuned = Mapping[str, Mapping[str, Mapping[str, Value]]]
 """Parameters by task ("all": every task) and algorithm."""
 
@@ -129,7 +132,7 @@ def parameters(
         raise ConfigError(f"{budget} rollouts are no multiple of the {iterations} iterations that '{algorithm}' makes of '{task}'")
     values["planner.num_samples"] = known["planner.num_samples"].check(budget // iterations)
     kept = ("task", "model.", "planner.", "robust.", "backend.name", "command.v", "command.yaw", "goal.", "cost.")
-    return {name: value for name, value in values.items() if name.startswith(kept) and name != "planner.seed"}
+    return {name: value for name, value in values.items() if name.startswith(kept) and name not in NOT_IN_LOCKSTEP}
 
 
 def plant(task: str) -> dict[str, Value]:
