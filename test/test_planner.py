@@ -13,7 +13,7 @@ from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights,
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD, Belief
 from diffusion_mpc.planner.sampler import draw_noise, sample_knots
-from diffusion_mpc.planner.schedule import alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
+from diffusion_mpc.planner.schedule import Setback, alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
     NoFeasibleSampleError,
     effective_sample_size,
@@ -176,10 +176,11 @@ def test_elites_weigh_the_same_and_bad_samples_are_none():
 # Algorithms
 
 
-def begin(algorithm, mean, steps):
+def begin(algorithm, mean, steps, spread=1.0, setback=0.0):
     """What a planner would begin a search with."""
     levels, live = torch.from_numpy(algorithm.levels(steps))[..., None], torch.tensor(algorithm.live(), dtype=mean.dtype)
-    return algorithm.start(Belief(mean, torch.ones_like(mean), levels, live))
+    spread = torch.as_tensor(spread, dtype=mean.dtype).expand_as(mean)
+    return algorithm.start(Belief(mean, spread, levels, live, torch.tensor(setback, dtype=mean.dtype)))
 
 
 def noise_for(algorithm, mean, steps):
@@ -320,6 +321,38 @@ def test_noise_shrinks_most_where_it_costs_most():
         knots = mbd.sample(belief, 0, noise)
         belief, _ = mbd.update(belief, knots, knots[..., 0].square().sum(1))
     assert float((belief.spread[:, 0] / belief.spread[:, 1]).max()) < 0.8
+
+
+def test_a_setback_is_a_plan_worse_than_usual_by_more_than_its_samples_differ():
+    setback, seen = Setback(), []
+    for cost, mean_cost in [(5.0, 5.1), *[(1.0, 1.5)] * 9, (3.0, 5.1), (3.0, 4.9), (3.0, 4.9), (1.0, 1.0), *[(3.0, 3.1)] * 60]:
+        setback.note(cost, mean_cost)
+        seen.append(setback.now)
+    assert seen[:14] == [False] * 11 + [True, True, False]
+    # What stays as bad becomes usual.
+    assert seen[14:20] == [True] * 6
+    assert not seen[-1]
+
+
+def test_after_a_setback_the_noise_is_that_of_the_schedule_at_least():
+    mbd, mean = MBD(PlannerConfig(num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
+    narrow = torch.linspace(0.1, 0.5, 8, dtype=torch.float64).view(4, 2)
+    torch.testing.assert_close(begin(mbd, mean, 1, narrow).spread, narrow)
+    torch.testing.assert_close(begin(mbd, mean, 1, narrow, setback=1.0).spread, narrow / narrow.mean())
+    wide = 1.0 + narrow
+    torch.testing.assert_close(begin(mbd, mean, 1, wide, setback=1.0).spread, wide)
+
+
+def test_a_pole_that_falls_makes_the_search_reach_further():
+    controller = make_controller()
+    noise = []
+    for number in range(40):
+        pole = 0.0 if number < 30 else math.pi
+        controller.plan(State(0.02 * number, np.array([0.0, pole]), np.zeros(2)), Reference(), 0.02 * number)
+        noise.append(controller.current.stats.noise)
+    assert noise[29] < 0.5 * noise[0]
+    # The first plan of the fall is what tells.
+    assert noise[31] > 2.0 * noise[30]
 
 
 def test_a_search_by_another_algorithm_begins_with_a_spread_of_its_own():

@@ -24,6 +24,7 @@ class Belief:
         spread: (num_knots, nu) what the algorithm carries on beside it, of its own meaning; 1 at first
         levels: (steps, num_knots, 1) standard deviation of the noise at each denoising step, by knot
         live: (k,) the parameters that `Algorithm.live` names
+        setback: () 1 where the plan before was worse than the search could mend from there, else 0; see `Setback`
         strategy: what an algorithm carries on that is no tensor
     """
 
@@ -31,6 +32,7 @@ class Belief:
     spread: torch.Tensor
     levels: torch.Tensor
     live: torch.Tensor
+    setback: torch.Tensor
     strategy: Any = None
 
 
@@ -113,7 +115,8 @@ class MBD(MPPI):
     Draws a plan from `p0(Y) ~ exp(-J(Y) / temperature)` by denoising: at each step it samples around the present estimate with the
     step's noise level, rolls out, and moves to the weighted mean. The previous plan is re-noised to an intermediate level only; the
     paper leaves open to which. Here `Belief.spread` (num_knots, nu) multiplies the noise of the schedule, and follows what the
-    samples tell, see `respread`. Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried.
+    samples tell, see `respread`, and what plans have come to, see `Setback`. Monte-Carlo score ascent forgets the noisy iterate, so
+    the estimate alone is carried.
     """
 
     def __init__(self, config: PlannerConfig) -> None:
@@ -131,6 +134,10 @@ class MBD(MPPI):
     def live(self) -> tuple[float, ...]:
         """The temperature, and the parameters of `respread`."""
         return (self.config.temperature, self.config.success_share, self.config.scale_rate, self.config.shape_rate)
+
+    def start(self, belief: Belief) -> Belief:
+        """The mean, and the spread: after a setback no less of it than the schedule has."""
+        return replace(belief, spread=belief.spread * (belief.setback / belief.spread.mean()).clamp(min=1.0))
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
         """Gaussian knots around the mean, with this step's noise and the spread."""

@@ -20,6 +20,7 @@ from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.recording import NotRecordedError, Recording
 from diffusion_mpc.planner.sampler import draw_noise
+from diffusion_mpc.planner.schedule import Setback
 from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size
 from diffusion_mpc.planner.search import Search
 from diffusion_mpc.planner.transfer import send
@@ -56,7 +57,8 @@ class Settings:
 class Planner:
     """Receding-horizon planner of one task on one rollout backend.
 
-    Between two plans it keeps mean and spread that the previous one ended with and the state of the random generator, nothing else.
+    Between two plans it keeps mean and spread that the previous one ended with, what plans have cost, and the state of the random
+    generator, nothing else.
     """
 
     def __init__(self, objective: Objective, config: PlannerConfig, traces: int = 0) -> None:
@@ -130,6 +132,7 @@ class Planner:
         self._mean: Array = np.zeros(self._origin.shape)
         self._spread: Array = np.ones(self._origin.shape)
         self._made_by: type | None = None
+        self._setback = Setback()
         self._start_time: float | None = None
         self._generator.manual_seed(self._settings.config.seed)
 
@@ -164,10 +167,12 @@ class Planner:
         self._mean, self._spread, self._start_time = found["mean"], found["spread"], state.stamp
         self._made_by = type(settings.algorithm)
         finite = np.isfinite(costs)
+        cost_mean = float(costs.mean(where=finite))
+        self._setback.note(cost, cost_mean)
         stats = PlanStats(
             warm_start=warm_start,
             cost=cost,
-            cost_mean=float(costs.mean(where=finite)),
+            cost_mean=cost_mean,
             term_costs=dict(zip(self.objective.task.cost_terms(), found["terms"][:, 0].tolist(), strict=True)),
             effective_sample_size=effective_sample_size(found["weights"]),
             noise=float(found["noise"][0]),
@@ -222,6 +227,7 @@ class Planner:
         numbers["mean"] = self.objective.spline.shift(self._mean, max(elapsed, 0.0))
         numbers["spread"] = self._spread if self._made_by is type(settings.algorithm) else np.ones_like(self._mean)
         numbers["levels"], numbers["live"] = settings.levels(steps), np.array(settings.algorithm.live())
+        numbers["setback"] = np.array(float(self._setback.now))
         if self._guide is not None:
             numbers["demonstrated"] = np.array(float(self._guide.nearest(state)))
         return Search(self.objective, settings.algorithm, steps, settings.traces, self._guide), numbers

@@ -85,7 +85,8 @@ class Search:
 
         Args:
             numbers: those of the problem; `mean` and `spread` (num_knots, nu) that the plan before ended with, `levels` (steps,
-                num_knots) and `live` (k,), see `Belief`; `demonstrated` (), row of the demonstrated path, where there is one
+                num_knots), `live` (k,) and `setback` (), see `Belief`; `demonstrated` (), row of the demonstrated path, where there
+                is one
             noise: (steps, samples, num_knots, nu) standard normal
             go_on: asked after each denoising step but the last whether there is time for the next
         """
@@ -93,7 +94,9 @@ class Search:
         problem = objective.problem(numbers)
         if self.guide is not None:
             problem = replace(problem, demonstration=self.guide.ahead(numbers["demonstrated"].long(), problem))
-        belief = algorithm.start(Belief(numbers["mean"], numbers["spread"], numbers["levels"][..., None], numbers["live"]))
+        belief = algorithm.start(
+            Belief(numbers["mean"], numbers["spread"], numbers["levels"][..., None], numbers["live"], numbers["setback"])
+        )
         kept: list[torch.Tensor] = []
         for step in range(self.steps):
             knots = algorithm.sample(belief, step, noise[step])
