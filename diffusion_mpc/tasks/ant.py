@@ -26,7 +26,7 @@ class Ant(Task):
     reference = "cmd_vel"
     base = "torso"
     keyframe = "home"
-    # With noise that is widest at the beginning of the horizon, it stumbles in one trial of four.
+    # With noise that is widest at the beginning of the horizon, it stumbles in one trial of seven.
     defaults = {"planner.num_knots": 4, "planner.horizon_steps": 18, "planner.noise_growth": 1.5}
     demo = {"command.vx": 1.0}
 
