@@ -243,6 +243,9 @@ def test_a_search_goes_on_from_where_an_earlier_one_ended():
     found = tune.candidates("cartpole", "mppi", 5, seed=0, incumbent=ended)
     assert len(found) == 5
     assert found[:2] == [{}, ended]
+    # Nothing is tried twice.
+    defaults = {"planner.noise_start": 0.6}
+    assert tune.candidates("cartpole", "mppi", 5, seed=0, incumbent=defaults) == tune.candidates("cartpole", "mppi", 5, seed=0)
 
 
 def test_the_tuned_parameters_of_the_package_can_be_used():

@@ -48,7 +48,7 @@ Entrants = Mapping[Pair, Mapping[int, dict[str, Value]]]
 def candidates(
     task: str, algorithm: str, count: int, seed: int, incumbent: Mapping[str, Value] | None = None
 ) -> list[dict[str, Value]]:
-    """As many settings, the first of them the task's defaults, the second the best of an earlier search, if there was one."""
+    """As many settings, the first of them the task's defaults, the second the best of an earlier search, where that is another."""
     known, defaults = load_parameters(NodeConfig, {"task": task})
     random = np.random.default_rng((seed, list(ALGORITHMS).index(algorithm)))
 
@@ -60,7 +60,8 @@ def candidates(
         return float(f"{min(max(factor * float(defaults[name]), low), high):.3g}")
 
     drawn = [{name: draw(name, space) for name, space in SPACES[algorithm].items()} for _ in range(count - 1)]
-    return [{}, *([dict(incumbent)] if incumbent else []), *drawn][:count]
+    found = [dict(incumbent)] if incumbent and any(defaults[name] != value for name, value in incumbent.items()) else []
+    return [{}, *found, *drawn][:count]
 
 
 def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
