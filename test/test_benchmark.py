@@ -380,7 +380,17 @@ def test_tuning_leaves_a_file_that_quality_takes(tmp_path):
     assert row["candidates"] == 3
     # Three ran the first trial, the best two of them the other.
     assert len((tmp_path / "tune.jsonl").read_text().splitlines()) == 3 + 2
+    # In full, the defaults too, so that other defaults do not change what was found.
+    assert row["parameters"].keys() == tune.SPACES["mppi"].keys()
     assert quality.read_tuned(tmp_path / "tuned.yaml") == {"cartpole": {"mppi": row["parameters"]}}
+
+
+def test_a_search_keeps_what_it_does_not_search_for(tmp_path):
+    earlier = {"ant": {"mbd": {"planner.noise_start": 0.5}}, "cartpole": {"cem": {"planner.noise_start": 0.4}}}
+    choice = quality.Choice(tasks=["cartpole"], algorithms=["mppi"], trials=[1000], duration=0.05, tuned=earlier)
+    figures, _ = tune.run(choice, count=1, seed=0, folder=tmp_path, processes=1)
+    found = {"mppi": figures["rows"][0]["parameters"]}
+    assert quality.read_tuned(tmp_path / "tuned.yaml") == {"ant": earlier["ant"], "cartpole": {**earlier["cartpole"], **found}}
 
 
 def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):

@@ -29,7 +29,15 @@ SHARED: Space = {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.3, 2
 PROFILE: Space = {"planner.noise_growth": (0.5, 3.0)}
 TEMPERATURE: Space = {"planner.temperature": (0.3, 6.0)}
 SPACES: dict[str, Space] = {
-    "mbd": {**SHARED, **PROFILE, **TEMPERATURE, "planner.noise_end": (0.3, 2.0)},
+    "mbd": {
+        **SHARED,
+        **PROFILE,
+        **TEMPERATURE,
+        "planner.noise_end": (0.3, 2.0),
+        "planner.success_share": (0.3, 3.0),
+        "planner.scale_rate": (0.3, 3.0),
+        "planner.shape_rate": (0.3, 3.0),
+    },
     "predictive_sampling": {**SHARED, **PROFILE},
     "mppi": {**SHARED, **PROFILE, **TEMPERATURE},
     "cem": {**SHARED, **PROFILE, "planner.elite_share": (0.5, 4.0), "planner.noise_floor": (0.3, 6.0)},
@@ -65,7 +73,7 @@ def candidates(
 
 
 def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
-    """Search, and write `tuned.yaml` into the folder.
+    """Search, and write `tuned.yaml` into the folder: what was found, and of an earlier search what was not searched for again.
 
     Args:
         choice: what to tune; its own tuned parameters are where an earlier search ended
@@ -97,7 +105,7 @@ def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> 
         rows = _rows(second, outcome, costs)
     else:
         rows = _rows(first, outcome, _mean_costs(first, outcome))
-    tuned_parameters: dict[str, dict[str, Any]] = {}
+    tuned_parameters: dict[str, dict[str, Any]] = {task: dict(found) for task, found in choice.tuned.items()}
     for row in rows:
         tuned_parameters.setdefault(row["task"], {})[row["algorithm"]] = row["parameters"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,5 +151,12 @@ def _rows(todo: Sequence[Cell], outcome: Outcome, first_costs: Mapping[Pair, Map
             first = first_costs[pair]
             default = first[0] if math.isfinite(first[0]) else None
             figures = {"candidates": len(first), "default_cost": default, "first_cost": first[best], "tuned_cost": means[best]}
-            rows.append({"task": pair[0], "algorithm": pair[1], **figures, "parameters": dict(given[*pair, best])})
+            rows.append({"task": pair[0], "algorithm": pair[1], **figures, "parameters": _in_full(pair, given[*pair, best])})
     return rows
+
+
+def _in_full(pair: Pair, candidate: Mapping[str, Value]) -> dict[str, Value]:
+    """A candidate with the defaults that it was run with, lest another default changes it one day."""
+    task, algorithm = pair
+    _, defaults = load_parameters(NodeConfig, {"task": task})
+    return {**{name: defaults[name] for name in SPACES[algorithm]}, **candidate}
