@@ -16,7 +16,6 @@ from diffusion_mpc.planner.sampler import draw_noise, sample_knots
 from diffusion_mpc.planner.schedule import Setback, alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
     NoFeasibleSampleError,
-    curbed,
     effective_sample_size,
     elite_weights,
     ranked_weights,
@@ -131,38 +130,9 @@ def test_nan_and_infinite_costs_weigh_nothing_and_leave_the_others_alone():
     assert weights[1] == weights[3] == 0.0
 
 
-def test_costs_are_curbed_by_hand():
-    # Median 4, best 1: nothing counts as more than 3 above the median.
-    costs = torch.tensor([4.0, 1.0, 1e6, 3.0, 6.5], dtype=torch.float64)
-    assert curbed(costs).tolist() == [4.0, 1.0, 7.0, 3.0, 6.5]
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50), st.floats(0.01, 10.0), st.floats(0.0, 1e9))
-def test_how_badly_the_worst_third_does_changes_no_weight_but_their_own(costs, temperature, worse):
-    ordered = torch.tensor(costs, dtype=torch.float64).sort().values
-    many, few = len(ordered), len(ordered) // 3
-    top = 2.0 * ordered[(many + few) // 2] - ordered[0]
-    fallen, further = (torch.cat((ordered, (top + more).expand(few))) for more in (0.0, worse))
-    weights, weights_further = (sample_weights(x, temperature, curbed(x))[:many] for x in (fallen, further))
-    torch.testing.assert_close(weights_further / weights_further[0], weights / weights[0])
-
-
-def test_curbing_neither_hides_a_bad_sample_nor_is_misled_by_it():
-    bad = torch.tensor([1.0, np.nan, 2.0, np.inf, 4.0, 2.5, 3.0], dtype=torch.float64)
-    for costs in (bad, bad[:4]):
-        weights = sample_weights(costs, 0.3, curbed(costs))
-        assert float(weights.sum()) == pytest.approx(1.0)
-        assert weights[1] == weights[3] == 0.0
-        assert weights.argmax() == 0
-    # A majority that is equal leaves no scale: the few that are much worse still weigh less.
-    held = torch.tensor([1.0] * 20 + [9.0] * 4, dtype=torch.float64)
-    weights = sample_weights(held, 0.2, curbed(held))
-    assert weights[:20].sum() == pytest.approx(1.0)
-
-
 def test_no_feasible_sample_is_an_error():
     costs = torch.tensor([np.nan, np.inf])
-    for weights in (sample_weights(costs, 0.1), sample_weights(costs, 0.1, curbed(costs)), elite_weights(costs, 1)):
+    for weights in (sample_weights(costs, 0.1), elite_weights(costs, 1)):
         with pytest.raises(NoFeasibleSampleError, match="all 2 samples"):
             require_finite(weights)
 

@@ -11,15 +11,7 @@ import torch
 from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.sampler import sample_knots
 from diffusion_mpc.planner.schedule import dial_noise, knot_profile, online_noise, respread
-from diffusion_mpc.planner.score import (
-    curbed,
-    elite_weights,
-    ranked_weights,
-    require_finite,
-    sample_weights,
-    success_share,
-    weighted_mean,
-)
+from diffusion_mpc.planner.score import elite_weights, ranked_weights, require_finite, sample_weights, success_share, weighted_mean
 from diffusion_mpc.types import Array
 
 
@@ -84,7 +76,7 @@ class Algorithm(Protocol):
 class MPPI:
     """Model Predictive Path Integral control (Williams et al., 1707.02342): the same noise at every step, and the weighted mean.
 
-    Its weights are those of MBD as published, standardised, so that one temperature suits every cost.
+    Its weights are those of MBD, standardised, so that one temperature suits every cost.
     """
 
     mirrored = False
@@ -152,16 +144,14 @@ class MBD(MPPI):
         return sample_knots(belief.mean, belief.levels[step] * belief.spread, noise)
 
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
-        """The weighted mean of the samples (2407.01573, eq. 9b in eq. 6), and the spread for the next step.
-
-        What weights are scaled by leaves out how bad the bad samples are, see `curbed`.
-        """
-        temperature, wanted, scale_rate, shape_rate = belief.live.unbind()
-        weights = sample_weights(costs, temperature, usual=curbed(costs))
+        """The weighted mean of the samples (2407.01573, eq. 9b in eq. 6), and the spread for the next step."""
+        updated, weights = super().update(belief, knots, costs)
+        _, wanted, scale_rate, shape_rate = belief.live.unbind()
         # All levels have the same profile along the horizon.
         found = weighted_mean(weights, (knots - belief.mean).square()).sqrt() / belief.levels[0].clamp(min=1e-12)
-        spread = respread(belief.spread, found, success_share(costs) - wanted, scale_rate, shape_rate)
-        return replace(belief, mean=weighted_mean(weights, knots), spread=spread), weights
+        return replace(
+            updated, spread=respread(belief.spread, found, success_share(costs) - wanted, scale_rate, shape_rate)
+        ), weights
 
 
 class PredictiveSampling(MPPI):

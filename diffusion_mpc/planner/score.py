@@ -53,7 +53,7 @@ def search_costs(found: Evaluation) -> torch.Tensor:
     return torch.where(feasible.any(), ranked, violation.where(broken, torch.inf))
 
 
-def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor, usual: torch.Tensor | None = None) -> torch.Tensor:
+def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
     """Weights `softmax(-(J - mean J) / (std J * temperature))` (2407.01573, eq. 10d, as the authors' code scales it).
 
     A standard deviation below 1e-4 counts as 1, so that equal costs give equal weights. Samples with NaN or infinite cost weigh
@@ -62,7 +62,6 @@ def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor, usual
     Args:
         costs: (samples,)
         temperature: small values follow the best samples only
-        usual: (samples,) what mean and standard deviation are taken of, see `curbed`; None: `costs`
 
     Returns:
         (samples,) non-negative, sum 1; all NaN where no cost is finite, see `require_finite`
@@ -70,23 +69,11 @@ def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor, usual
     # Only of NaN and infinite numbers is the difference to themselves not zero; `isfinite` is four kernels.
     bad = (costs - costs) != 0.0
     count = len(costs) - bad.sum()
-    known = (costs if usual is None else usual).masked_fill(bad, 0.0)
-    mean = known.sum() / count
-    off = (known - mean).masked_fill_(bad, 0.0)
+    known = costs.masked_fill(bad, 0.0)
+    off = (known - known.sum() / count).masked_fill_(bad, 0.0)
     std = (torch.dot(off, off) / count).sqrt()
     scale = std.masked_fill(std < 1e-4, 1.0) * temperature
-    return torch.softmax(((off if usual is None else costs - mean) / -scale).masked_fill_(bad, -torch.inf), dim=0)
-
-
-def curbed(costs: torch.Tensor) -> torch.Tensor:
-    """Costs (samples,), none of them farther above the median than the best is below it.
-
-    By how much a robot that falls is worse says nothing about what tells the others apart. Left in the standard deviation that
-    weights are scaled by, a few samples that fall raise the temperature for all.
-    """
-    order = costs.sort().values
-    # Sorting puts NaN last, and `fmin` heeds no NaN: where half of the samples have no cost, all are left as they are.
-    return costs.fmin(2.0 * order[len(costs) // 2] - order[0])
+    return torch.softmax((off / -scale).masked_fill_(bad, -torch.inf), dim=0)
 
 
 def require_finite(weights: torch.Tensor) -> None:
