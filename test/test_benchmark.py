@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_mpc.benchmark import black_box, quality, renoising, tune
+from diffusion_mpc.benchmark import black_box, quality, renoising, stages, tune
 from diffusion_mpc.benchmark.cells import CellFile, Outcome, run_cells
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop, DivergedError, run_episode
 from diffusion_mpc.benchmark.plots import plot_renoising
@@ -20,6 +20,8 @@ from diffusion_mpc.benchmark.tables import renoising_table
 from diffusion_mpc.cli import build_parser, main
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.sampler import draw_noise
+from diffusion_mpc.planner.transfer import send
 from diffusion_mpc.rollout.cpu import CpuBackend
 
 # Statistics
@@ -408,6 +410,43 @@ def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
         assert (row["model"], row["backend"], row["device"], row["plans"]) == ("cartpole", "cpu", "cpu", 5)
         assert row["capture"] == "none"
         assert row["plan_ms_p50"] <= row["plan_ms_p99"]
+
+
+def test_speed_says_where_the_time_of_a_plan_goes(tmp_path, capsys):
+    sizes = ["--samples", "8", "16", "--horizon", "10", "--iterations", "2", "--plans", "2", "--warm-up", "1"]
+    files = ["--json", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.png")]
+    assert main(["benchmark", "speed", "--tasks", "cartpole", *sizes, "--stages", *files]) == 0
+    assert "stages of a plan: cartpole 8 × 10 × 2, cpu (cpu)" in capsys.readouterr().out
+    assert (tmp_path / "s.png").stat().st_size > 1000
+    for row in json.loads((tmp_path / "s.json").read_text())["rows"]:
+        calls = {stage["stage"]: stage["calls"] for stage in row["stages"]}
+        steps = dict.fromkeys(("sample", "roll out", "weigh", "update"), 2)
+        assert calls == steps | dict.fromkeys(("noise", "copy in", "begin", "conclude", "copy out"), 1)
+        assert sum(stage["share"] for stage in row["stages"]) == pytest.approx(1.0)
+        assert all(stage["ms"] > 0.0 for stage in row["stages"])
+
+
+@pytest.mark.parametrize("task", ["cartpole", "car"])
+def test_the_stages_of_a_plan_come_to_what_the_plan_is(task):
+    loop = ClosedLoop(settings(task=task, **{"planner.iterations": 1}), 0)
+    found = {stage.name: stage.work() for stage in stages.stages(loop)}
+    search, numbers = loop.controller.planner.search(loop.state(), loop.reference)
+    # The first that is drawn: the stage of that name has drawn again.
+    config, origin = loop.config.planner, loop.controller.objective.origin
+    noise = draw_noise(1, config.num_samples, origin, torch.Generator(), config.mirrored)
+    outcome = search(send(numbers, torch.float64, torch.device("cpu")), noise)
+    torch.testing.assert_close(found["conclude"], outcome.packed())
+
+
+def test_launches_are_operations_that_compute():
+    x = torch.zeros(3, 4)
+    assert stages.count_launches(lambda: x.view(4, 3)[1:].t()) == 0
+    assert stages.count_launches(lambda: (x + 1.0).view(-1).sum()) == 2
+
+
+def test_stages_of_what_decides_on_the_host_are_refused_at_once(capsys):
+    assert main(["benchmark", "speed", "--tasks", "cartpole", "--stages", "--set", "planner.algorithm=cma_es"]) == 1
+    assert "error: planner.algorithm 'cma_es' decides on the host" in capsys.readouterr().err
 
 
 def test_a_task_without_mujocos_physics_has_no_raw_speed(monkeypatch, capsys):

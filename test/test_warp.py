@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.benchmark.stages import count_launches
 from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, RobustConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.objective import Objective
@@ -138,6 +139,15 @@ def test_there_is_room_for_violent_motion(name):
     controls = torch.rand((64, 25, len(low)), generator=torch.Generator().manual_seed(1)).round() * (high - low) + low
     assert not warp.rollout(state, controls, 0.02).invalid.any()
     assert warp.overflows == 0
+
+
+def test_kernels_are_counted_and_memory_grows_with_the_worlds():
+    _, warp, _, state, controls = backends("cartpole")
+    few, many = (count_launches(lambda n=n: warp.rollout(state, controls[:, :n], 0.02).qpos) for n in (1, 3))
+    # As many for each step, whatever the solver needs, and those that end a rollout.
+    assert many > few > 10
+    two, four = warp.footprint(2), warp.footprint(4)
+    assert 0 < two < four < 2 * two + 1
 
 
 def test_the_same_noise_gives_the_same_update_as_on_the_cpu():

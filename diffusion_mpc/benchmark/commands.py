@@ -74,6 +74,8 @@ def _speed_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{option}", nargs="+", type=_positive, metavar="N", help=f"{what}, one case for each number")
     parser.add_argument("--backend", choices=("cpu", "warp"), help="rollout backend (default: the task's own)")
     parser.add_argument("--capture", nargs="+", choices=("plan", "step", "none"), help="CUDA graphs of warp, one case for each")
+    parser.add_argument("--stages", action="store_true", help="time every stage of a plan alone, too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw physics steps/s against samples into a PNG")
     parser.add_argument("--plans", type=_positive, default=200, metavar="N", help="plans that are timed (default: 200)")
     parser.add_argument("--warm-up", type=int, default=20, metavar="N", help="plans before (default: 20)")
     _set(parser)
@@ -143,8 +145,9 @@ def speed(options: argparse.Namespace) -> tuple[Figures, bool]:
     from rich.console import Console
     from rich.progress import Progress
 
+    from diffusion_mpc.benchmark import stages
     from diffusion_mpc.benchmark.speed import DEFAULT_CASES, Case, check, run_case
-    from diffusion_mpc.benchmark.tables import speed_table
+    from diffusion_mpc.benchmark.tables import speed_table, stages_table
 
     chosen = {"num_samples": options.samples, "horizon_steps": options.horizon, "iterations": options.iterations}
     axes = [[(f"planner.{name}", str(n)) for n in numbers] for name, numbers in chosen.items() if numbers]
@@ -153,6 +156,8 @@ def speed(options: argparse.Namespace) -> tuple[Figures, bool]:
     own = [Case(task, {}) for task in options.tasks] if options.tasks else DEFAULT_CASES
     cases = [Case(case.task, {**case.settings, **settings(options), **dict(sizes)}) for case in own for sizes in product(*axes)]
     check(cases)
+    if options.stages:
+        stages.check(cases)
     rows: list[dict[str, Any]] = []
     complete = True
     with Progress(console=Console(stderr=True)) as progress:
@@ -164,9 +169,16 @@ def speed(options: argparse.Namespace) -> tuple[Figures, bool]:
                 complete = rows[-1].pop("complete")
                 if not complete:
                     break
+                if options.stages:
+                    rows[-1]["stages"] = stages.time_stages(case)
         except KeyboardInterrupt:
             complete = False
-    _show(speed_table(rows))
+    _show(speed_table(rows), *(stages_table(row) for row in rows if "stages" in row))
+    if options.plot and rows:
+        from diffusion_mpc.benchmark.plots import plot_speed
+
+        plot_speed(rows, options.plot)
+        sys.stdout.write(f"Plot     {options.plot}\n")
     return {"complete": complete, "rows": rows}, complete
 
 

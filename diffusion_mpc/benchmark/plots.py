@@ -1,4 +1,4 @@
-"""Plots of the benchmarks: cost against rollouts, and against evaluations."""
+"""Plots of the benchmarks: cost against rollouts, delays and evaluations, and speed against samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from diffusion_mpc.evaluation.plot import COLOURS, STYLE
 
@@ -122,6 +122,35 @@ def plot_black_box(rows: Sequence[Row], file: Path) -> None:
             axes.set_title(f"{case[0]}, {case[1]} dimensions", loc="left")
             axes.set_xlabel("evaluations")
             axes.set_ylabel("least value so far")
+
+
+def plot_speed(rows: Sequence[Row], file: Path) -> None:
+    """Physics steps a second of whole plans, and of `mujoco.rollout` alone, against samples; one panel a model and horizon.
+
+    Args:
+        rows: as `speed.run_case` returns them
+        file: PNG to write
+    """
+    cases = list(dict.fromkeys((row["model"], row["horizon_steps"], row["iterations"]) for row in rows))
+    kinds = list(dict.fromkeys((row["backend"], row["device"], row["capture"]) for row in rows))
+    with _panels(len(cases), file) as panels:
+        for case, axes in zip(cases, panels, strict=True):
+            mine = [row for row in rows if (row["model"], row["horizon_steps"], row["iterations"]) == case]
+            mine.sort(key=lambda row: int(row["num_samples"]))
+            for i, kind in enumerate(kinds):
+                of_kind = [row for row in mine if (row["backend"], row["device"], row["capture"]) == kind]
+                label = f"{kind[0]} ({kind[1]}{', graph: ' + kind[2] if kind[2] != 'none' else ''})"
+                samples, rates = [row["num_samples"] for row in of_kind], [row["physics_steps_per_s"] for row in of_kind]
+                axes.plot(samples, rates, color=COLOURS[i], marker="o", markersize=4.0, label=label)
+            label = f"mujoco.rollout alone, {mine[0]['threads']} threads"
+            raw = [row["raw_steps_per_s"] for row in mine]
+            axes.plot([row["num_samples"] for row in mine], raw, color="0.4", linestyle="--", linewidth=1.2, label=label)
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda samples, _: f"{samples:.0f}"))
+            axes.set_yscale("log")
+            axes.set_title(f"{case[0]}, {case[1]} steps × {case[2]}", loc="left")
+            axes.set_xlabel("samples")
+            axes.set_ylabel("physics steps/s")
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
     """
     # As in the planner node: torch's own threads would wait busily on the cores that rollouts need.
     torch.set_num_threads(1)
-    loop = ClosedLoop(_settings(case), trial=0)
+    loop = ClosedLoop(case_settings(case), trial=0)
     backend, config = loop.controller.backend, loop.config
     if backend.name == "function":
         raise ConfigError(f"task '{case.task}' has dynamics of its own, so there is no mujoco.rollout to compare with")
@@ -183,7 +183,8 @@ def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Ar
     }
 
 
-def _settings(case: Case) -> dict[str, Value]:
+def case_settings(case: Case) -> dict[str, Value]:
+    """Parameters of the closed loop of a case."""
     known, _ = load_parameters(NodeConfig, {"task": case.task})
     demo = {name: value for name, value in find_task(case.task).demo.items() if not name.startswith("sim.")}
     given: dict[str, Value] = {name: known[name].parse(text) if name in known else text for name, text in case.settings.items()}
@@ -197,4 +198,4 @@ def check(cases: Sequence[Case]) -> None:
         ConfigError, TaskError: a case names what there is not
     """
     for case in cases:
-        load_parameters(NodeConfig, _settings(case))
+        load_parameters(NodeConfig, case_settings(case))

@@ -110,6 +110,21 @@ def speed_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def stages_table(row: Row) -> Table:
+    """Time of each stage of a case."""
+    sizes = f"{row['num_samples']} × {row['horizon_steps']} × {row['iterations']}"
+    graph = f", graph: {row['capture']}" if row["capture"] != "none" else ""
+    table = Table(
+        title=f"stages of a plan: {row['model']} {sizes}, {row['backend']} ({row['device']}{graph})", title_justify="left"
+    )
+    for name in ("stage", "calls in a plan", "launches in a call", "ms in a call", "share"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for stage in row["stages"]:
+        calls, launches = str(stage["calls"]), f"{stage['launches']:,}"
+        table.add_row(stage["stage"], calls, launches, f"{stage['ms']:.3f}", f"{stage['share']:.1%}")
+    return table
+
+
 def delay_table(rows: Sequence[Row]) -> Table:
     """What delays cost, and what is kept of the undelayed robot."""
     table = Table(title="closed loop with delays; lower cost is better", title_justify="left")

@@ -145,17 +145,20 @@ class Objective:
         return torch.stack(list(self.task.costs(batch, problem.target).values())).mean(-1).mul_(problem.weights[:, None])
 
     def evaluate(self, problem: Problem, knots: torch.Tensor) -> Trajectories:
-        """Roll knots out and weigh what comes of them. Nothing in it waits for the device.
+        """Roll knots (samples, num_knots, nu) out and weigh what comes of them. Nothing in it waits for the device."""
+        return self.weigh(problem, self.backend.rollout(problem.start, self.controls(knots), self.control_dt))
+
+    def weigh(self, problem: Problem, batch: RolloutBatch) -> Trajectories:
+        """What trajectories are worth.
 
         Args:
             problem: what they are evaluated for
-            knots: (samples, num_knots, nu), normalised
+            batch: `backend.variants` trajectories for each sample
 
         Returns:
             costs, infinite where the simulator could not finish, violations, and trajectories
         """
         robust, target, demonstration = self._robust, problem.target, problem.demonstration
-        batch = self.backend.rollout(problem.start, self.controls(knots), self.control_dt)
         # (terms, samples * variants) -> (terms, samples, variants)
         terms = self.terms(batch, problem)
         costs = terms.sum(0)

@@ -192,6 +192,10 @@ class Planner:
             traces=found["traces"],
         )
 
+    def search(self, state: State, reference: Reference) -> tuple[Search, dict[str, Array]]:
+        """The search of all denoising steps that a plan from here would be, and the numbers that it takes."""
+        return self._search(self._settings, state, reference, self._settings.config.iterations)
+
     def _find(
         self, settings: Settings, state: State, reference: Reference, began: float, budget: float
     ) -> tuple[dict[str, Array], int]:

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_mpc.planner.algorithms import Algorithm, Belief
 from diffusion_mpc.planner.demonstration import Guide
-from diffusion_mpc.planner.objective import Objective, Problem
+from diffusion_mpc.planner.objective import Objective, Problem, Trajectories
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.types import Array
 
@@ -91,12 +91,7 @@ class Search:
             go_on: asked after each denoising step but the last whether there is time for the next
         """
         objective, algorithm = self.objective, self.algorithm
-        problem = objective.problem(numbers)
-        if self.guide is not None:
-            problem = replace(problem, demonstration=self.guide.ahead(numbers["demonstrated"].long(), problem))
-        belief = algorithm.start(
-            Belief(numbers["mean"], numbers["spread"], numbers["levels"][..., None], numbers["live"], numbers["setback"])
-        )
+        problem, belief = self.begin(numbers)
         kept: list[torch.Tensor] = []
         for step in range(self.steps):
             knots = algorithm.sample(belief, step, noise[step])
@@ -107,15 +102,39 @@ class Search:
                 kept.append(knots[_cheapest(ranks, 1)])
             if go_on is not None and step + 1 < self.steps and not go_on(step):
                 break
+        # Before other knots are rolled out: the paths lie in memory that the backend may use again.
+        outcome = self.conclude(belief, knots, found, ranks, weights)
+        if not kept:
+            return outcome
+        mean, violation = self._safest(problem, torch.cat((belief.mean[None], *reversed(kept))))
+        return replace(outcome, mean=mean, controls=objective.controls(mean), violation=violation)
+
+    def begin(self, numbers: Mapping[str, torch.Tensor]) -> tuple[Problem, Belief]:
+        """What numbers, as above, ask for, and where the search for it starts."""
+        problem = self.objective.problem(numbers)
+        if self.guide is not None:
+            problem = replace(problem, demonstration=self.guide.ahead(numbers["demonstrated"].long(), problem))
+        belief = Belief(numbers["mean"], numbers["spread"], numbers["levels"][..., None], numbers["live"], numbers["setback"])
+        return problem, self.algorithm.start(belief)
+
+    def conclude(
+        self, belief: Belief, knots: torch.Tensor, found: Trajectories, ranks: torch.Tensor, weights: torch.Tensor
+    ) -> Outcome:
+        """The outcome, where nothing constrains it.
+
+        Args:
+            belief: what is known in the end
+            knots: (samples, num_knots, nu) of the last step
+            found: what came of these
+            ranks: (samples,) costs of these that weights are made of
+            weights: (samples,) of these
+        """
         order = _cheapest(ranks, max(self.traces, 1))
         best, paths = order[:1], found.qpos[order]
-        mean, violation = belief.mean, knots.new_zeros(1)
-        if kept:
-            mean, violation = self._safest(problem, torch.cat((mean[None], *reversed(kept))))
         return Outcome(
-            mean=mean,
+            mean=belief.mean,
             spread=belief.spread,
-            controls=objective.controls(mean),
+            controls=self.objective.controls(belief.mean),
             path=paths[0],
             traces=paths[: self.traces],
             terms=found.terms.index_select(1, best),
@@ -124,7 +143,7 @@ class Search:
             weights=weights,
             noise=knots.std(0, correction=0).mean()[None],
             violations=knots.new_zeros(1) if found.violation is None else found.violation,
-            violation=violation,
+            violation=knots.new_zeros(1),
         )
 
     def _safest(self, problem: Problem, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -135,6 +135,10 @@ class WarpBackend:
             invalid=full | ~arrived,
         )
 
+    def footprint(self, samples: int) -> int:
+        """Device memory that the worlds of so many samples take, bytes: what a physics step may read and write."""
+        return sum(array.capacity for array in _arrays(self._worlds(samples, 1, 1).data))
+
     def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
         """See `RolloutBackend.record`."""
         if self.capture != "plan":
@@ -245,6 +249,16 @@ class WarpBackend:
     def _view(self, array: wp.array[Any]) -> torch.Tensor:
         """Tensor on the memory of an array; arrays of no element have none to share."""
         return wp.to_torch(array) if array.size else torch.empty(array.shape, device=self.device)
+
+
+def _arrays(data: object) -> Iterator[wp.array[Any]]:
+    """All arrays of a data structure of MuJoCo Warp's."""
+    for field in fields(data):  # type: ignore[arg-type]
+        value = getattr(data, field.name)
+        if isinstance(value, wp.array):
+            yield value
+        elif is_dataclass(value):
+            yield from _arrays(value)
 
 
 def _put_model(task: Task, model: mujoco.MjModel) -> mjw.Model:

@@ -1,6 +1,6 @@
 """Checks and times planning on a CUDA GPU, and prints one table of what came out beside what was aimed at.
 
-    ./dmpc exec python test/gpu/run.py [--json FILE] [--quick]
+    ./dmpc exec python test/gpu/run.py [--json FILE] [--plot FILE] [--quick]
 
 Exit code 0: every check passed and every aim was met. Without a GPU it says so and ends with 2.
 """
@@ -16,7 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
+from diffusion_mpc.benchmark.plots import plot_speed
 from diffusion_mpc.benchmark.speed import Case, run_case
+from diffusion_mpc.benchmark.stages import time_stages
+from diffusion_mpc.benchmark.tables import stages_table
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.tasks import find_task
 
@@ -29,10 +32,14 @@ def loop_of(task, samples, **settings):
     return ClosedLoop({"task": task, "backend.name": "warp", "planner.num_samples": samples, **demo, **settings}, 0)
 
 
-def timed(task, samples, horizon, iterations, plans, **settings):
+def case_of(task, samples, horizon, iterations, **settings):
     sizes = {"num_samples": samples, "horizon_steps": horizon, "iterations": iterations}
     texts = {f"planner.{name}": str(value) for name, value in sizes.items()}
-    return run_case(Case(task, {**texts, "backend.name": "warp", **settings}), plans, 10, lambda: None)
+    return Case(task, {**texts, "backend.name": "warp", **settings})
+
+
+def timed(task, samples, horizon, iterations, plans, **settings):
+    return run_case(case_of(task, samples, horizon, iterations, **settings), plans, 10, lambda: None)
 
 
 def check_captures():
@@ -114,6 +121,59 @@ def check_times(plans, rows):
         yield f"ant 2048 x {horizon} x 1, p50", f"{add('ant', 2048, horizon, 1)['plan_ms_p50']:.2f} ms", "", True
 
 
+def median_ms(work, repeats=20):
+    """Time of work on the GPU, by its own clock."""
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return float(np.median(times[3:]))
+
+
+def launch_ms():
+    """What one kernel in a CUDA graph takes at least: a chain of a thousand that add 1 to one number."""
+    number, graph, count = torch.zeros(1, device="cuda"), torch.cuda.CUDAGraph(), 1000
+    number.add_(1.0)
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        for _ in range(count):
+            number.add_(1.0)
+    return median_ms(graph.replay) / count
+
+
+def bytes_a_ms():
+    """Bytes that the GPU's memory reads and writes in a millisecond, by copying 1 GiB."""
+    source = torch.zeros(1 << 28, dtype=torch.float32, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / median_ms(lambda: target.copy_(source))
+
+
+def check_floor(console, rows):
+    """Stages of a plan, and how far the whole is from what its launches, or the memory of its worlds, must take."""
+    launch, rate = launch_ms(), bytes_a_ms()
+    yield "one kernel of a graph, and memory traffic", f"{1e3 * launch:.2f} us, {rate / 1e9:.2f} TB/s", "", True
+    for sizes in (("ant", 2048, 20, 2), ("humanoid_walk", 2048, 20, 1)):
+        case = case_of(*sizes)
+        row = timed(*sizes, 50)
+        row["stages"] = time_stages(case)
+        rows.append(row)
+        console.print(stages_table(row))
+        launches = sum(stage["calls"] * stage["launches"] for stage in row["stages"])
+        loop = loop_of(sizes[0], sizes[1])
+        traffic = 2 * loop.controller.backend.footprint(sizes[1]) * row["horizon_steps"] * row["iterations"]
+        traffic *= round(loop.config.planner.control_dt / row["timestep"])
+        name, plan = " x ".join(map(str, sizes)), row["plan_ms_p50"]
+        yield f"{name}: plan", f"{plan:.2f} ms", "", True
+        yield f"{name}: {launches} launches take", f"{launches * launch:.2f} ms", "", True
+        yield f"{name}: worlds read and written once a physics step take", f"{traffic / rate:.2f} ms", "", True
+        floor = max(launches * launch, traffic / rate)
+        yield f"{name}: plan against the greater of the two", f"{plan / floor:.2f} times", "", True
+
+
 def check_closed_loop(duration):
     loop = loop_of("ant", 2048)
     times = []
@@ -130,17 +190,19 @@ def check_closed_loop(duration):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="write the figures to a file")
+    parser.add_argument("--plot", help="draw physics steps/s against samples, GPU and CPU, into a PNG")
     parser.add_argument("--quick", action="store_true", help="a tenth of the plans")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.stderr.write("error: PyTorch sees no CUDA GPU; there is nothing to check\n")
         return 2
-    console, results, rows = Console(width=140), [], []
+    console, results, rows, floors = Console(width=140), [], [], []
     parts = (
         check_captures(),
         check_live_parameters(),
         check_rollouts(),
         check_times(20 if options.quick else 200, rows),
+        check_floor(console, floors),
         check_closed_loop(2.0 if options.quick else 10.0),
     )
     for part in parts:
@@ -153,7 +215,10 @@ def main():
     console.print(table)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"device": torch.cuda.get_device_name(), "results": results, "rows": rows}, file, indent=1)
+            json.dump({"device": torch.cuda.get_device_name(), "results": results, "rows": rows, "stages": floors}, file, indent=1)
+    if options.plot:
+        # The crossover: one horizon, and all numbers of samples.
+        plot_speed([row for row in rows if (row["model"], row["horizon_steps"], row["iterations"]) == ("ant", 20, 2)], options.plot)
     return 0 if all(met for *_, met in results) else 1
 
 

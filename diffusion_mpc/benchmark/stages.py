@@ -1,0 +1,191 @@
+"""Where the time of a plan goes: each stage of a search alone, recorded where the backend records, and the kernels it launches."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.benchmark.speed import Case, case_settings
+from diffusion_mpc.config import ConfigError, NodeConfig, load_parameters
+from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.sampler import draw_noise
+from diffusion_mpc.planner.score import search_costs
+from diffusion_mpc.planner.transfer import send
+
+Work = Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a plan.
+
+    Attributes:
+        name: what it does
+        calls: how often a plan does it
+        work: it; reads and writes what it always does, so that it can be recorded
+        recorded: whether it is part of what a backend records
+    """
+
+    name: str
+    calls: int
+    work: Work
+    recorded: bool = True
+
+
+def check(cases: Sequence[Case]) -> None:
+    """Raise what `time_stages` would, before any time is spent.
+
+    Raises:
+        ConfigError: an algorithm keeps something on the host, so its stages cannot be run again and again
+    """
+    for case in cases:
+        _, values = load_parameters(NodeConfig, case_settings(case))
+        if not ALGORITHMS[str(values["planner.algorithm"])].on_device:
+            raise ConfigError(
+                f"planner.algorithm '{values['planner.algorithm']}' decides on the host; its stages cannot be timed alone, "
+                "leave --stages out"
+            )
+
+
+@torch.inference_mode()
+def stages(loop: ClosedLoop) -> list[Stage]:
+    """The stages of a plan from where a closed loop is.
+
+    Its algorithm is one that leaves nothing to the host, see `check`.
+    """
+    controller, steps = loop.controller, loop.config.planner.iterations
+    objective, backend = controller.objective, controller.backend
+    search, numbers = controller.planner.search(loop.state(), loop.reference)
+    algorithm = search.algorithm
+    generator = torch.Generator(backend.device)
+
+    def copied_in() -> dict[str, torch.Tensor]:
+        return send(numbers, backend.dtype, backend.device)
+
+    def drawn() -> torch.Tensor:
+        return draw_noise(steps, loop.config.planner.num_samples, objective.origin, generator, algorithm.mirrored)
+
+    on_device, noise = copied_in(), drawn()
+    problem, belief = search.begin(on_device)
+    knots = algorithm.sample(belief, 0, noise[0])
+    controls = objective.controls(knots)
+    batch = backend.rollout(problem.start, controls, objective.control_dt)
+    # A recording's rollouts lie elsewhere, and those of the next plan would lie here.
+    batch = replace(batch, qpos=batch.qpos.clone(), qvel=batch.qvel.clone(), sensordata=batch.sensordata.clone())
+    found = objective.weigh(problem, batch)
+    ranks = search_costs(found)
+    after, weights = algorithm.update(belief, knots, ranks)
+    packed = search.conclude(after, knots, found, ranks, weights).packed()
+    return [
+        Stage("noise", 1, drawn, recorded=False),
+        Stage("copy in", 1, lambda: copied_in()["mean"], recorded=False),
+        Stage("begin", 1, lambda: search.begin(on_device)[1].spread),
+        Stage("sample", steps, lambda: objective.controls(algorithm.sample(belief, 0, noise[0]))),
+        Stage("roll out", steps, lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos),
+        Stage("weigh", steps, lambda: search_costs(objective.weigh(problem, batch))),
+        Stage("update", steps, lambda: algorithm.update(belief, knots, ranks)[0].mean),
+        Stage("conclude", 1, lambda: search.conclude(after, knots, found, ranks, weights).packed()),
+        Stage("copy out", 1, lambda: packed.cpu(), recorded=False),
+    ]
+
+
+@torch.inference_mode()
+def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
+    """Time of each stage of a case, one after the other as in a plan.
+
+    Args:
+        case: what to time
+        passes: how often all of them are run; medians are taken
+
+    Returns:
+        a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in one call; ms of one call; share
+        of all stages' time in a plan
+
+    Raises:
+        ConfigError: see `check`
+    """
+    check([case])
+    # As in the planner node: torch's own threads would wait busily on the cores that rollouts need.
+    torch.set_num_threads(1)
+    loop = ClosedLoop(case_settings(case), trial=0)
+    backend, parts = loop.controller.backend, stages(loop)
+    # What is in a graph is launched by nobody.
+    launched = ClosedLoop({**case_settings(case), "backend.capture": "none"}, trial=0)
+    launches = [count_launches(stage.work) for stage in stages(launched)]
+    runs = [(backend.record(stage.work) if stage.recorded else None) or stage.work for stage in parts]
+    times = np.array([[_time(run, backend.device) for run in runs] for _ in range(passes + 3)])[3:]
+    ms = 1e3 * np.median(times, axis=0)
+    whole = sum(stage.calls * each for stage, each in zip(parts, ms, strict=True))
+    return [
+        {
+            "stage": stage.name,
+            "calls": stage.calls,
+            "launches": number,
+            "ms": float(each),
+            "share": float(stage.calls * each / whole),
+        }
+        for stage, number, each in zip(parts, launches, ms, strict=True)
+    ]
+
+
+def _time(run: Work, device: torch.device) -> float:
+    """Time that work takes, on its device, s."""
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        return 1e-3 * float(begin.elapsed_time(end))
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations of PyTorch that compute something."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
+        """Count an operation and do it."""
+        self.count += not (func.is_view or "empty" in func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def count_launches(work: Work) -> int:
+    """Kernels that work launches when it is not recorded: PyTorch's operations but for views, and Warp's launches."""
+    kernels = 0
+
+    def counting(launch: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **kwargs: object) -> object:
+            nonlocal kernels
+            kernels += 1
+            return launch(*args, **kwargs)
+
+        return counted
+
+    with ExitStack() as stack:
+        operations = stack.enter_context(_Operations())
+        # Only where it is loaded can it be in use.
+        if (warp := sys.modules.get("warp")) is not None:
+            for name in ("launch", "launch_tiled"):
+                stack.enter_context(patch.object(warp, name, counting(getattr(warp, name))))
+        work()
+    return operations.count + kernels
