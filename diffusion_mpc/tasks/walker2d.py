@@ -23,7 +23,8 @@ class Walker2d(Task):
     name = "walker2d"
     model_path = MODELS / "walker2d" / "walker2d.xml"
     keyframe = "home"
-    defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25}
+    # As the half-cheetah; with 0.1 it is 7 % slower, with 0.2 a third.
+    defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25, "planner.success_share": 0.03}
 
     @cost(weight=1.0, norm=linear, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:
