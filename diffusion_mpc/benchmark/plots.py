@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from diffusion_mpc.benchmark.tables import backend_label
 from diffusion_mpc.evaluation.plot import COLOURS, STYLE
 
 Row = Mapping[str, Any]
@@ -132,14 +133,13 @@ def plot_speed(rows: Sequence[Row], file: Path) -> None:
         file: PNG to write
     """
     cases = list(dict.fromkeys((row["model"], row["horizon_steps"], row["iterations"]) for row in rows))
-    kinds = list(dict.fromkeys((row["backend"], row["device"], row["capture"]) for row in rows))
+    labels = list(dict.fromkeys(backend_label(row) for row in rows))
     with _panels(len(cases), file) as panels:
         for case, axes in zip(cases, panels, strict=True):
             mine = [row for row in rows if (row["model"], row["horizon_steps"], row["iterations"]) == case]
             mine.sort(key=lambda row: int(row["num_samples"]))
-            for i, kind in enumerate(kinds):
-                of_kind = [row for row in mine if (row["backend"], row["device"], row["capture"]) == kind]
-                label = f"{kind[0]} ({kind[1]}{', graph: ' + kind[2] if kind[2] != 'none' else ''})"
+            for i, label in enumerate(labels):
+                of_kind = [row for row in mine if backend_label(row) == label]
                 samples, rates = [row["num_samples"] for row in of_kind], [row["physics_steps_per_s"] for row in of_kind]
                 axes.plot(samples, rates, color=COLOURS[i], marker="o", markersize=4.0, label=label)
             label = f"mujoco.rollout alone, {mine[0]['threads']} threads"

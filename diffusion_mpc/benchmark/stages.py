@@ -124,7 +124,7 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
     launched = ClosedLoop({**case_settings(case), "backend.capture": "none"}, trial=0)
     launches = [count_launches(stage.work) for stage in stages(launched)]
     runs = [(backend.record(stage.work) if stage.recorded else None) or stage.work for stage in parts]
-    times = np.array([[_time(run, backend.device) for run in runs] for _ in range(passes + 3)])[3:]
+    times = np.array([[timed(run, backend.device) for run in runs] for _ in range(passes + 3)])[3:]
     ms = 1e3 * np.median(times, axis=0)
     whole = sum(stage.calls * each for stage, each in zip(parts, ms, strict=True))
     return [
@@ -139,7 +139,7 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
     ]
 
 
-def _time(run: Work, device: torch.device) -> float:
+def timed(run: Work, device: torch.device) -> float:
     """Time that work takes, on its device, s."""
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

@@ -100,8 +100,8 @@ def speed_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         table.add_row(
             row["model"],
-            f"{row['num_samples']} × {row['horizon_steps']} × {row['iterations']}",
-            f"{row['backend']} ({row['device']}{', graph: ' + row['capture'] if row['capture'] != 'none' else ''})",
+            _sizes(row),
+            backend_label(row),
             f"{row['plan_ms_p50']:.2f}",
             f"{row['physics_steps_per_s']:,.0f}",
             f"{row['raw_steps_per_s']:,.0f}",
@@ -112,17 +112,22 @@ def speed_table(rows: Sequence[Row]) -> Table:
 
 def stages_table(row: Row) -> Table:
     """Time of each stage of a case."""
-    sizes = f"{row['num_samples']} × {row['horizon_steps']} × {row['iterations']}"
-    graph = f", graph: {row['capture']}" if row["capture"] != "none" else ""
-    table = Table(
-        title=f"stages of a plan: {row['model']} {sizes}, {row['backend']} ({row['device']}{graph})", title_justify="left"
-    )
+    table = Table(title=f"stages of a plan: {row['model']} {_sizes(row)}, {backend_label(row)}", title_justify="left")
     for name in ("stage", "calls in a plan", "launches in a call", "ms in a call", "share"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for stage in row["stages"]:
         calls, launches = str(stage["calls"]), f"{stage['launches']:,}"
         table.add_row(stage["stage"], calls, launches, f"{stage['ms']:.3f}", f"{stage['share']:.1%}")
     return table
+
+
+def backend_label(row: Row) -> str:
+    """Backend, device and what is recorded, as of a row of `speed.run_case`."""
+    return f"{row['backend']} ({row['device']}{', graph: ' + row['capture'] if row['capture'] != 'none' else ''})"
+
+
+def _sizes(row: Row) -> str:
+    return f"{row['num_samples']} × {row['horizon_steps']} × {row['iterations']}"
 
 
 def delay_table(rows: Sequence[Row]) -> Table:

@@ -18,7 +18,7 @@ from rich.table import Table
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
 from diffusion_mpc.benchmark.plots import plot_speed
 from diffusion_mpc.benchmark.speed import Case, run_case
-from diffusion_mpc.benchmark.stages import time_stages
+from diffusion_mpc.benchmark.stages import time_stages, timed
 from diffusion_mpc.benchmark.tables import stages_table
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.tasks import find_task
@@ -38,7 +38,7 @@ def case_of(task, samples, horizon, iterations, **settings):
     return Case(task, {**texts, "backend.name": "warp", **settings})
 
 
-def timed(task, samples, horizon, iterations, plans, **settings):
+def run_of(task, samples, horizon, iterations, plans, **settings):
     return run_case(case_of(task, samples, horizon, iterations, **settings), plans, 10, lambda: None)
 
 
@@ -98,7 +98,7 @@ def check_rollouts():
 
 def check_times(plans, rows):
     def add(*size, **settings):
-        rows.append(timed(*size, plans, **settings))
+        rows.append(run_of(*size, plans, **settings))
         return rows[-1]
 
     ms = add("ant", 2048, 20, 2)["plan_ms_p50"]
@@ -121,17 +121,8 @@ def check_times(plans, rows):
         yield f"ant 2048 x {horizon} x 1, p50", f"{add('ant', 2048, horizon, 1)['plan_ms_p50']:.2f} ms", "", True
 
 
-def median_ms(work, repeats=20):
-    """Time of work on the GPU, by its own clock."""
-    times = []
-    for _ in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        work()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return float(np.median(times[3:]))
+def median_ms(work):
+    return 1e3 * float(np.median([timed(work, torch.device("cuda")) for _ in range(20)][3:]))
 
 
 def launch_ms():
@@ -152,18 +143,18 @@ def bytes_a_ms():
     return 2 * source.nbytes / median_ms(lambda: target.copy_(source))
 
 
-def check_floor(console, rows):
+def check_floor(console, plans, rows):
     """Stages of a plan, and how far the whole is from what its launches, or the memory of its worlds, must take."""
     launch, rate = launch_ms(), bytes_a_ms()
     yield "one kernel of a graph, and memory traffic", f"{1e3 * launch:.2f} us, {rate / 1e9:.2f} TB/s", "", True
     for sizes in (("ant", 2048, 20, 2), ("humanoid_walk", 2048, 20, 1)):
         case = case_of(*sizes)
-        row = timed(*sizes, 50)
+        row = run_of(*sizes, plans)
         row["stages"] = time_stages(case)
         rows.append(row)
         console.print(stages_table(row))
         launches = sum(stage["calls"] * stage["launches"] for stage in row["stages"])
-        loop = loop_of(sizes[0], sizes[1])
+        loop = loop_of(sizes[0], sizes[1], **{"backend.capture": "none"})
         traffic = 2 * loop.controller.backend.footprint(sizes[1]) * row["horizon_steps"] * row["iterations"]
         traffic *= round(loop.config.planner.control_dt / row["timestep"])
         name, plan = " x ".join(map(str, sizes)), row["plan_ms_p50"]
@@ -197,12 +188,13 @@ def main():
         sys.stderr.write("error: PyTorch sees no CUDA GPU; there is nothing to check\n")
         return 2
     console, results, rows, floors = Console(width=140), [], [], []
+    plans = 20 if options.quick else 200
     parts = (
         check_captures(),
         check_live_parameters(),
         check_rollouts(),
-        check_times(20 if options.quick else 200, rows),
-        check_floor(console, floors),
+        check_times(plans, rows),
+        check_floor(console, plans, floors),
         check_closed_loop(2.0 if options.quick else 10.0),
     )
     for part in parts:
