@@ -120,6 +120,10 @@ class Controller:
         self.current, self.start = plan, start
         return plan
 
+    def prepare(self) -> None:
+        """Do what can be done of the next plan before its state is there."""
+        self.planner.prepare()
+
     def sent(self, time: float, command: ControlLaw) -> None:
         """Note a command that was really sent, and the time (s) from which the actuators obey it."""
         self._sent.append((time, command))

@@ -15,6 +15,7 @@ from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD, Belief
 from diffusion_mpc.planner.sampler import draw_noise, sample_knots
 from diffusion_mpc.planner.schedule import Setback, alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
+    Evaluation,
     NoFeasibleSampleError,
     effective_sample_size,
     elite_weights,
@@ -22,6 +23,7 @@ from diffusion_mpc.planner.score import (
     require_finite,
     sample_weights,
     score_ascent,
+    search_costs,
     success_share,
     weighted_mean,
 )
@@ -100,6 +102,11 @@ def test_the_knot_profile_grows_and_keeps_the_mean_noise():
 # Score
 
 
+def searched(costs):
+    """Costs as algorithms see them, of costs as a rollout may leave them."""
+    return search_costs(Evaluation(costs=costs))
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50), st.floats(0.01, 10.0))
 def test_weights_are_a_distribution_that_prefers_cheap_samples(costs, temperature):
     costs = torch.tensor(costs, dtype=torch.float64)
@@ -125,13 +132,13 @@ def test_weights_by_hand():
 def test_nan_and_infinite_costs_weigh_nothing_and_leave_the_others_alone():
     good = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     bad = torch.tensor([1.0, np.nan, 2.0, np.inf, 4.0], dtype=torch.float64)
-    weights = sample_weights(bad, 0.3)
+    weights = sample_weights(searched(bad), 0.3)
     torch.testing.assert_close(weights[[0, 2, 4]], sample_weights(good, 0.3))
     assert weights[1] == weights[3] == 0.0
 
 
 def test_no_feasible_sample_is_an_error():
-    costs = torch.tensor([np.nan, np.inf])
+    costs = searched(torch.tensor([np.nan, np.inf]))
     for weights in (sample_weights(costs, 0.1), elite_weights(costs, 1)):
         with pytest.raises(NoFeasibleSampleError, match="all 2 samples"):
             require_finite(weights)
@@ -167,7 +174,7 @@ def test_dials_noise_by_hand():
 
 
 def test_elites_weigh_the_same_and_bad_samples_are_none():
-    costs = torch.tensor([3.0, np.nan, 1.0, np.inf, 2.0], dtype=torch.float64)
+    costs = searched(torch.tensor([3.0, np.nan, 1.0, np.inf, 2.0], dtype=torch.float64))
     assert elite_weights(costs, 2).tolist() == [0.0, 0.0, 0.5, 0.0, 0.5]
     assert elite_weights(costs, 5).tolist() == pytest.approx([1 / 3, 0.0, 1 / 3, 0.0, 1 / 3])
     assert ranked_weights(costs, (3.0, 1.0)).tolist() == [0.0, 0.0, 0.75, 0.0, 0.25]
@@ -217,12 +224,12 @@ def test_bad_samples_weigh_nothing_in_every_algorithm(name):
     knots = algorithm.sample(belief, 0, noise_for(algorithm, mean, 2)[0])
     costs = knots.square().sum((1, 2))
     costs[1::2], costs[4] = torch.nan, torch.inf
-    belief, weights = algorithm.update(belief, knots, costs)
+    belief, weights = algorithm.update(belief, knots, searched(costs))
     assert float(weights.sum()) == pytest.approx(1.0)
     assert weights[1::2].abs().max() == weights[4] == 0.0
     assert belief.mean.isfinite().all()
     with pytest.raises(NoFeasibleSampleError):
-        require_finite(algorithm.update(belief, knots, costs * torch.nan)[1])
+        require_finite(algorithm.update(belief, knots, searched(costs * torch.nan))[1])
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -295,9 +302,10 @@ def test_a_plan_says_what_its_search_started_from():
 
 def test_the_success_share_counts_equals_as_half_and_nan_as_worse():
     costs = torch.tensor([2.0, 1.0, 2.0, 3.0, math.nan], dtype=torch.float64)
-    assert float(success_share(costs)) == pytest.approx((1.0 + 0.5) / 4)
-    assert float(success_share(costs * math.nan)) == 0.5
-    assert float(success_share(torch.tensor([math.nan, 1.0, 2.0]))) == 1.0
+    assert float(success_share(searched(costs))) == pytest.approx((1.0 + 0.5) / 4)
+    # Where all are bad nobody beats anybody.
+    assert float(success_share(searched(costs * math.nan))) == 0.0
+    assert float(success_share(searched(torch.tensor([math.nan, 1.0, 2.0])))) == 1.0
 
 
 def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():

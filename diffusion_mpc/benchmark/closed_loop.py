@@ -142,6 +142,7 @@ class ClosedLoop:
             DivergedError: the robot's state is no longer finite
         """
         now, sim = self._steps * self._period, self.sim
+        self.controller.prepare()
         obeyed = now + self.config.prediction.command_delay
         plan = self.controller.current
         control = plan.control(obeyed) if plan is not None else np.clip(0.0, *self.task.ctrl_limits)

@@ -19,7 +19,7 @@ from diffusion_mpc.planner.algorithms import ALGORITHMS, Algorithm
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.recording import NotRecordedError, Recording
-from diffusion_mpc.planner.sampler import draw_noise
+from diffusion_mpc.planner.sampler import NoiseSource
 from diffusion_mpc.planner.schedule import Setback
 from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size
 from diffusion_mpc.planner.search import Search
@@ -75,8 +75,8 @@ class Planner:
         self.objective = objective
         named = config.demonstration
         self._guide = Guide(objective, config, read_demonstration(named, objective.task)) if named else None
-        self._generator = torch.Generator(objective.backend.device)
         self._origin = objective.origin
+        self._noise = NoiseSource(self._origin)
         self._step_times: deque[float] = deque(maxlen=50)
         self._fit = config.iterations
         self._changing, self._recording = threading.Lock(), threading.Lock()
@@ -134,7 +134,7 @@ class Planner:
         self._made_by: type | None = None
         self._setback = Setback()
         self._start_time: float | None = None
-        self._generator.manual_seed(self._settings.config.seed)
+        self._noise.seed(self._settings.config.seed)
 
     def resume(self, plan: Plan) -> None:
         """Go on from a plan of another planner of the task, whose horizon and knots may differ."""
@@ -167,7 +167,7 @@ class Planner:
         self._mean, self._spread, self._start_time = found["mean"], found["spread"], state.stamp
         self._made_by = type(settings.algorithm)
         finite = np.isfinite(costs)
-        cost_mean = float(costs.mean(where=finite))
+        cost_mean = float(costs[finite].mean())
         self._setback.note(cost, cost_mean)
         stats = PlanStats(
             warm_start=warm_start,
@@ -192,6 +192,11 @@ class Planner:
             traces=found["traces"],
         )
 
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Do what the next plan needs and does not depend on its state, while there is time: draw its noise."""
+        self._noise.draw_ahead()
+
     def search(self, state: State, reference: Reference) -> tuple[Search, dict[str, Array]]:
         """The search of all denoising steps that a plan from here would be, and the numbers that it takes."""
         return self._search(self._settings, state, reference, self._settings.config.iterations)
@@ -204,7 +209,9 @@ class Planner:
         if settings.recordings:
             steps = max(n for n in settings.recordings if n <= steps)
         search, numbers = self._search(settings, state, reference, steps)
-        noise = draw_noise(steps, settings.config.num_samples, self._origin, self._generator, settings.algorithm.mirrored)
+        config = settings.config
+        # For all steps, whether or not there is time for them: noise is drawn ahead, when that is not known yet.
+        noise = self._noise.take(config.iterations, config.num_samples, settings.algorithm.mirrored)[:steps]
         laps = [began]
 
         def go_on(step: int) -> bool:
@@ -217,8 +224,7 @@ class Planner:
         else:
             # What a device is told to do it has not done yet: there, time is known at the end only.
             on_host = noise.device.type == "cpu"
-            outcome = search(send(numbers, noise.dtype, noise.device), noise, go_on if on_host else None)
-            found = outcome.unpacked(outcome.packed().cpu().double().numpy())
+            found = search(send(numbers, noise.dtype, noise.device), noise, go_on if on_host else None).on_host()
             steps = len(laps) if on_host else steps
         left = steps - len(laps) + 1
         self._step_times.extend([(time.perf_counter() - laps[-1]) / left] * left)

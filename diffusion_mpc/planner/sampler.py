@@ -1,4 +1,4 @@
-"""Gaussian knots around a mean."""
+"""Gaussian knots around a mean, and the noise that they are made of."""
 
 from __future__ import annotations
 
@@ -26,6 +26,40 @@ def draw_noise(
     noise = torch.randn((steps, drawn, *like.shape), generator=generator, dtype=like.dtype, device=like.device)
     parts = (noise.new_zeros((steps, 1, *like.shape)), noise, -noise[:, : num_samples - 1 - drawn])
     return torch.cat(parts if mirrored else parts[:2], dim=1)
+
+
+class NoiseSource:
+    """Noise of one search after the other from one generator; that of the next search can be drawn ahead."""
+
+    def __init__(self, like: torch.Tensor) -> None:
+        """Take a tensor (num_knots, nu) that gives shape, type and device; `seed` comes first."""
+        self._like = like
+        self._generator = torch.Generator(like.device)
+        self._sizes: tuple[int, int, bool] | None = None
+        self._ahead: torch.Tensor | None = None
+
+    def seed(self, seed: int) -> None:
+        """Begin the random sequence anew."""
+        self._generator.manual_seed(seed)
+        self._sizes = self._ahead = None
+
+    def take(self, steps: int, num_samples: int, mirrored: bool) -> torch.Tensor:
+        """Noise of the next search, see `draw_noise`; what was drawn ahead of another size is thrown away."""
+        sizes = (steps, num_samples, mirrored)
+        if self._ahead is None or sizes != self._sizes:
+            self._sizes = sizes
+            self._ahead = self._draw(sizes)
+        noise, self._ahead = self._ahead, None
+        return noise
+
+    def draw_ahead(self) -> None:
+        """Draw the noise of the next search, if it is as large as that of the last one."""
+        if self._sizes is not None and self._ahead is None:
+            self._ahead = self._draw(self._sizes)
+
+    def _draw(self, sizes: tuple[int, int, bool]) -> torch.Tensor:
+        steps, num_samples, mirrored = sizes
+        return draw_noise(steps, num_samples, self._like, self._generator, mirrored)
 
 
 def sample_knots(mean: torch.Tensor, std: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -30,16 +30,16 @@ class Evaluation:
 
 
 def search_costs(found: Evaluation) -> torch.Tensor:
-    """Costs (samples,) that weights are made of: constraints and demonstrations included.
+    """Costs (samples,) that weights are made of, constraints and demonstrations included; infinite where they are not finite.
 
     The paper's indicator of the constraints leaves no weight at all where nothing is feasible. Here infeasible samples rank behind
     the worst feasible one, by their violation. Demonstrations follow the max rule (2407.01573, eq. 11-13): the maximum of two
     unnormalised densities is the minimum of two costs, so standardising happens once, in `sample_weights`.
     """
-    costs, violation = found.costs, found.violation
+    costs, violation = found.costs.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf), found.violation
     if found.demo_costs is None and violation is None:
         return costs
-    finite = costs.isfinite()
+    finite = costs < torch.inf
     if found.demo_costs is not None:
         costs = torch.minimum(costs, found.demo_costs).where(finite, torch.inf)
     if violation is None:
@@ -56,24 +56,23 @@ def search_costs(found: Evaluation) -> torch.Tensor:
 def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
     """Weights `softmax(-(J - mean J) / (std J * temperature))` (2407.01573, eq. 10d, as the authors' code scales it).
 
-    A standard deviation below 1e-4 counts as 1, so that equal costs give equal weights. Samples with NaN or infinite cost weigh
-    nothing and do not touch the statistics.
+    A standard deviation of 1e-4 or less counts as 1, so that equal costs give equal weights. Samples of infinite cost weigh nothing
+    and do not touch the statistics.
 
     Args:
-        costs: (samples,)
+        costs: (samples,) finite or positive infinite, as `search_costs` returns them
         temperature: small values follow the best samples only
 
     Returns:
         (samples,) non-negative, sum 1; all NaN where no cost is finite, see `require_finite`
     """
-    # Only of NaN and infinite numbers is the difference to themselves not zero; `isfinite` is four kernels.
-    bad = (costs - costs) != 0.0
+    # As few operations as possible: between two rollouts each takes several microseconds.
+    bad = costs == torch.inf
     count = len(costs) - bad.sum()
-    known = costs.masked_fill(bad, 0.0)
-    off = (known - known.sum() / count).masked_fill_(bad, 0.0)
-    std = (torch.dot(off, off) / count).sqrt()
-    scale = std.masked_fill(std < 1e-4, 1.0) * temperature
-    return torch.softmax((off / -scale).masked_fill_(bad, -torch.inf), dim=0)
+    below = costs.masked_fill(bad, 0.0).sum() / count - costs
+    off = below.masked_fill(bad, 0.0)
+    std = torch.threshold((torch.dot(off, off) / count).sqrt(), 1e-4, 1.0)
+    return torch.softmax(below / (std * temperature), dim=0)
 
 
 def require_finite(weights: torch.Tensor) -> None:
@@ -95,17 +94,16 @@ def ranked_weights(costs: torch.Tensor, by_rank: tuple[float, ...]) -> torch.Ten
     """Weights that depend on the order of the costs only.
 
     Args:
-        costs: (samples,)
-        by_rank: weights of the cheapest sample, the second, ...; what would fall to NaN or infinite costs is left out
+        costs: (samples,) finite or positive infinite, as `search_costs` returns them
+        by_rank: weights of the cheapest sample, the second, ...; what would fall to infinite costs is left out
 
     Returns:
         (samples,) non-negative, sum 1; all NaN where no cost is finite, see `require_finite`
     """
-    finite = costs.isfinite()
     shares = constant(by_rank[: len(costs)], costs.dtype, costs.device)
     # Stable: among equals the first wins, which is the mean itself.
-    cheapest = costs.where(finite, torch.inf).argsort(stable=True)[: len(shares)]
-    weights = torch.zeros_like(costs).scatter(0, cheapest, shares).where(finite, 0.0)
+    cheapest = costs.argsort(stable=True)[: len(shares)]
+    weights = torch.zeros_like(costs).scatter(0, cheapest, shares).masked_fill_(costs == torch.inf, 0.0)
     return weights / weights.sum()
 
 
@@ -144,11 +142,10 @@ def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_ba
 def success_share(costs: torch.Tensor) -> torch.Tensor:
     """Share () of the samples that are cheaper than the first one; those that cost the same count as half of one.
 
-    NaN counts as dearer than anything.
+    Args:
+        costs: (samples,) finite or positive infinite, as `search_costs` returns them
     """
-    costs = costs.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    others, first = costs[1:], costs[0]
-    return 0.5 * ((others < first).to(costs.dtype).mean() + (others <= first).to(costs.dtype).mean())
+    return torch.heaviside(costs[0] - costs[1:], constant((0.5,), costs.dtype, costs.device)).mean()
 
 
 def effective_sample_size(weights: Array) -> float:

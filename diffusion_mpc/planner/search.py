@@ -50,6 +50,12 @@ class Outcome:
         """All of it one after the other, for one copy to the host."""
         return torch.cat([getattr(self, f.name).flatten() for f in fields(self)])
 
+    def on_host(self) -> dict[str, Array]:
+        """Arrays by name, in double precision: views where the search ran on the host, else one copy, which waits for the device."""
+        if self.mean.device.type == "cpu":
+            return {f.name: getattr(self, f.name).double().numpy() for f in fields(self)}
+        return self.unpacked(self.packed().cpu().double().numpy())
+
     def unpacked(self, flat: Array) -> dict[str, Array]:
         """Arrays by name out of what `packed` became on the host."""
         found, begin = {}, 0
@@ -158,7 +164,6 @@ class Search:
 
 
 def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:
-    """Rows of the `count` least costs (samples,), the least first; NaN is none of them while there is anything else."""
-    known = costs.nan_to_num(nan=torch.inf)
+    """Rows of the `count` least costs (samples,), none of them NaN, the least first."""
     # Both give the first of equals, which is the mean itself.
-    return known.argmin()[None] if count == 1 else known.argsort(stable=True)[:count]
+    return costs.argmin()[None] if count == 1 else costs.argsort(stable=True)[:count]

@@ -279,6 +279,8 @@ class PlannerNode(LifecycleNode):
         self._outputs["stats"].publish(stats)
         if self.config.lockstep:
             self._send(due)
+        with self.succession.planning:
+            self.controller.prepare()
 
     def _publish_markers(self) -> None:
         # From a timer, not with every plan: drawing must not delay commands.

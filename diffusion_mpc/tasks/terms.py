@@ -17,9 +17,7 @@ def heading_velocity(x: RolloutBatch) -> Tensor:
 
     Reads the sensors `torso_velocity` and `torso_forward`.
     """
-    forward_x, forward_y = heading(x).unbind(-1)
-    velocity_x, velocity_y, _ = x.sensor("torso_velocity").unbind(-1)
-    return torch.stack((forward_x * velocity_x + forward_y * velocity_y, forward_x * velocity_y - forward_y * velocity_x), dim=-1)
+    return torch.view_as_real(_on_the_ground(x, "torso_velocity") * _heading(x).conj())
 
 
 def follows(x: RolloutBatch, velocity: Tensor) -> Tensor:
@@ -29,8 +27,18 @@ def follows(x: RolloutBatch, velocity: Tensor) -> Tensor:
 
 def heading(x: RolloutBatch) -> Tensor:
     """Direction (samples, horizon, 2) that the torso's forward axis, the sensor `torso_forward`, points in on the ground, unit."""
-    forward = x.sensor("torso_forward")[..., :2]
-    return forward * forward.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt()
+    return torch.view_as_real(_heading(x))
+
+
+def _heading(x: RolloutBatch) -> Tensor:
+    """`heading` as complex numbers (samples, horizon), of which a product is a rotation in one operation."""
+    return _on_the_ground(x, "torso_forward").sgn()
+
+
+def _on_the_ground(x: RolloutBatch, sensor: str) -> Tensor:
+    """Horizontal part of a sensor's vector, x + iy, (samples, horizon)."""
+    vector = x.sensor(sensor)
+    return torch.complex(vector[..., 0], vector[..., 1])
 
 
 def yaw(quaternion: Tensor) -> Tensor:
