@@ -26,7 +26,7 @@ from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, Float64MultiArray
 
-from diffusion_mpc.evaluation.messages import BagError, read_messages
+from diffusion_mpc.bags.bag_reader import BagError, read_messages
 
 pytestmark = pytest.mark.ros
 
