@@ -1,7 +1,8 @@
-"""Messages read out of a bag, as far as it can be read; a bag that breaks off is no reason to lose what came before."""
+"""Messages of a bag, read by rosbags; those of a damaged MCAP file by mcap, as far as its records are whole."""
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mcap.records
+from mcap.exceptions import EndOfFile
 from mcap.stream_reader import StreamReader
 from mcap.well_known import SchemaEncoding
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
@@ -59,7 +61,7 @@ class Messages:
     problems: tuple[str, ...]
 
     def find_topic(self, name: str, types: Collection[str], problems: list[str]) -> str | None:
-        """Topic of one of the types whose name ends with a name; what is in front of it is the robot's namespace.
+        """Topic of one of the types whose name ends with a name; the part in front of it is the robot's namespace.
 
         Args:
             name: name without namespace
@@ -107,7 +109,7 @@ def read_messages(bag: Path, wanted: Callable[[str, str], bool]) -> Messages:
 
 
 class _Contents:
-    """Collects what comes out of the files of a bag."""
+    """Messages that the files of a bag have given so far."""
 
     def __init__(self, wanted: Callable[[str, str], bool]) -> None:
         self._wanted = wanted
@@ -175,7 +177,9 @@ def _recover(file: Path, contents: _Contents) -> str:
                     contents.add_message(channel.topic, *definitions[channel.schema_id], record.log_time, record.data)
                     count += 1
     except Exception as error:
-        end = f"breaks off after {count} messages ({_reason(error)})"
+        # The end of the file in the middle of a record needs no other reason.
+        reason = "" if isinstance(error, EndOfFile | struct.error) else f" ({_reason(error)})"
+        end = f"breaks off after {count} messages{reason}"
     return f"{file.name} {end}; what comes before is read" if channels else ""
 
 

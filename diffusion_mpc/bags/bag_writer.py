@@ -78,7 +78,7 @@ class BagWriter:
         self.count += 1
 
     def flush(self) -> None:
-        """Write out what is buffered, so that a reader finds it should this process be killed."""
+        """Write out buffered messages, so that a reader finds them should this process be killed."""
         self._writer.flush()
 
     def close(self) -> None:

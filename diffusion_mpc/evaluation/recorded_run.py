@@ -128,13 +128,13 @@ def read_run(bag: Path, task: Task) -> RecordedRun:
 
 
 def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCommands:
-    driven = actuators(task.model)
+    task_actuators = actuators(task.model)
     rejected: Counter[str] = Counter()
     stamps, state_stamps, values, safe = [], [], [], []
     for message in messages.on(messages.find_topic(COMMANDS, TYPES[COMMANDS], problems)):
         content = message.content
         try:
-            (_, command), *_ = decode(content, driven)
+            (_, command), *_ = decode(content, task_actuators)
         except CommandRejectedError as error:
             rejected[str(error)] += 1
             continue
@@ -149,7 +149,7 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
     return RecordedCommands(
         np.array(stamps)[order],
         np.array(state_stamps)[order],
-        np.array(values).reshape(-1, len(driven))[order],
+        np.array(values).reshape(-1, len(task_actuators))[order],
         np.array(safe, dtype=bool)[order],
     )
 

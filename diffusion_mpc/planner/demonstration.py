@@ -87,7 +87,7 @@ class Guide:
 
 
 def _batch(objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]) -> RolloutBatch:
-    """A trajectory of one sample along the path: what is not demonstrated is as in the initial state, and no effort is made."""
+    """A trajectory of one sample along the path: joints not demonstrated are as in the initial state, and no effort is made."""
     task, backend = objective.task, objective.backend
     data = task.initial_data(backend.model)
     qpos, qvel = (np.tile(values, (len(positions), 1)) for values in (data.qpos, data.qvel))
@@ -97,16 +97,16 @@ def _batch(objective: Objective, positions: Array, speeds: Array, addresses: lis
 
 
 def positions_of(model: mujoco.MjModel) -> dict[str, tuple[int, int]]:
-    """Addresses in qpos and qvel of what can be demonstrated, by name as in the module's docstring."""
-    found = {}
+    """Addresses in qpos and qvel of all positions that can be demonstrated, by name as in the module's docstring."""
+    addresses = {}
     for i in range(model.njnt):
         name, kind = model.joint(i).name or model.body(model.jnt_bodyid[i]).name, int(model.jnt_type[i])
         q, v = int(model.jnt_qposadr[i]), int(model.jnt_dofadr[i])
         if kind == int(mujoco.mjtJoint.mjJNT_FREE):
-            found.update({f"{name}.{axis}": (q + k, v + k) for k, axis in enumerate("xyz")})
+            addresses.update({f"{name}.{axis}": (q + k, v + k) for k, axis in enumerate("xyz")})
         elif kind != int(mujoco.mjtJoint.mjJNT_BALL):
-            found[name] = (q, v)
-    return found
+            addresses[name] = (q, v)
+    return addresses
 
 
 def read_demonstration(source: str | Path, task: Task) -> DemonstratedPath:

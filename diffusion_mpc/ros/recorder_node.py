@@ -42,7 +42,7 @@ TOPICS = (
     "/diagnostics",
     "/clock",
 )
-"""What is recorded, as far as somebody publishes it; names are relative to the node's namespace and may be remapped."""
+"""Recorded topics, as far as somebody publishes them; names are relative to the node's namespace and may be remapped."""
 
 # Deep enough for what arrives while the disk is busy, or the cores are with others.
 DEPTH = 1000
@@ -85,7 +85,7 @@ class RecorderNode(Node):
         self.get_logger().info(f"recording to '{self.bag.folder}'{since}")
 
     def end(self) -> None:
-        """Take what has arrived already, and close the bag."""
+        """Take the messages that have arrived already, and close the bag."""
         self._catch_up()
         if self._since is None:
             self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
@@ -144,7 +144,7 @@ class RecorderNode(Node):
             self.finished, self._until = True, sent
 
     def _sort_early(self, stamp: int) -> None:
-        """Of what was taken up before the first command, keep the newest that was sent before it, and all that was sent after."""
+        """Of the messages taken before the first command, keep the newest sent before it, and all sent after it."""
         assert self._since is not None
         for topic, messages in self._early.items():
             for received, sent, data in messages:
@@ -196,8 +196,8 @@ def message_class(kind: str) -> type:
         ImportError, AttributeError: it is not installed
     """
     package, folder, name = kind.split("/")
-    found: type = getattr(importlib.import_module(f"{package}.{folder}"), name)
-    return found
+    message: type = getattr(importlib.import_module(f"{package}.{folder}"), name)
+    return message
 
 
 def definition(kind: str) -> Typestore:
@@ -211,9 +211,9 @@ def definition(kind: str) -> Typestore:
     while wanted:
         package, folder, name = wanted.pop().split("/")
         file = Path(get_package_share_directory(package), folder, f"{name}.msg")
-        found = get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/{folder}/{name}")
-        types.update(found)
-        wanted += [used for _, fields in found.values() for used in _used(fields) if used not in types]
+        parsed = get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/{folder}/{name}")
+        types.update(parsed)
+        wanted += [used for _, fields in parsed.values() for used in _used(fields) if used not in types]
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store
