@@ -10,7 +10,7 @@ from functools import lru_cache
 import mujoco
 import numpy as np
 import torch
-from mujoco import rollout
+from mujoco.batch import Batch
 
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.tasks.base import sensor_slices
@@ -18,35 +18,31 @@ from diffusion_mpc.types import Array, RolloutBatch, Start, State
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """What rollouts of one size are read from and written to.
+class Simulations:
+    """Simulations of one batch size, and the memory that their rollouts are written to.
 
     Attributes:
+        batch: MuJoCo's simulations, one for each row
+        start: (nstate,) state that all of them start from; what a `State` does not hold is the model's own (mocap bodies, active
+            equalities) or zero (time, warm start, histories of delayed actuators)
+        qpos_qvel_act: (nq + nv + na,) the part of `start` that a `State` holds
+        records: (samples, steps, dim) by name, what MuJoCo writes after each physics step
+        ends: (samples, horizon, dim) by name, of these the rows at the end of each control step
         repeats: physics steps in a control step
-        models: model of each sample
-        starts: (samples, state size) full physics state that each sample starts from
-        states, sensors: (samples, steps, size) what MuJoCo writes after each physics step
-        ended: (samples,) of these, the time that each sample has come to
-        end: what that time has reached at least in a sample that is complete
-        qpos, qvel, sensordata: (samples, horizon, dim) of these, what there is at the end of each control step
-        chunk: samples that a thread takes at a time
+        end: time that a complete rollout reaches at least, s
     """
 
+    batch: Batch
+    start: Array
+    qpos_qvel_act: Array
+    records: dict[str, Array]
+    ends: dict[str, torch.Tensor]
     repeats: int
-    models: list[mujoco.MjModel]
-    starts: Array
-    states: Array
-    sensors: Array
-    ended: Array
     end: float
-    qpos: torch.Tensor
-    qvel: torch.Tensor
-    sensordata: torch.Tensor
-    chunk: int
 
 
 class CpuBackend:
-    """`mujoco.rollout` with one `MjData` and one thread per core, in double precision."""
+    """`mujoco.batch` with one thread per core, in double precision."""
 
     name = "cpu"
     device = torch.device("cpu")
@@ -55,7 +51,7 @@ class CpuBackend:
     capture = "none"
 
     def __init__(self, models: Sequence[mujoco.MjModel], threads: int = 0) -> None:
-        """Start the threads.
+        """Take the models; threads start with the first rollout of each size.
 
         Args:
             models: planning model, and variants of it that every control sequence is rolled out on as well
@@ -65,13 +61,10 @@ class CpuBackend:
         self.variants = len(models)
         # A diverging sample is nothing to warn about, and MuJoCo would write a file of warnings in the current folder.
         mujoco.set_mju_user_warning(lambda text: None)
-        count = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or len(os.sched_getaffinity(0))
         self._models = list(models)
-        self._threads = count
-        self._pool = rollout.Rollout(nthread=count)
-        self._data = [mujoco.MjData(self.model) for _ in range(count)]
         self._slices = sensor_slices(self.model)
-        self._arrays = lru_cache(maxsize=4)(self._make_arrays)
+        self._simulations = lru_cache(maxsize=4)(self._make_simulations)
 
     def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
@@ -79,52 +72,47 @@ class CpuBackend:
             controls = controls.repeat_interleave(self.variants, dim=0)
         samples, horizon, _ = controls.shape
         start = state.on(self.dtype, self.device)
-        arrays = self._arrays(samples, horizon, control_dt)
-        repeats = arrays.repeats
-        arrays.starts[:] = np.concatenate(([0.0], start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()))
-        # Types and shapes are right, and looking at them all takes longer than a short rollout.
-        self._pool.rollout(
-            arrays.models,
-            self._data,
-            arrays.starts,
-            controls.repeat_interleave(repeats, dim=1).numpy() if repeats > 1 else controls.contiguous().numpy(),
-            skip_checks=True,
-            nstep=horizon * repeats,
-            state=arrays.states,
-            sensordata=arrays.sensors,
-            chunk_size=arrays.chunk,
+        simulations = self._simulations(samples, horizon, control_dt)
+        batch, repeats = simulations.batch, simulations.repeats
+        np.concatenate((start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()), out=simulations.qpos_qvel_act)
+        batch.state[:] = simulations.start
+        # A simulation stops where its warnings become more, so they have to begin at none.
+        batch.warning[:] = 0
+        batch.rollout(
+            horizon * repeats,
+            (controls.repeat_interleave(repeats, dim=1) if repeats > 1 else controls).numpy(),
+            record=list(simulations.records),
+            out=simulations.records,
         )
-        # MuJoCo resets a trajectory that diverges and leaves it there, looking fine; its time tells that it did not reach the end.
-        unfinished = arrays.ended.min() < arrays.end
+        # MuJoCo resets a simulation that diverges, and it looks fine there; its time tells that it did not reach the end.
+        ended = batch.state[:, 0]
+        unfinished = ended.min() < simulations.end
         return RolloutBatch(
-            qpos=arrays.qpos,
-            qvel=arrays.qvel,
+            **simulations.ends,
             ctrl=controls,
-            sensordata=arrays.sensordata,
             sensor_slices=self._slices,
-            invalid=torch.from_numpy(arrays.ended < arrays.end) if unfinished else None,
+            invalid=torch.from_numpy(ended < simulations.end) if unfinished else None,
         )
 
     def record(self, work: Callable[[], torch.Tensor]) -> None:
         """See `RolloutBackend.record`: there is nothing to gain here."""
 
-    def _make_arrays(self, samples: int, horizon: int, control_dt: float) -> Arrays:
+    def _make_simulations(self, samples: int, horizon: int, control_dt: float) -> Simulations:
         model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)
+        batch = Batch(model, samples, self._threads)
+        if self.variants > 1:
+            batch.set_models(self._models * (samples // self.variants))
         steps = horizon * repeats
-        size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
-        states, sensors = np.empty((samples, steps, size)), np.empty((samples, steps, model.nsensordata))
-        ends = torch.from_numpy(states[:, repeats - 1 :: repeats])
-        return Arrays(
+        sizes = {"qpos": model.nq, "qvel": model.nv, "sensordata": model.nsensordata}
+        records = {name: np.empty((samples, steps, size)) for name, size in sizes.items()}
+        start = batch.state[0].copy()
+        return Simulations(
+            batch=batch,
+            start=start,
+            # The full physics state of MuJoCo begins with the time, and positions, velocities and activations follow.
+            qpos_qvel_act=start[1 : 1 + model.nq + model.nv + model.na],
+            records=records,
+            ends={name: torch.from_numpy(rows[:, repeats - 1 :: repeats]) for name, rows in records.items()},
             repeats=repeats,
-            models=self._models * (samples // self.variants),
-            starts=np.zeros((samples, size)),
-            states=states,
-            sensors=sensors,
-            ended=states[:, -1, 0],
             end=(steps - 0.5) * model.opt.timestep,
-            qpos=ends[..., 1 : 1 + model.nq],
-            qvel=ends[..., 1 + model.nq : 1 + model.nq + model.nv],
-            sensordata=torch.from_numpy(sensors[:, repeats - 1 :: repeats]),
-            # Small enough that no thread is left with much to do while the others have finished.
-            chunk=max(1, samples // (8 * self._threads)),
         )
