@@ -367,6 +367,16 @@ def test_states_that_the_planner_would_reject_are_left_out_and_named(tmp_path, a
     assert any("NaN" in problem for problem in run.problems)
 
 
+def test_commands_that_a_robot_would_reject_are_left_out_and_named(tmp_path, ant):
+    with BagMaker(tmp_path / "bag", ant) as bag:
+        bag.state(START, *standing(ant))
+        bag.command(START, START, np.ones(8))
+        bag.command(START + PERIOD, START, np.full(8, np.nan))
+    run = read_run(tmp_path / "bag", ant)
+    np.testing.assert_array_equal(run.commands.values, [np.ones(8)])
+    assert any("joint_command" in problem and "NaN" in problem and "1 messages" in problem for problem in run.problems)
+
+
 def flushed(folder, task, chunk=10, steps=100):
     """A bag with a chunk for every few steps, as the recorder writes one a second."""
     qpos, qvel = standing(task)
