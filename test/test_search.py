@@ -8,13 +8,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_mpc.config import NodeConfig, RobustConfig, build, cost_weights, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack, pack_tensors, send, shapes_of, unpack, unpack_tensors
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.search import SearchInput
 from diffusion_mpc.planner.step_budget import StepBudget
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import Task, cost
 from diffusion_mpc.types import Reference, State

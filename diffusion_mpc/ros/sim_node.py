@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from array import array
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,6 @@ from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.ros.commands import MESSAGES
-from diffusion_mpc.ros.loops import steady
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.time import to_stamp
@@ -123,8 +123,8 @@ class SimNode(Node):
             self._ready_since = None
             return
         # Discovery of a node's topics is not one event; a moment later all of them are there.
-        self._ready_since = self._ready_since or steady()
-        if wanted and steady() - self._ready_since < SETTLE:
+        self._ready_since = self._ready_since or time.monotonic()
+        if wanted and time.monotonic() - self._ready_since < SETTLE:
             return
         self.destroy_timer(self._timer)
         if self._subscription is None:
