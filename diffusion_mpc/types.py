@@ -152,6 +152,7 @@ class PlanStats:
     violation: float
     iterations: int
     plan_time: float = 0.0
+    step_times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
