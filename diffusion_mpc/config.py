@@ -254,7 +254,6 @@ class NodeConfig:
     markers: MarkerConfig = field(default_factory=MarkerConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
     realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
-    trace: str = param("", "File (.npz) for a trace, see `benchmark soak --trace`, written when the node ends; empty: none.")
     autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
     lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
     lockstep_lead: float = param(
@@ -317,7 +316,6 @@ class SimConfig:
     friction_scale: float = param(1.0, "Sliding frictions, as a multiple of the model's.", low=0.0, high=10.0)
     seed: int = param(0, "Seed of noise and dropout.", low=0, high=2**31 - 1)
     viewer: bool = param(False, "Open MuJoCo's viewer window.")
-    trace: str = param("", "File (.npz) for a trace, see `benchmark soak --trace`, written when the node ends; empty: none.")
     publish_clock: bool = param(False, "Publish /clock, for nodes with use_sim_time; states are stamped with simulation time.")
 
 

@@ -26,9 +26,6 @@ from diffusion_mpc.types import ControlLaw, Plan, Reference, Schedule, State
 # Stamps and command times come from one clock but are rounded on their way; a millisecond is far below a control step.
 ROUNDING = 1e-3
 
-HISTORY = 1.0
-"""Time for which commands sent are remembered, s; longer than a state is under way."""
-
 
 class Controller:
     """Plans from measured states and evaluates the newest plan by time.
@@ -68,7 +65,7 @@ class Controller:
         self.configure(config, weights)
         self.current: Plan | None = None
         self.start: State | None = None
-        self._sent: deque[tuple[float, ControlLaw]] = deque()
+        self._sent: deque[tuple[float, ControlLaw]] = deque(maxlen=1024)
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
@@ -130,8 +127,6 @@ class Controller:
     def sent(self, time: float, command: ControlLaw) -> None:
         """Note a command that was really sent, and the time (s) from which the actuators obey it."""
         self._sent.append((time, command))
-        while time - self._sent[0][0] > HISTORY:
-            self._sent.popleft()
 
     def command_at(self, time: float) -> ControlLaw:
         """What is in force at `time` (s): what was sent before, what the plan holds for a time yet to come, or no effort."""

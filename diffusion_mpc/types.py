@@ -152,7 +152,6 @@ class PlanStats:
     violation: float
     iterations: int
     plan_time: float = 0.0
-    step_times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

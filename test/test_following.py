@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from diffusion_mpc.command_messages import CommandRejectedError, decode
 from diffusion_mpc.commands import Command, actuators, plain
 from diffusion_mpc.config import ConfigError, NodeConfig, OutputConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
@@ -139,7 +140,7 @@ COMMAND = Command(
 @pytest.mark.ros
 @pytest.mark.parametrize("kind", ["joint_command", "float64_multi_array", "joint_trajectory"])
 def test_what_is_encoded_is_decoded(messages, driven, kind):
-    ((seconds, command),) = messages.decode(messages.encode(kind, [(0.0, COMMAND)], driven, 7.5, 7.4), driven)
+    ((seconds, command),) = decode(messages.encode(kind, [(0.0, COMMAND)], driven, 7.5, 7.4), driven)
     assert seconds == 0.0
     np.testing.assert_allclose(command.control, COMMAND.control)
     if kind == "joint_command":
@@ -162,7 +163,7 @@ def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_or
     for point in message.points:
         for field in ("positions", "velocities", "effort"):
             setattr(point, field, [getattr(point, field)[i] for i in order])
-    for (seconds, command), (expected, sent) in zip(messages.decode(message, driven), points, strict=True):
+    for (seconds, command), (expected, sent) in zip(decode(message, driven), points, strict=True):
         assert seconds == pytest.approx(expected)
         np.testing.assert_allclose(command.control, sent.control)
 
@@ -180,8 +181,8 @@ def test_bad_trajectories_are_rejected_with_a_reason(messages, driven, plan):
     def spoilt(spoil):
         message = messages.encode("joint_trajectory", points, driven, START, START)
         spoil(message)
-        with pytest.raises(messages.CommandRejectedError) as caught:
-            messages.decode(message, driven)
+        with pytest.raises(CommandRejectedError) as caught:
+            decode(message, driven)
         return str(caught.value)
 
     assert spoilt(lambda m: m.points.clear()) == "joint_command: a trajectory without points"

@@ -139,14 +139,14 @@ def run_of(name, *positions, velocity=0.0):
     """A run of a task, 0.1 s a row: positions on top of those of the keyframe, at a velocity along x, and the reference's times."""
     from dataclasses import replace
 
-    from diffusion_mpc.evaluation.metrics import trajectory
+    from diffusion_mpc.tasks.measured import trajectory
 
     task = find_task(name)()
     data = task.initial_data(task.model)
     qpos = np.array([data.qpos + np.r_[position, np.zeros(task.model.nq - len(position))] for position in positions])
     qvel = np.zeros((len(qpos), task.model.nv))
     qvel[:, 0] = velocity
-    x = trajectory(task, qpos, qvel, np.zeros((len(qpos), task.model.nu)))
+    x = trajectory(task.model, qpos, qvel, np.zeros((len(qpos), task.model.nu)))
 
     def succeeded(**asked):
         reference = replace(Reference(**asked), times=0.1 * np.arange(len(qpos)))

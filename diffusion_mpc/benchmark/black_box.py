@@ -6,7 +6,6 @@ import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from diffusion_mpc.benchmark.statistics import compare, estimate
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import Settings, minimize
+from diffusion_mpc.versions import versions
 
 IDENTITY = ("function", "dim", "method", "seed")
 # The variant that `optimize` takes where nothing else is asked for.
@@ -189,11 +189,11 @@ def _runnable(choice: Choice) -> list[str]:
 def _settings(method: str, choice: Choice) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if method == "gp_bo":
-        settings = {"bo_evaluations": choice.bo_evaluations, "bo_seconds": choice.bo_seconds, BO_PACKAGE: version(BO_PACKAGE)}
+        settings = {"bo_evaluations": choice.bo_evaluations, "bo_seconds": choice.bo_seconds, **versions(BO_PACKAGE)}
     else:
         settings = {"samples": choice.samples, "levels": choice.levels}
     if method.startswith("cma_es"):
-        settings["cma"] = version("cma")
+        settings |= versions("cma")
     return settings | ({"temperature": choice.temperature} if method.startswith("mbd") else {})
 
 

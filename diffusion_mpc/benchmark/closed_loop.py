@@ -14,10 +14,10 @@ from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weigh
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.estimation.reference import parameter_reference
-from diffusion_mpc.evaluation.metrics import heading_velocity, trajectory
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.measured import heading_velocity, trajectory
 from diffusion_mpc.types import Array, Plan, RolloutBatch, State
 
 
@@ -208,7 +208,8 @@ def run_episode(
     errors = _errors(loop.plant.model, starts, states)
     states, controls = states[before:], controls[before:]
     stamps = np.array([state.stamp for state in states])
-    x = trajectory(loop.task, *(np.array(rows) for rows in ([s.qpos for s in states], [s.qvel for s in states], controls)))
+    qpos, qvel = np.array([s.qpos for s in states]), np.array([s.qvel for s in states])
+    x = trajectory(loop.task.model, qpos, qvel, np.array(controls))
     reference = replace(loop.reference, times=stamps)
     costs = loop.task.costs(x, reference)
     return Episode(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from diffusion_mpc.benchmark.quality import plant
 from diffusion_mpc.benchmark.statistics import estimate
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, load_parameters
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.versions import versions
 
 IDENTITY = ("task", "delayed", "delay", "compensated", "trial")
 STATE, COMMAND, IDLE = "state", "command", "idle"
@@ -57,7 +57,7 @@ def cells(choice: Choice) -> list[Cell]:
         "parameters": planner,
         "simulation": simulation,
         "plant": plant(choice.task),
-        "versions": {name: version(name) for name in ("mujoco", "numpy", "torch")},
+        "versions": versions(),
     }
     rows = [(IDLE, 0.0, False), (STATE, 0.0, True)]
     rows += [(what, delay, how) for what in choice.delayed for delay in choice.delays if delay > 0.0 for how in (True, False)]

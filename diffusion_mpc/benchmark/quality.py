@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from diffusion_mpc.benchmark.statistics import compare, estimate, normalised, ra
 from diffusion_mpc.config import ConfigError, NodeConfig, Parameter, SimConfig, Value, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.tasks import available_tasks, find_task
+from diffusion_mpc.versions import versions
 
 OURS = "mbd"
 IDENTITY = ("task", "algorithm", "rollouts", "trial")
@@ -96,7 +96,7 @@ def _rows(task: str, algorithms: Sequence[str], choice: Choice) -> list[dict[str
             "duration": choice.duration if choice.duration is not None else kind.trial_duration,
             "parameters": parameters(task, algorithm, budget, choice.tuned, choice.settings, known),
             "plant": plant(task),
-            "versions": {name: version(name) for name in ("mujoco", "numpy", "torch")},
+            "versions": versions(),
         }
         for budget in budgets
         for algorithm in algorithms

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.quality import parameters, plant
 from diffusion_mpc.benchmark.statistics import compare, estimate
 from diffusion_mpc.config import NodeConfig, Value, load_parameters
-from diffusion_mpc.evaluation.metrics import trajectory
+from diffusion_mpc.tasks.measured import trajectory
+from diffusion_mpc.versions import versions
 
 IDENTITY = ("event", "noise", "trial")
 MOMENT, DURATION = 2.0, 4.0
@@ -77,8 +77,7 @@ def cells(choice: Choice) -> list[Cell]:
             texts = {name: str(value) for name, value in changed.items()}
             given = parameters(task, "mbd", budget, {}, texts, known)
             rows.append({"event": event, "noise": noise, "parameters": given, "plant": plant(task)})
-    versions = {name: version(name) for name in ("mujoco", "numpy", "torch")}
-    return [{**row, "trial": trial, "versions": versions} for trial in choice.trials for row in rows]
+    return [{**row, "trial": trial, "versions": versions()} for trial in choice.trials for row in rows]
 
 
 def run_cell(cell: Cell) -> Figures:
@@ -94,7 +93,7 @@ def run_cell(cell: Cell) -> Figures:
         plan = None if event <= step < event + blind else loop.plan()
         last = last if plan is None else plan.stats.noise
         state = loop.state()
-        x = trajectory(loop.task, state.qpos[None], state.qvel[None], loop.advance()[None])
+        x = trajectory(loop.task.model, state.qpos[None], state.qvel[None], loop.advance()[None])
         found = loop.task.costs(x, replace(loop.reference, times=np.array([state.stamp])))
         noise.append(last)
         costs.append(sum(loop.weights[name] * float(cost[0, 0]) for name, cost in found.items()))

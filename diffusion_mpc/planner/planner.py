@@ -54,33 +54,6 @@ class Settings:
         return (*(getattr(self.config, name) for name in STRUCTURE), self.traces)
 
 
-class Laps:
-    """Time that each denoising step of a search takes.
-
-    Attributes:
-        times: of the steps so far, s
-        stopped: whether there was no time for the next
-    """
-
-    def __init__(self, began: float) -> None:
-        """Of a search that began at `began`, s."""
-        self._last = began
-        self.times: list[float] = []
-        self.stopped = False
-
-    def end(self) -> float:
-        """A step has ended; its time, s."""
-        return self.share(1)[0]
-
-    def share(self, steps: int) -> list[float]:
-        """So many steps have ended, that were not told apart; their times, s."""
-        now = time.perf_counter()
-        times = [(now - self._last) / steps] * steps if steps else []
-        self._last = now
-        self.times += times
-        return times
-
-
 class Planner:
     """Receding-horizon planner of one task on one rollout backend.
 
@@ -186,7 +159,7 @@ class Planner:
         began = time.perf_counter()
         # Once: a change from another thread takes effect between two plans.
         settings = self._settings
-        found, laps = self._find(settings, state, reference, began, budget)
+        found, done = self._find(settings, state, reference, began, budget)
         config, cost, costs = settings.config, float(found["cost"][0]), found["costs"]
         warm_start = "none" if self._start_time is None else "plan"
         if not math.isfinite(cost):
@@ -205,9 +178,8 @@ class Planner:
             noise=float(found["noise"][0]),
             infeasible_share=1.0 - float((finite & (found["violations"] <= 0.0)).mean()),
             violation=float(found["violation"][0]),
-            iterations=len(laps),
+            iterations=done,
             plan_time=time.perf_counter() - began,
-            step_times=tuple(laps),
         )
         return Plan(
             stamp=state.stamp if stamp is None else stamp,
@@ -231,8 +203,8 @@ class Planner:
 
     def _find(
         self, settings: Settings, state: State, reference: Reference, began: float, budget: float
-    ) -> tuple[dict[str, Array], list[float]]:
-        """Outcome of the search on the host, and the time (s) of each denoising step; the first includes what comes before it."""
+    ) -> tuple[dict[str, Array], int]:
+        """Outcome of the search on the host, and the number of its denoising steps."""
         steps = self._steps_within(budget, settings.config.iterations)
         if settings.recordings:
             steps = max(n for n in settings.recordings if n <= steps)
@@ -240,12 +212,12 @@ class Planner:
         config = settings.config
         # For all steps, whether or not there is time for them: noise is drawn ahead, when that is not known yet.
         noise = self._noise.take(config.iterations, config.num_samples, settings.algorithm.mirrored)[:steps]
-        laps = Laps(began)
+        laps = [began]
 
         def go_on(step: int) -> bool:
-            self._step_times.append(laps.end())
-            laps.stopped = time.perf_counter() - began + self._step_time() > budget
-            return not laps.stopped
+            laps.append(time.perf_counter())
+            self._step_times.append(laps[-1] - laps[-2])
+            return laps[-1] - began + self._step_time() <= budget
 
         if settings.recordings:
             found = settings.recordings[steps](numbers, noise)
@@ -253,10 +225,10 @@ class Planner:
             # What a device is told to do it has not done yet: there, time is known at the end only.
             on_host = noise.device.type == "cpu"
             found = search(send(numbers, noise.dtype, noise.device), noise, go_on if on_host else None).on_host()
-            steps = len(laps.times) + (not laps.stopped) if on_host else steps
-        # On a device: all of them. On the host: the last one, which nobody asked after, unless the one before was the last.
-        self._step_times.extend(laps.share(steps - len(laps.times)))
-        return found, laps.times
+            steps = len(laps) if on_host else steps
+        left = steps - len(laps) + 1
+        self._step_times.extend([(time.perf_counter() - laps[-1]) / left] * left)
+        return found, steps
 
     def _search(self, settings: Settings, state: State, reference: Reference, steps: int) -> tuple[Search, dict[str, Array]]:
         """A search of some denoising steps, and the numbers that it takes."""

@@ -51,7 +51,7 @@ class Outcome:
         return torch.cat([getattr(self, f.name).flatten() for f in fields(self)])
 
     def on_host(self) -> dict[str, Array]:
-        """Arrays by name, in double precision: views where the search ran on the host, else one copy, which waits for the device."""
+        """Arrays by name, in double precision: views where the search ran on the host, else a copy, which waits for the device."""
         if self.mean.device.type == "cpu":
             return {f.name: getattr(self, f.name).double().numpy() for f in fields(self)}
         return self.unpacked(self.packed().cpu().double().numpy())

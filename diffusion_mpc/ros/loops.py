@@ -26,16 +26,6 @@ class Arrival:
     number: int
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Times of a plan, s: when its state arrived, when it was to begin, when it began, and when its first command is due."""
-
-    arrival: float
-    grid: float
-    begin: float
-    due: float
-
-
 class Mailbox:
     """Holds the newest state only; a reader waits for one that it has not seen."""
 
@@ -162,7 +152,7 @@ class PlanLoop(Loop):
         self,
         mailbox: Mailbox,
         plan: Callable[[State, float, float], Plan],
-        done: Callable[[Plan, Timing], None],
+        done: Callable[[Plan, float, float], None],
         infeasible: Callable[[str], None],
         failed: Callable[[str], None],
         repeat: Callable[[State], bool],
@@ -176,7 +166,7 @@ class PlanLoop(Loop):
         Args:
             mailbox: where states come in
             plan: (state, time at which the first command is due, time at which planning has to end at the latest, both s) -> plan
-            done: called with a plan and its times
+            done: called with a plan, the time (s) at which planning began and the time it had left then
             infeasible: called with the reason when every sample was infeasible
             failed: called with the reason when planning raised
             repeat: in lockstep, called with a state that was planned from already; says whether it was answered again
@@ -224,7 +214,7 @@ class PlanLoop(Loop):
             return
         self._back_off = 0.0
         self._lead.note(self._now() - grid)
-        self._done(plan, Timing(arrival.time, grid, begin, start))
+        self._done(plan, begin, start - begin)
         # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
         # start is frozen, so that this takes well below a millisecond.
         gc.collect()

@@ -29,7 +29,7 @@ from diffusion_mpc.estimation.reference import ReferenceKeeper
 from diffusion_mpc.following import Follower, Point
 from diffusion_mpc.ros.commands import encode
 from diffusion_mpc.ros.diagnostics import ERROR, Health, PlanFigures, diagnostic
-from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, Timing, quiet_garbage_collector, steady
+from diffusion_mpc.ros.loops import CommandLoop, Mailbox, PlanLoop, quiet_garbage_collector, steady
 from diffusion_mpc.ros.markers import marker_array
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.publishing import outputs, plan_message, stats_message
@@ -38,7 +38,6 @@ from diffusion_mpc.ros.reference import subscribe as subscribe_reference
 from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.states import subscribe as subscribe_states
 from diffusion_mpc.ros.succession import AT_START, Succession, refuse_fixed
-from diffusion_mpc.ros.trace import make_trace, note_outcome
 from diffusion_mpc.ros.watchdog import Timeouts, Watchdog
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, State
@@ -95,7 +94,6 @@ class PlannerNode(LifecycleNode):
 
     def _configure(self) -> None:
         config = self.config
-        self.trace = make_trace(config.trace)
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
         self.task = find_task(config.task)(config.model.path)
@@ -105,7 +103,6 @@ class PlannerNode(LifecycleNode):
         self.follower = Follower(actuators(model), *self.task.ctrl_limits, config.output)
         self.watchdog = Watchdog()
         self.mailbox = Mailbox()
-        self.controller.warm_up()
         self.reference = ReferenceKeeper(self.task.reference)
         self.figures, self.health = PlanFigures(), Health()
         self._last_state: State | None = None
@@ -219,7 +216,6 @@ class PlannerNode(LifecycleNode):
         # What is too old to be controlled is too old to be planned from: predicting from the year 1970 to now takes for ever.
         if age <= self.config.state_timeout:
             self.mailbox.put(state, now)
-            self.trace.note("arrival", steady(), steady(), state.stamp, (age,))
 
     def _check_clock(self, age: float) -> None:
         if age < -self.config.state_timeout:
@@ -250,7 +246,7 @@ class PlannerNode(LifecycleNode):
     def _make_plan(self, state: State, due: float, end: float) -> Plan:
         # In lockstep there is no hurry, and a plan must not depend on how fast the machine is.
         budget = math.inf if self.config.lockstep else (end - self.now()) * self.config.planner.time_budget
-        with self.trace.span("plan", state.stamp), self.succession.planning:
+        with self.succession.planning:
             reference = self.reference.reference(steady(), self.config)
             return self.controller.plan(state, reference, due + self.config.prediction.command_delay, budget)
 
@@ -262,34 +258,28 @@ class PlannerNode(LifecycleNode):
         plan = self.controller.current
         return None if plan is None else self._due(plan)
 
-    def _on_plan(self, plan: Plan, timing: Timing) -> None:
+    def _on_plan(self, plan: Plan, began: float, allowed: float) -> None:
         now, due = self.now(), self._due(plan)
         # The clock of ROS may stop while a plan is made; in lockstep it is meant to.
-        until_start = due - now if self.config.lockstep else timing.due - timing.begin - plan.stats.plan_time
+        until_start = due - now if self.config.lockstep else allowed - plan.stats.plan_time
         self.watchdog.plan_arrived(steady(), until_start)
         self.health.infeasible = ""
         missed = not self.config.lockstep and now > due
         self.health.plans += 1
         self.health.misses += missed
         self.figures.add(plan.stats)
-        note_outcome(self.trace, plan, timing, now, missed)
-        with self.trace.span("publish", plan.stamp):
-            self._publish_plan(plan, timing, missed)
-        if self.config.lockstep:
-            self._send(due)
-        with self.trace.span("prepare", plan.stamp), self.succession.planning:
-            self.controller.prepare()
-
-    def _publish_plan(self, plan: Plan, timing: Timing, missed: bool) -> None:
         self._outputs["plan"].publish(plan_message(plan, self.health.plans, self.controller))
-        due, allowed = self._due(plan), timing.due - timing.begin
-        age = due - plan.stamp if self.config.lockstep else timing.begin - plan.stamp
+        age = due - plan.stamp if self.config.lockstep else began - plan.stamp
         stats = stats_message(
             plan, self.controller.config, self.controller, self.reference.reference(steady(), self.config), age, allowed, missed
         )
         stats.plan_id, stats.deadline_misses = self.health.plans, self.health.misses
         stats.clamped_commands, stats.rejected_messages = self.follower.clamped, self.health.rejected
         self._outputs["stats"].publish(stats)
+        if self.config.lockstep:
+            self._send(due)
+        with self.succession.planning:
+            self.controller.prepare()
 
     def _publish_markers(self) -> None:
         # From a timer, not with every plan: drawing must not delay commands.
@@ -323,10 +313,6 @@ class PlannerNode(LifecycleNode):
     # Out: commands
 
     def _send(self, due: float) -> None:
-        with self.trace.span("command"):
-            self._answer(due)
-
-    def _answer(self, due: float) -> None:
         lost = self._lost()
         plan, state = self.controller.current, self._last_state
         if lost and state is not None:
@@ -386,8 +372,6 @@ class PlannerNode(LifecycleNode):
     def end(self) -> None:
         """Stop, and send the safe command."""
         self._halt()
-        if self._configured:
-            self.trace.write()
 
     def _diagnose(self) -> None:
         waiting = None if self._last_state else self.estimator.waiting_for() + self.reference.waiting_for(self.config)

@@ -23,18 +23,19 @@ from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from diffusion_mpc.command_messages import CommandRejectedError, decode
 from diffusion_mpc.commands import actuators, plain
 from diffusion_mpc.config import SimConfig, Value, build
 from diffusion_mpc.disturbances import Actuation, Commands, Measurements, whole_periods
 from diffusion_mpc.estimation.estimator import Estimator, bad_number
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
+from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
-from diffusion_mpc.ros.commands import MESSAGES, CommandRejectedError, decode
+from diffusion_mpc.ros.commands import MESSAGES
 from diffusion_mpc.ros.loops import steady
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.run import run
-from diffusion_mpc.ros.time import to_seconds, to_stamp
-from diffusion_mpc.ros.trace import make_trace
+from diffusion_mpc.ros.time import to_stamp
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Array, State
@@ -57,7 +58,6 @@ class SimNode(Node):
         """
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
-        self.trace = make_trace(self.config.trace)
         self.task = find_task(self.config.task)(self.config.model.path)
         self.plant = Plant(self.task, self.config.model, self.config.mass_scale, self.config.friction_scale)
         self.actuators = actuators(self.plant.model)
@@ -103,8 +103,7 @@ class SimNode(Node):
         self._timer = self.create_timer(0.1, self._wait)
 
     def end(self) -> None:
-        """Close the viewer, write the trace."""
-        self.trace.write()
+        """Close the viewer."""
         if self._viewer is not None:
             self._viewer.close()
 
@@ -180,8 +179,7 @@ class SimNode(Node):
         if self._push_ends and self.plant.time >= self._push_ends:
             self._apply_push(np.zeros(3), np.zeros(3), ends=0.0)
         before = self.plant.time
-        with self.trace.span("physics"):
-            self.plant.step(self._control, duration)
+        self.plant.step(self._control, duration)
         if self.plant.diverged:
             self.get_logger().error("the simulation diverged; the robot is back at its initial state", throttle_duration_sec=1.0)
             self._reset()
@@ -229,7 +227,7 @@ class SimNode(Node):
         state = self._newest
         if state is None:
             return
-        began, stamp = steady(), to_stamp(state.stamp)
+        stamp = to_stamp(state.stamp)
         self._publish_clock()
         if self._viewer is not None:
             self._viewer.sync()
@@ -240,7 +238,6 @@ class SimNode(Node):
         self._joint_states.publish(joints)
         if self._odom is not None:
             self._odom.publish(self._odometry(state))
-        self.trace.note("state", began, steady(), state.stamp, (self._now() - state.stamp,))
 
     def _publish_clock(self) -> None:
         if self._clock_publisher is not None:
