@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffusion_mpc.planner.score import NoFeasibleSampleError
+from diffusion_mpc.ros.trace import span
 from diffusion_mpc.types import Plan, State
 
 Now = Callable[[], float]
@@ -203,7 +204,9 @@ class PlanLoop(Loop):
             grid = begin
             start = end = state.stamp + self._lockstep
         try:
-            plan = self._plan(state, start, end)
+            with span("plan", usage=True) as about:
+                plan = self._plan(state, start, end)
+                about |= _timing(arrival, grid, begin, start, self._now(), plan)
         except NoFeasibleSampleError as error:
             self._infeasible(str(error))
             return
@@ -214,7 +217,8 @@ class PlanLoop(Loop):
             return
         self._back_off = 0.0
         self._lead.note(self._now() - grid)
-        self._done(plan, begin, start - begin)
+        with span("report"):
+            self._done(plan, begin, start - begin)
         # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
         # start is frozen, so that this takes well below a millisecond.
         gc.collect()
@@ -270,7 +274,8 @@ class CommandLoop(Loop):
         self._told = self._remaining() == 0.0
         if not (alarmed or expires):
             self._last = due
-            self._send(due)
+            with span("command"):
+                self._send(due)
         elif self._told:
             self._send(self._now())
 
@@ -283,6 +288,19 @@ class CommandLoop(Loop):
             return self._last + self._period
         steps = -((phase - earliest) // self._period)
         return phase + steps * self._period
+
+
+def _timing(arrival: Arrival, grid: float, begin: float, start: float, end: float, plan: Plan) -> dict[str, float]:
+    """Times of a plan for the trace."""
+    return {
+        "stamp": plan.stamp,
+        "iterations": plan.stats.iterations,
+        "late": end > start,
+        "late_ms": (end - start) * 1e3,
+        "lead_ms": (start - grid) * 1e3,
+        "state_late_ms": (arrival.time - grid) * 1e3,
+        "begin_late_ms": (begin - max(grid, arrival.time)) * 1e3,
+    }
 
 
 def quiet_garbage_collector() -> None:

@@ -36,6 +36,7 @@ from diffusion_mpc.ros.loops import steady
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.run import run
 from diffusion_mpc.ros.time import to_stamp
+from diffusion_mpc.ros.trace import span
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Array, State
@@ -179,7 +180,8 @@ class SimNode(Node):
         if self._push_ends and self.plant.time >= self._push_ends:
             self._apply_push(np.zeros(3), np.zeros(3), ends=0.0)
         before = self.plant.time
-        self.plant.step(self._control, duration)
+        with span("physics"):
+            self.plant.step(self._control, duration)
         if self.plant.diverged:
             self.get_logger().error("the simulation diverged; the robot is back at its initial state", throttle_duration_sec=1.0)
             self._reset()
