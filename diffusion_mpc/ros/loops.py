@@ -91,13 +91,13 @@ class Pacer:
 
 
 class Lead:
-    """How long before its first command a plan begins: as long as all but very few of the recent plans took, a period at most.
+    """How long before its first command a plan begins: as long as the longest of the recent plans took, a period at most.
 
     A command that leaves as soon as its plan is there acts on a fresher state than one that waits for the end of the period.
     """
 
-    WINDOW, LEFT_OUT = 400, 200
-    """Plans that are remembered; one in how many may take longer, so that a single hiccup does not set the pace."""
+    WINDOW = 2000
+    """Plans that are remembered. The next one is longer than all `n` before it once in `n + 1` times, whatever their distribution."""
 
     def __init__(self, period: float) -> None:
         """Nothing is known of plans that are made once in a period (s): they get all of it."""
@@ -107,7 +107,8 @@ class Lead:
     def note(self, taken: float) -> None:
         """Take down the time (s) from a grid time to the end of its plan."""
         self._taken.append(taken)
-        longest = sorted(self._taken)[-1 - len(self._taken) // self.LEFT_OUT]
+        # What takes longer than a period is late with any lead; such a hiccup does not set the pace.
+        longest = max((taken for taken in self._taken if taken <= self._period), default=self._period)
         wanted = min(longest + 0.05 * self._period, self._period)
         # Longer at once, or plans would be late; shorter slowly, for commands are to leave evenly.
         self._lead = max(wanted, self._lead - 0.01 * self._period)

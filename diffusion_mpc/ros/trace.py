@@ -1,7 +1,8 @@
-"""What a node does when, and what its threads wait for: trace events, written while it runs, where `DIFFUSION_MPC_TRACE` asks for it.
+"""What a node does when, and what its threads wait for: trace events, written where `DIFFUSION_MPC_TRACE` asks for them.
 
-The file holds an event a line, in the JSON format of Chrome's trace viewer, which Perfetto (ui.perfetto.dev) reads as well. Linux tells
-for every thread how long it computed and how long it waited for a core (`/proc/PID/task/TID/schedstat`, see sched-stats.rst there).
+The file holds an event a line, in the JSON format of Chrome's trace viewer, which Perfetto (ui.perfetto.dev) reads as well. Linux
+tells how long a thread computed and how long it waited for a core (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/
+sched-stats.rst).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Trace:
             self._write("collect", self._collection, time.monotonic(), {"generation": info["generation"]})
 
     def _used(self) -> tuple[int, dict[int, tuple[int, int]]]:
-        """Page faults of the process; time on a core and waiting for one, ns, of every thread that there is when this is first asked."""
+        """Page faults; time on a core and waiting for one, ns, of every thread that there was when this was first asked."""
         if not self._schedstats:
             for task in Path("/proc/self/task").iterdir():
                 self._schedstats[int(task.name)] = os.open(task / "schedstat", os.O_RDONLY)
@@ -81,7 +82,7 @@ class Trace:
         return faults.ru_minflt + faults.ru_majflt, {thread: _schedstat(file) for thread, file in self._schedstats.items()}
 
     def _since(self, before: tuple[int, dict[int, tuple[int, int]]]) -> dict[str, Any]:
-        """What has been used since; times in ms, of the calling thread, and of the other one that was busy or waiting for longest."""
+        """What has been used since, by the calling thread and by the other one that was busy or waiting for longest."""
         faults, threads = self._used()
         used = {t: (cpu - before[1][t][0], wait - before[1][t][1]) for t, (cpu, wait) in threads.items()}
         own = used.pop(threading.get_native_id())
