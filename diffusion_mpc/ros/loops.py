@@ -97,7 +97,7 @@ class Lead:
     """
 
     WINDOW = 2000
-    """Plans that are remembered. The next one is longer than all `n` before it once in `n + 1` times, whatever their distribution."""
+    """Plans that are remembered. The next one is longer than all `n` before it once in `n + 1` times, if they are alike."""
 
     def __init__(self, period: float) -> None:
         """Nothing is known of plans that are made once in a period (s): they get all of it."""

@@ -52,8 +52,12 @@ class Trace:
         """Name the process."""
         self._append({"ph": "M", "name": "process_name", "pid": os.getpid(), "args": {"name": name}})
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write what is left."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write what is left, and record no more."""
         gc.callbacks.remove(self._on_collection)
         self._file.close()
 
@@ -74,19 +78,21 @@ class Trace:
             self._write("collect", self._collection, time.monotonic(), {"generation": info["generation"]})
 
     def _used(self) -> tuple[int, dict[int, tuple[int, int]]]:
-        """Page faults; time on a core and waiting for one, ns, of every thread that there was when this was first asked."""
-        if not self._schedstats:
-            for task in Path("/proc/self/task").iterdir():
-                self._schedstats[int(task.name)] = os.open(task / "schedstat", os.O_RDONLY)
+        """Page faults; time on a core and waiting for one, ns, of every thread."""
+        threads = set(map(int, os.listdir("/proc/self/task")))
+        for ended in self._schedstats.keys() - threads:
+            os.close(self._schedstats.pop(ended))
+        for new in threads - self._schedstats.keys():
+            self._schedstats[new] = os.open(f"/proc/self/task/{new}/schedstat", os.O_RDONLY)
         faults = resource.getrusage(resource.RUSAGE_SELF)
         return faults.ru_minflt + faults.ru_majflt, {thread: _schedstat(file) for thread, file in self._schedstats.items()}
 
     def _since(self, before: tuple[int, dict[int, tuple[int, int]]]) -> dict[str, Any]:
         """What has been used since, by the calling thread and by the other one that was busy or waiting for longest."""
         faults, threads = self._used()
-        used = {t: (cpu - before[1][t][0], wait - before[1][t][1]) for t, (cpu, wait) in threads.items()}
+        used = {t: (now[0] - then[0], now[1] - then[1]) for t, now in threads.items() for then in [before[1].get(t, (0, 0))]}
         own = used.pop(threading.get_native_id())
-        other = max(used.values(), key=sum)
+        other = max(used.values(), key=sum, default=(0, 0))
         names = ("cpu_ms", "wait_ms", "other_cpu_ms", "other_wait_ms")
         return {"faults": faults - before[0], **{name: ns * 1e-6 for name, ns in zip(names, own + other, strict=True)}}
 
