@@ -113,7 +113,8 @@ def test_a_user_who_interrupts_gets_a_clean_end(tmp_path):
 @pytest.mark.ros
 @pytest.mark.slow
 def test_a_soak_tells_of_lateness_delays_and_memory(tmp_path):
-    command = ["benchmark", "soak", "--task", "cartpole", "--duration", "6", "--set", "backend.threads=1", "--json"]
+    command = ["benchmark", "soak", "--task", "cartpole", "--duration", "6", "--set", "backend.threads=1"]
+    command += ["--trace", str(tmp_path / "trace.json"), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "diffusion_mpc.cli", *command, str(tmp_path / "soak.json")],
         capture_output=True,
@@ -130,3 +131,8 @@ def test_a_soak_tells_of_lateness_delays_and_memory(tmp_path):
     assert abs(figures["memory_growth"]) < 0.2
     assert 0.0 < figures["state_to_command_ms"]["p50"] <= figures["state_to_command_ms"]["p99"]
     assert "resident memory of the planner" in done.stdout
+    events = json.loads((tmp_path / "trace.json").read_text())
+    plans = [event for event in events if event["name"] == "plan"]
+    assert len({plan["args"]["stamp"] for plan in plans}) == len(plans) == figures["lateness"]["plans"] >= figures["plans"]
+    assert {"plan", "report", "command", "collect", "physics"} <= {event["name"] for event in events}
+    assert "late plans of" in done.stdout

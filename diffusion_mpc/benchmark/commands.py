@@ -65,6 +65,9 @@ def add_benchmark(command: argparse.ArgumentParser) -> None:
     soak_command = add("soak", soak)
     soak_command.add_argument("--task", default="ant", metavar="TASK", help="task (default: ant)")
     soak_command.add_argument("--duration", type=float, default=1800.0, metavar="S", help="time to run, s (default: 1800)")
+    soak_command.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write what nodes do when, for ui.perfetto.dev; say what goes with late plans"
+    )
     _set(soak_command)
 
 
@@ -286,6 +289,7 @@ def soak(options: argparse.Namespace) -> tuple[Figures, bool]:
     from rich.console import Console
     from rich.progress import Progress
 
+    from diffusion_mpc.benchmark.lateness import lateness_table
     from diffusion_mpc.benchmark.tables import soak_table
 
     if find_spec("rclpy") is None:
@@ -294,8 +298,10 @@ def soak(options: argparse.Namespace) -> tuple[Figures, bool]:
 
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"soak: {options.task}", total=options.duration)
-        figures = run(options.task, options.duration, settings(options), lambda passed: progress.update(bar, completed=passed))
-    _show(soak_table(figures))
+        figures = run(
+            options.task, options.duration, settings(options), lambda passed: progress.update(bar, completed=passed), options.trace
+        )
+    _show(soak_table(figures), *([lateness_table(figures["lateness"])] if options.trace else []))
     return figures, figures["complete"]
 
 

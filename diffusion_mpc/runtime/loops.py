@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from diffusion_mpc.runtime.trace import span
 from diffusion_mpc.types import State
 
 Now = Callable[[], float]
@@ -87,13 +88,13 @@ class Pacer:
 
 
 class Lead:
-    """How long before its first command a plan begins: as long as all but very few of the recent plans took, a period at most.
+    """How long before its first command a plan begins: as long as the longest of the recent plans took, a period at most.
 
     A command that leaves as soon as its plan is there acts on a fresher state than one that waits for the end of the period.
     """
 
-    WINDOW, LEFT_OUT = 400, 200
-    """Plans that are remembered; one in how many may take longer, so that a single hiccup does not set the pace."""
+    WINDOW = 2000
+    """Plans that are remembered. The next one is longer than all `n` before it once in `n + 1` times, if they are alike."""
 
     def __init__(self, period: float) -> None:
         """Nothing is known of plans that are made once in a period (s): they get all of it."""
@@ -103,7 +104,8 @@ class Lead:
     def note(self, taken: float) -> None:
         """Take down the time (s) from a grid time to the end of its plan."""
         self._taken.append(taken)
-        longest = sorted(self._taken)[-1 - len(self._taken) // self.LEFT_OUT]
+        # What takes longer than a period is late with any lead; such a hiccup does not set the pace.
+        longest = max((taken for taken in self._taken if taken <= self._period), default=self._period)
         wanted = min(longest + 0.05 * self._period, self._period)
         # Longer at once, or plans would be late; shorter slowly, for commands are to leave evenly.
         self._lead = max(wanted, self._lead - 0.01 * self._period)
@@ -189,7 +191,8 @@ class CommandLoop(Loop):
         self._told = self._remaining() == 0.0
         if not (alarmed or expires):
             self._last = due
-            self._send(due)
+            with span("command"):
+                self._send(due)
         elif self._told:
             self._send(self._now())
 

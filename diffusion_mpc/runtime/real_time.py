@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 
 from diffusion_mpc.command.watchdog import Timeouts
 from diffusion_mpc.config import Value
-from diffusion_mpc.runtime.loops import CommandLoop, Lead, Pacer
+from diffusion_mpc.runtime.loops import Arrival, CommandLoop, Lead, Pacer
 from diffusion_mpc.runtime.scheduling import scheduled
 from diffusion_mpc.runtime.session import Output, PlannerSession, PlanTiming
-from diffusion_mpc.types import State
+from diffusion_mpc.runtime.trace import span
+from diffusion_mpc.types import Plan, State
 
 
 class RealTimeSession(PlannerSession):
@@ -51,14 +52,17 @@ class RealTimeSession(PlannerSession):
         begin = self._now()
         grid = self._pacer.next(arrival.time, begin)
         due, end = grid + self._lead.next(self.config.planner.lead), grid + self._period
-        plan = self._plan(state, due, (end - self._now()) * self.config.planner.time_budget, stopping)
-        if plan is None:
-            return
-        now, allowed = self._now(), due - begin
+        with span("plan", usage=True) as about:
+            plan = self._plan(state, due, (end - self._now()) * self.config.planner.time_budget, stopping)
+            now, allowed = self._now(), due - begin
+            if plan is None:
+                return
+            about |= _timing(arrival, grid, begin, due, now, plan)
         self._lead.note(now - grid)
         timing = PlanTiming(state_age=begin - plan.stamp, allowed=allowed, missed=now > self._due(plan))
         # Not by the clock of ROS, which may stop while a plan is made.
-        self._take(plan, allowed - plan.stats.plan_time, timing)
+        with span("report"):
+            self._take(plan, allowed - plan.stats.plan_time, timing)
         self._prepare()
         # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
         # start is frozen, so that this takes well below a millisecond.
@@ -84,3 +88,16 @@ class RealTimeSession(PlannerSession):
 
     def _remaining(self) -> float:
         return self._watchdog.remaining(time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+
+
+def _timing(arrival: Arrival, grid: float, begin: float, start: float, end: float, plan: Plan) -> dict[str, float]:
+    """Times of a plan for the trace."""
+    return {
+        "stamp": plan.stamp,
+        "iterations": plan.stats.iterations,
+        "late": end > start,
+        "late_ms": (end - start) * 1e3,
+        "lead_ms": (start - grid) * 1e3,
+        "state_late_ms": (arrival.time - grid) * 1e3,
+        "begin_late_ms": (begin - max(grid, arrival.time)) * 1e3,
+    }
