@@ -42,7 +42,7 @@ class Algorithm(Protocol):
     Attributes:
         config: parameters of the search; those of `levels` and `live` reach it through the belief only
         mirrored: whether its noise comes in pairs of opposite sign
-        on_device: whether it leaves the host nothing to decide, so that a whole search can be recorded
+        on_device: whether it leaves the host nothing to decide, so that a whole search can be captured
     """
 
     config: PlannerConfig

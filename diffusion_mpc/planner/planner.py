@@ -16,9 +16,9 @@ import torch
 
 from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS, Algorithm
+from diffusion_mpc.planner.captured_search import CapturedSearch, NotCapturedError
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
-from diffusion_mpc.planner.recording import NotRecordedError, Recording
 from diffusion_mpc.planner.sampler import NoiseSource
 from diffusion_mpc.planner.schedule import Setback
 from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size
@@ -39,18 +39,18 @@ class Settings:
         algorithm: made of them
         levels: `Algorithm.levels`, remembered
         traces: number of the cheapest samples whose positions a plan holds
-        recordings: recorded searches by their denoising steps; none where searches are not recorded
+        captured: captured searches by their denoising steps; none where searches are not captured
     """
 
     config: PlannerConfig
     algorithm: Algorithm
     levels: Callable[[int], Array]
     traces: int
-    recordings: Mapping[int, Recording] = field(default_factory=dict)
+    captured: Mapping[int, CapturedSearch] = field(default_factory=dict)
 
     @property
     def structure(self) -> tuple[object, ...]:
-        """What a search would have to be recorded anew for."""
+        """What a search would have to be captured anew for."""
         return (*(getattr(self.config, name) for name in STRUCTURE), self.traces)
 
 
@@ -79,53 +79,53 @@ class Planner:
         self._noise = NoiseSource(self._origin)
         self._step_times: deque[float] = deque(maxlen=50)
         self._fit = config.iterations
-        self._changing, self._recording = threading.Lock(), threading.Lock()
+        self._changing, self._capturing = threading.Lock(), threading.Lock()
         self._settings = self._asked = _settings(config, traces)
         self.reset()
-        self._settings = replace(self._settings, recordings=self._record(self._settings))
+        self._settings = replace(self._settings, captured=self._capture(self._settings))
 
     def configure(self, config: PlannerConfig, traces: int = 0) -> None:
-        """Change live parameters; takes effect with the next plan, or as soon as a search of another structure is recorded."""
+        """Change live parameters; takes effect with the next plan, or as soon as a search of another structure is captured."""
         new = _settings(config, traces)
         with self._changing:
             self._asked = new
             if new.structure == self._settings.structure:
-                self._settings = replace(new, recordings=self._settings.recordings)
-            elif not self._recorded(new):
+                self._settings = replace(new, captured=self._settings.captured)
+            elif not self._is_captured(new):
                 self._settings = new
             else:
-                # Recording takes longer than a plan. The plans of the old structure go on.
+                # A capture takes longer than a plan. The plans of the old structure go on.
                 threading.Thread(target=self._adopt, args=(new,), daemon=True).start()
 
     def _adopt(self, new: Settings) -> None:
-        with self._recording:
-            # Numbers may have changed meanwhile; where the structure has, another thread waits to record that, or has done so.
+        with self._capturing:
+            # Numbers may have changed meanwhile; where the structure has, another thread waits to capture that, or has done so.
             if self._asked.structure != new.structure or self._settings.structure == new.structure:
                 return
-            recordings = self._record(new)
+            captured = self._capture(new)
             with self._changing:
                 if self._asked.structure == new.structure:
-                    self._settings = replace(self._asked, recordings=recordings)
+                    self._settings = replace(self._asked, captured=captured)
 
-    def _recorded(self, settings: Settings) -> bool:
+    def _is_captured(self, settings: Settings) -> bool:
         return self.objective.backend.capture == "plan" and settings.algorithm.on_device
 
     @torch.inference_mode()
-    def _record(self, settings: Settings) -> dict[int, Recording]:
+    def _capture(self, settings: Settings) -> dict[int, CapturedSearch]:
         """Searches of few and of all denoising steps, for there may not be time for all; none where the backend cannot."""
-        if not self._recorded(settings):
+        if not self._is_captured(settings):
             return {}
         data = self.objective.task.initial_data(self.objective.backend.model)
         start = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
-        most, recordings = settings.config.iterations, {}
+        most, captured = settings.config.iterations, {}
         try:
             for steps in sorted({*range(1, min(most, 5)), most}):
                 search, numbers = self._search(settings, start, Reference(), steps)
                 noise = self._origin.new_zeros((steps, settings.config.num_samples, *self._origin.shape))
-                recordings[steps] = Recording(search, numbers, noise)
-        except NotRecordedError:
+                captured[steps] = CapturedSearch(search, numbers, noise)
+        except NotCapturedError:
             return {}
-        return recordings
+        return captured
 
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
@@ -206,8 +206,8 @@ class Planner:
     ) -> tuple[dict[str, Array], int]:
         """Outcome of the search on the host, and the number of its denoising steps."""
         steps = self._steps_within(budget, settings.config.iterations)
-        if settings.recordings:
-            steps = max(n for n in settings.recordings if n <= steps)
+        if settings.captured:
+            steps = max(n for n in settings.captured if n <= steps)
         search, numbers = self._search(settings, state, reference, steps)
         config = settings.config
         # For all steps, whether or not there is time for them: noise is drawn ahead, when that is not known yet.
@@ -219,8 +219,8 @@ class Planner:
             self._step_times.append(laps[-1] - laps[-2])
             return laps[-1] - began + self._step_time() <= budget
 
-        if settings.recordings:
-            found = settings.recordings[steps](numbers, noise)
+        if settings.captured:
+            found = settings.captured[steps](numbers, noise)
         else:
             # What a device is told to do it has not done yet: there, time is known at the end only.
             on_host = noise.device.type == "cpu"

@@ -68,7 +68,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Search:
-    """A search of fixed structure. Without `go_on`, nothing in it waits for the device: it can be recorded and replayed.
+    """A search of fixed structure. Without `go_on`, nothing in it waits for the device: it can be captured and replayed.
 
     Attributes:
         objective: what is minimised

@@ -384,7 +384,7 @@ class PlannerNode(LifecycleNode):
             "clamped": self.follower.clamped,
             "overflowed_samples": backend.overflows,
             "backend": self.succession.describe(),
-            "capture": backend.capture,
+            "capture": f"{backend.capture} ({failure})" if (failure := backend.capture_failure) else backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             "resident_memory_mb": resident_memory(),
             **self.figures.values(),
