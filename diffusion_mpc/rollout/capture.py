@@ -21,13 +21,15 @@ REASONS = {
     torch.Tag.nondeterministic_seeded: "draws random numbers, which every replay would repeat",
 }
 COPIES = "copies between host and device"
-FACTORISATIONS = ("cholesky", "det", "eig", "eigh", "inv", "lstsq", "lu_factor", "pinv", "slogdet", "solve", "svd")
+CHECKS = "asks the device whether a factorisation has failed"
+FACTORISATIONS = ("cholesky", "eig", "eigh", "inv", "lstsq", "lu_factor", "pinv", "solve", "svd")
 
 REFUSED = (
     dict.fromkeys(("is_nonzero", "equal", "allclose"), REASONS[torch.Tag.data_dependent_output])
     | dict.fromkeys(("nonzero_numpy", "where.default", "repeat_interleave.self_Tensor"), REASONS[torch.Tag.dynamic_output_shape])
     | dict.fromkeys(("lift_fresh", "pin_memory", "_pin_memory"), COPIES)
-    | dict.fromkeys([f"linalg_{name}" for name in FACTORISATIONS], "asks the device whether a factorisation has failed")
+    | dict.fromkeys((f"linalg_{name}" for name in FACTORISATIONS), CHECKS)
+    | dict.fromkeys(("_linalg_check_errors", "_linalg_eigh", "_linalg_svd"), CHECKS)
 )
 """Why a CUDA graph cannot hold an operation of PyTorch, by its name, beside those with a tag of `REASONS`.
 
