@@ -97,7 +97,7 @@ class WarpBackend:
             TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a GPU
         """
         wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-        # Not PTX, which the driver would have to translate, if it is new enough for it. `test/gpu/compile_kernels.py` makes cubin, too.
+        # Not PTX, which the driver would have to translate, if new enough for it. `test/gpu/compile_kernels.py` makes cubin, too.
         wp.config.cuda_output = "cubin"
         wp.init()
         device = device or ("cuda" if wp.get_cuda_device_count() else "cpu")
