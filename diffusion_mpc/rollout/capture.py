@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 import torch
 import warp as wp
@@ -82,8 +83,8 @@ def refusal(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, objec
 
 
 @contextmanager
-def capturing(device: wp.Device, stream: wp.Stream | None = None) -> Iterator[wp.ScopedCapture]:
-    """Capture the work that this thread launches on a stream; the graph is in `graph` of what is yielded, afterwards.
+def capturing(device: wp.Device, stream: wp.Stream | None = None) -> Iterator[Any]:
+    """Capture the work that this thread launches on a stream; yields a `wp.ScopedCapture`, which has the `graph` afterwards.
 
     Warp begins the capture and PyTorch takes part in it, not the other way round (`external=True`): at every loop of a solver Warp
     ends the capture and takes it up again under another number, by which the allocator of `torch.cuda.CUDAGraph` would no longer

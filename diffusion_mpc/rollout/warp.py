@@ -77,7 +77,7 @@ class WarpBackend:
 
     Attributes:
         capture: what of a plan is a CUDA graph, one of `CAPTURES`; less than was asked for where that failed
-        capture_failure: why it is less, in one line that begins with the operation that failed
+        capture_failure: why it is less, in one line; empty where it is not
     """
 
     name = "warp"
