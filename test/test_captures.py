@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import warp as wp
+from rollouts import roll_out
 
 from diffusion_mpc.rollout.capture import CapturedOperations, CaptureError, capturing
 from diffusion_mpc.rollout.warp import WarpBackend, mjw
@@ -34,7 +35,7 @@ def trajectories(backend, seed, samples=4, horizon=6):
     random, model = np.random.default_rng(seed), backend.model
     qpos = model.qpos0 + random.normal(0.0, 0.05, model.nq)
     controls = torch.from_numpy(random.uniform(-0.5, 0.5, (samples, horizon, model.nu))).float()
-    batch = backend.rollout(State(7.0, qpos, random.normal(0.0, 0.3, model.nv)), controls, 0.02)
+    batch = roll_out(backend, State(7.0, qpos, random.normal(0.0, 0.3, model.nv)), controls, 0.02)
     return torch.cat((batch.qpos, batch.qvel, batch.sensordata), -1)
 
 

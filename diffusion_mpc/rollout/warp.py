@@ -22,7 +22,7 @@ from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
 from diffusion_mpc.rollout.capture import CaptureError, capturing
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
-from diffusion_mpc.types import RolloutBatch, Start, State
+from diffusion_mpc.types import RolloutBatch, StateTensors
 
 # That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say that something was left out.
 OVERFLOW = int(mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS))
@@ -124,10 +124,9 @@ class WarpBackend:
         """Samples since the start that needed more contacts or constraints than there was memory for; waits for the device."""
         return int(self._overflows)
 
-    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
-        start = state.on(self.dtype, self.device)
         with self._streams():
             worlds = (_captured_worlds.get() or self._worlds)(samples, horizon, substeps(control_dt, self.model.opt.timestep))
             self._start(worlds, start)
@@ -174,7 +173,7 @@ class WarpBackend:
         try:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream), wp.ScopedStream(warp_stream), torch.cuda.use_mem_pool(pool):
-                # Twice: as in the capture, the result of the first may still be held while the second allocates its own.
+                # The first time makes worlds and loads kernels, the second finds in the pool what the capture will.
                 work()
                 work()
                 stream.synchronize()
@@ -208,7 +207,7 @@ class WarpBackend:
             yield
         caller.wait_stream(self._stream)
 
-    def _start(self, worlds: Worlds, start: Start) -> None:
+    def _start(self, worlds: Worlds, start: StateTensors) -> None:
         """Put all worlds into a state, with nothing left of the rollout before."""
         for name, initial in worlds.initial.items():
             worlds.views[name].copy_(initial)

@@ -68,8 +68,10 @@ def physics_of(task: str) -> Callable[[], object]:
     """A rollout of one control step of a task, as its planner is configured."""
     demo = {name: value for name, value in find_task(task).demo.items() if not name.startswith("sim.")}
     loop = ClosedLoop({"task": task, "backend.name": "warp", **demo}, 0)
-    controls = torch.zeros((loop.config.planner.num_samples, 1, len(loop.task.ctrl_limits[0])))
-    return lambda: loop.controller.backend.rollout(loop.state(), controls, loop.config.planner.control_dt)
+    backend, planner = loop.controller.backend, loop.config.planner
+    start = loop.state().on(backend.dtype, backend.device)
+    controls = torch.zeros((planner.num_samples, 1, len(loop.task.ctrl_limits[0])))
+    return lambda: backend.rollout(start, controls, planner.control_dt)
 
 
 class BinaryReached(Exception):  # noqa: N818 (no error)
