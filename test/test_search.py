@@ -69,6 +69,10 @@ def test_a_search_of_every_task_can_be_captured(task):
     search_as_in_a_capture(make_controller(task, **{"markers.count": 3}))
 
 
+def test_a_search_through_mujoco_warp_can_be_captured():
+    search_as_in_a_capture(make_controller("ant", **{"backend.name": "warp"}))
+
+
 @pytest.mark.parametrize("algorithm", [name for name, kind in ALGORITHMS.items() if kind.on_device])
 def test_a_search_by_every_algorithm_that_runs_on_the_device_can_be_captured(algorithm):
     search_as_in_a_capture(make_controller("ant_wall", **{"planner.algorithm": algorithm}))
