@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "test",
         test,
-        "Run the tests and linters of a checkout, or a group of tests (faults, fuzz, network, parity); more goes to pytest.",
+        "Run tests and linters of a checkout, or a group of tests (faults, fuzz, kernels, network, parity); more goes to pytest.",
     )
     return parser
 

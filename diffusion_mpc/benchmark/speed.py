@@ -36,7 +36,7 @@ DEFAULT_CASES = (
 
 
 RAW_SAMPLES = 1024
-"""Most samples of a recorded plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
+"""Most samples of a captured plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
 
 
 def record(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tensor]]:
@@ -128,7 +128,7 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
             plan_time = time.perf_counter() - began
             noted = sum(controls.shape[0] * controls.shape[1] for _, controls in calls)
             if not calls and plan is not None:
-                # A recorded plan calls nobody. In its place, a part of it that the CPU can do: the plan itself, many times.
+                # A captured plan calls nobody. In its place, a part of it that the CPU can do: the plan itself, many times.
                 controls = torch.from_numpy(plan.controls).expand(min(config.planner.num_samples, RAW_SAMPLES), -1, -1)
                 calls.append((loop.state().on(torch.float64, controls.device), controls))
                 noted = config.planner.num_samples * config.planner.horizon_steps * plan.stats.iterations

@@ -1,4 +1,4 @@
-"""Where the time of a plan goes: each stage of a search alone, recorded where the backend records, and the kernels it launches."""
+"""Where the time of a plan goes: each stage of a search alone, captured where the backend captures, and the kernels it launches."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Stage:
     Attributes:
         name: what it does
         calls: how often a plan does it
-        work: it; reads and writes what it always does, so that it can be recorded
-        recorded: whether it is part of what a backend records
+        work: it; reads and writes what it always does, so that it can be captured
+        captured: whether it is part of what a backend captures
     """
 
     name: str
     calls: int
     work: Work
-    recorded: bool = True
+    captured: bool = True
 
 
 def check(cases: Sequence[Case]) -> None:
@@ -82,22 +82,22 @@ def stages(loop: ClosedLoop) -> list[Stage]:
     knots = algorithm.sample(belief, 0, noise[0])
     controls = objective.controls(knots)
     batch = backend.rollout(problem.start, controls, objective.control_dt)
-    # A recording's rollouts lie elsewhere, and those of the next plan would lie here.
+    # A captured plan's rollouts lie elsewhere, and those of the next plan would lie here.
     batch = replace(batch, qpos=batch.qpos.clone(), qvel=batch.qvel.clone(), sensordata=batch.sensordata.clone())
     found = objective.weigh(problem, batch)
     ranks = search_costs(found)
     after, weights = algorithm.update(belief, knots, ranks)
     packed = pack_tensors(search.conclude(after, knots, found, ranks, weights))
     return [
-        Stage("noise", 1, drawn, recorded=False),
-        Stage("copy in", 1, lambda: copied_in().mean, recorded=False),
+        Stage("noise", 1, drawn, captured=False),
+        Stage("copy in", 1, lambda: copied_in().mean, captured=False),
         Stage("begin", 1, lambda: search.begin(on_device)[1].noise_scale),
         Stage("sample", steps, lambda: objective.controls(algorithm.sample(belief, 0, noise[0]))),
         Stage("roll out", steps, lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos),
         Stage("weigh", steps, lambda: search_costs(objective.weigh(problem, batch))),
         Stage("update", steps, lambda: algorithm.update(belief, knots, ranks)[0].mean),
         Stage("conclude", 1, lambda: pack_tensors(search.conclude(after, knots, found, ranks, weights))),
-        Stage("copy out", 1, lambda: packed.cpu(), recorded=False),
+        Stage("copy out", 1, lambda: packed.cpu(), captured=False),
     ]
 
 
@@ -124,7 +124,7 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
     # What is in a graph is launched by nobody.
     launched = ClosedLoop({**case_settings(case), "backend.capture": "none"}, trial=0)
     launches = [count_launches(stage.work) for stage in stages(launched)]
-    runs = [(backend.record(stage.work) if stage.recorded else None) or stage.work for stage in parts]
+    runs = [(backend.capture_work(stage.work) if stage.captured else None) or stage.work for stage in parts]
     times = np.array([[timed(run, backend.device) for run in runs] for _ in range(passes + 3)])[3:]
     ms = 1e3 * np.median(times, axis=0)
     whole = sum(stage.calls * each for stage, each in zip(parts, ms, strict=True))
@@ -171,7 +171,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def count_launches(work: Work) -> int:
-    """Kernels that work launches when it is not recorded: PyTorch's operations but for views, and Warp's launches."""
+    """Kernels that work launches when it is not captured: PyTorch's operations but for views, and Warp's launches."""
     kernels = 0
 
     def counting(launch: Callable[..., object]) -> Callable[..., object]:

@@ -122,7 +122,7 @@ def stages_table(row: Row) -> Table:
 
 
 def backend_label(row: Row) -> str:
-    """Backend, device and what is recorded, as of a row of `speed.run_case`."""
+    """Backend, device and what is captured, as of a row of `speed.run_case`."""
     return f"{row['backend']} ({row['device']}{', graph: ' + row['capture'] if row['capture'] != 'none' else ''})"
 
 

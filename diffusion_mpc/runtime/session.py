@@ -229,7 +229,7 @@ class PlannerSession(ABC):
             "clamped": self.follower.clamped,
             "overflowed_samples": backend.overflows,
             "backend": self.swap.describe(),
-            "capture": backend.capture,
+            "capture": f"{backend.capture} ({failure})" if (failure := backend.capture_failure) else backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             "resident_memory_mb": resident_memory(),
             **self._figures.values(),
