@@ -11,21 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from diffusion_mpc.arguments import SetOption, parse_settings, write_json
-
-BENCHMARKS = {
-    "speed": "diffusion_mpc.benchmark.speed:Speed",
-    "quality": "diffusion_mpc.benchmark.quality:Quality",
-    "tune": "diffusion_mpc.benchmark.tune:Tune",
-    "delay": "diffusion_mpc.benchmark.delay:Delay",
-    "renoising": "diffusion_mpc.benchmark.renoising:Renoising",
-    "black-box": "diffusion_mpc.benchmark.black_box:BlackBox",
-    "soak": "diffusion_mpc.benchmark.soak:Soak",
-}
 
 
 class CommandError(Exception):
@@ -46,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _shown(default: Any) -> str:  # noqa: ANN401  (of whatever type)
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+def _shown(default: object) -> object:
+    """Default value as it would be typed; None, which is not shown, where nothing is."""
+    return " ".join(map(str, default)) if isinstance(default, tuple) and default else default or None
 
 
 app = App(
@@ -56,13 +47,11 @@ app = App(
     version_flags=(),
     default_parameter=Parameter(negative="", consume_multiple=True, show_default=_shown),
 )
-benchmark = App(
+app.command(
+    "diffusion_mpc.benchmark.command_line:app",
     name="benchmark",
-    help="Measure speed and quality, and compare with other algorithms.\n\nexample: diffusion-mpc benchmark speed",
+    help="Measure speed and quality, and compare with other algorithms.",
 )
-app.command(benchmark)
-for name, path in BENCHMARKS.items():
-    benchmark.command(path, name=name)
 
 
 @app.command

@@ -1,7 +1,7 @@
 """Base classes of the benchmarks: a dataclass whose fields are its options and whose methods run, summarise, table and plot.
 
 `diffusion-mpc benchmark NAME` reads the options and their defaults from the fields, their help from the docstring. A new benchmark
-is one such file, and a line in `diffusion_mpc/cli.py`.
+is one such file, and its class in `command_line.py`.
 """
 
 from __future__ import annotations

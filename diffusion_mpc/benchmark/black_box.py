@@ -139,6 +139,7 @@ def evaluations(spec: RunSpec) -> int:
     """Evaluations that a reverse pass makes: a step less than levels, and its final estimate."""
     return int(spec["samples"]) * (int(spec["levels"]) - 1) + 1
 
+
 @dataclass(frozen=True, kw_only=True)
 class BlackBox(RunsBenchmark):
     """Compare Model-Based Diffusion with other optimisers of functions, at equal evaluations.
@@ -230,7 +231,9 @@ class BlackBox(RunsBenchmark):
         title = "least value found; lower is better, 0 is the minimum"
         for name, advice in report["missing"].items():
             title += f"\n{name} {advice}"
-        return [table(title, report["rows"], _cells, left=("function", "method"), section=lambda row: (row["function"], row["dim"]))]
+        return [
+            table(title, report["rows"], _cells, left=("function", "method"), section=lambda row: (row["function"], row["dim"]))
+        ]
 
     def write(self, report: Report) -> Path:
         """Draw the least value so far against evaluations, mean over seeds, one panel a function and dimension."""

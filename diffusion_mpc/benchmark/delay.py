@@ -23,7 +23,10 @@ from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, load_parameters
 from diffusion_mpc.tasks import find_task
 
-STATE, COMMAND, IDLE = "state", "command", "idle"
+Late = Literal["state", "command"]
+STATE: Late = "state"
+COMMAND: Late = "command"
+IDLE = "idle"
 CASE = ("task", "delayed", "delay", "compensated")
 LEAD_IN = 0.1
 """Time for which the robot is left to itself before each trial, s; longer than the default delays."""
@@ -50,7 +53,7 @@ class Delay(RunsBenchmark):
 
     task: str = "ant"
     delays: tuple[float, ...] = (10.0, 20.0, 40.0, 60.0, 80.0)
-    delayed: tuple[Literal["state", "command"], ...] = (STATE, COMMAND)
+    delayed: tuple[Late, ...] = (STATE, COMMAND)
     seeds: PositiveInt = 4
     duration: float = 4.0
     settings: SetOption = ()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import mujoco
 import numpy as np
@@ -172,7 +172,11 @@ class Quality(AlgorithmsBenchmark):
                 left=("task", "best of the others", "better"),
             ),
             table(
-                "over all tasks: 0 is the best algorithm of a task, 1 the worst", summary, _summary_cells, left=("algorithm",), wrap=True
+                "over all tasks: 0 is the best algorithm of a task, 1 the worst",
+                summary,
+                _summary_cells,
+                left=("algorithm",),
+                wrap=True,
             ),
         ]
         return [tables[0], *(each for each in tables[1:] if each.row_count)]

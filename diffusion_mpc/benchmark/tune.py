@@ -78,9 +78,7 @@ class Tune(AlgorithmsBenchmark):
         earlier = self._earlier()
         return self._runs(
             {
-                (task, name): dict(
-                    enumerate(candidates(task, name, self.candidates, self.seed, earlier.get(task, {}).get(name)))
-                )
+                (task, name): dict(enumerate(candidates(task, name, self.candidates, self.seed, earlier.get(task, {}).get(name))))
                 for task, name in self.pairs()
             },
             trials=1,
