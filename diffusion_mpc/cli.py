@@ -37,8 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _shown(default: object) -> object:
-    """Default value as it would be typed; None, which is not shown, where nothing is."""
-    return " ".join(map(str, default)) if isinstance(default, tuple) and default else default or None
+    """Default value as it would be typed; None, which is not shown, where nothing would be."""
+    if isinstance(default, tuple):
+        return " ".join(map(str, default)) or None
+    return None if default is False else default
 
 
 app = App(
@@ -50,7 +52,7 @@ app = App(
 app.command(
     "diffusion_mpc.benchmark.command_line:app",
     name="benchmark",
-    help="Measure speed and quality, and compare with other algorithms.",
+    help="Measure speed and quality, and compare with other algorithms.\n\nexample: diffusion-mpc benchmark speed",
 )
 
 

@@ -12,6 +12,6 @@ from diffusion_mpc.benchmark.soak import Soak
 from diffusion_mpc.benchmark.speed import Speed
 from diffusion_mpc.benchmark.tune import Tune
 
-app = App(help_epilogue="example: diffusion-mpc benchmark speed")
+app = App(name="benchmark")
 for benchmark in (Speed, Quality, Tune, Delay, Renoising, BlackBox, Soak):
     app.command(benchmark)
