@@ -1,4 +1,4 @@
-"""Options that several commands share, and the JSON that they write."""
+"""Options common to several commands, and their JSON files."""
 
 from __future__ import annotations
 

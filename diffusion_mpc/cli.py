@@ -1,7 +1,7 @@
 """The command line: `diffusion-mpc`, or `./dmpc` in a checkout.
 
 cyclopts makes the parser from signatures and docstrings, for each benchmark from the fields of its dataclass: every option, its
-default and its help are said once. Modules are imported by the command that needs them.
+default and its help are written once. Modules are imported by the command that needs them.
 """
 
 from __future__ import annotations

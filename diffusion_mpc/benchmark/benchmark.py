@@ -43,11 +43,11 @@ class Benchmark(ABC):
         """Tables of the figures."""
 
     def write(self, report: Report) -> Path | None:
-        """Write a plot or whatever else it leaves, where there are rows, and return the file; None: nothing."""
+        """Write a plot, or another file, of a report that has rows, and return its path; None: there is none."""
         return None
 
     def __call__(self) -> int:
-        """Run, show and write everything; the exit code, 0 where it is complete."""
+        """Run, print the tables and write the files; exit code 0 where all runs are done, else 1."""
         report = self.report()
         show(*self.tables(report))
         if report["rows"] and (file := self.write(report)) is not None:
@@ -83,7 +83,7 @@ class RunsBenchmark(Benchmark):
         """All runs, in an order in which those that are done at any time can be compared.
 
         Raises:
-            ConfigError, TaskError: the options name what there is not, or parameters that do not fit
+            ConfigError, TaskError: an option names something unknown, or parameters do not fit
         """
 
     @staticmethod
@@ -93,19 +93,19 @@ class RunsBenchmark(Benchmark):
 
     @abstractmethod
     def summarise(self, runs: pd.DataFrame) -> Report:
-        """Figures over all runs that are done: "rows", and whatever else.
+        """Figures over all runs that are done: "rows", and others of the benchmark's own.
 
         Args:
             runs: see `Outcome.frame`
         """
 
     def report(self) -> Report:
-        """Run what is not done yet, and summarise everything: complete, errors, and what `summarise` returns."""
+        """Run the missing runs and summarise all of them: complete, errors, and the figures of `summarise`."""
         outcome = self.run(self.runs(), self.name.replace("_", "-"))
         return {**state(outcome), **self.summarise(outcome.frame())}
 
     def run(self, specs: Sequence[RunSpec], title: str) -> Outcome:
-        """Run what is not done yet, see `run_all`."""
+        """Run the missing ones of these runs, see `run_all`."""
         return run_all(self.measure, specs, RunFile(self.output / f"{self.name}.jsonl", self.identity), self.processes, title)
 
 

@@ -20,7 +20,7 @@ class Case:
         """Parameters of the closed loop that differ from the task's defaults.
 
         Raises:
-            ConfigError, TaskError: it names what there is not
+            ConfigError, TaskError: it names an unknown task, algorithm or parameter
         """
         known, _ = load_parameters(NodeConfig, {"task": self.task})
         demo = {name: value for name, value in find_task(self.task).demo.items() if not name.startswith("sim.")}
@@ -31,6 +31,6 @@ class Case:
         """All parameters of the planner node, checked.
 
         Raises:
-            ConfigError, TaskError: it names what there is not
+            ConfigError, TaskError: it names an unknown task, algorithm or parameter
         """
         return load_parameters(NodeConfig, self.parameters())[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +18,7 @@ from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, draw_costs, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import estimate
 from diffusion_mpc.benchmark.quality import plant
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
+from diffusion_mpc.benchmark.runs import Figures, RunSpec, versions
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, load_parameters
 from diffusion_mpc.tasks import find_task
 
@@ -68,10 +67,10 @@ class Delay(RunsBenchmark):
             "parameters": planner,
             "simulation": simulation,
             "plant": plant(self.task),
-            "versions": {name: version(name) for name in ("mujoco", "numpy", "torch")},
+            "versions": versions(),
         }
         cases = [(IDLE, 0.0, False), (STATE, 0.0, True)]
-        cases += [(what, delay, how) for what in self.delayed for delay in delays if delay > 0.0 for how in (True, False)]
+        cases += [(late, delay, how) for late in self.delayed for delay in delays if delay > 0.0 for how in (True, False)]
         return [
             {**dict(zip(CASE, (self.task, *case), strict=True)), "trial": trial, **common}
             for trial in range(self.seeds)
@@ -115,8 +114,8 @@ class Delay(RunsBenchmark):
         Returns:
             rows, one for each kind of message delayed, delay and compensation: mean_cost with its 95 % interval (low, high), speed
             (m/s, along the commanded direction), falls, mean absolute error of the state that plans begin at (position_error and
-            velocity_error, m or rad and m/s or rad/s), and the fraction kept of what there is without delay: kept_cost of the gain
-            in cost over a robot that is left to itself, kept_speed of the speed. None stands for what was not measured.
+            velocity_error, m or rad and m/s or rad/s), and the fractions kept of the figures without delay: kept_cost of the gain
+            in cost over a robot that is left to itself, kept_speed of the speed. None: not measured.
         """
         rows = [dict(zip(CASE, case, strict=True)) | _means(group) for case, group in runs.groupby(list(CASE), sort=False)]
         best = next((row for row in rows if row["delayed"] == STATE and row["delay"] == 0.0), None)

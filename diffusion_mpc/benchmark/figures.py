@@ -1,4 +1,4 @@
-"""Tables and plots: the parts that the benchmarks share."""
+"""Tables and plots: parts common to the benchmarks."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def difference(comparison: Row | None) -> str:
 
 
 def wins(comparison: Row | None) -> str:
-    """Pairs won, of how many."""
+    """Pairs won, and their number."""
     return f"{comparison['wins']}/{comparison['difference']['count']}" if comparison else ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -22,7 +21,7 @@ from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, difference, draw_costs, interval, number, panels, table, wins
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
-from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known
+from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known, versions
 from diffusion_mpc.config import ConfigError, NodeConfig, Parameter, SimConfig, Value, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.tasks import available_tasks, find_task
@@ -87,7 +86,7 @@ class AlgorithmsBenchmark(RunsBenchmark):
             "duration": self.duration if self.duration is not None else kind.trial_duration,
             "parameters": parameters(task, algorithm, budget, tuned, parse_settings(self.settings), known),
             "plant": plant(task),
-            "versions": {name: version(name) for name in ("mujoco", "numpy", "torch")},
+            "versions": versions(),
         }
         return [{**common, "trial": trial} for trial in trials]
 
@@ -144,7 +143,7 @@ class Quality(AlgorithmsBenchmark):
 
         Returns:
             rows, one for each task, number of rollouts and algorithm: the mean over trials of the mean closed-loop cost with its
-            95 % interval, succeeded (trials that did what the task asks for), falls, constraint violation, and the paired
+            95 % interval, succeeded (trials that fulfilled the task), falls, constraint violation, and the paired
             difference "MBD less this one"; best_baselines, the same difference to the best of the others; summary, over the tasks,
             by algorithm: mean normalised cost, mean rank, tasks won
         """
@@ -187,7 +186,7 @@ class Quality(AlgorithmsBenchmark):
         algorithms = list(rows["algorithm"].unique())
         with panels(rows["task"].nunique(), file) as drawn:
             for (task, peers), axes in zip(rows.groupby("task", sort=False), drawn, strict=True):
-                for algorithm, mine in peers.sort_values("rollouts").groupby("algorithm"):
+                for algorithm, mine in peers.sort_values("rollouts", kind="stable").groupby("algorithm", sort=False):
                     i = algorithms.index(algorithm)
                     # A little apart, so that no interval hides another.
                     x = mine["rollouts"] * 1.03 ** (i - (len(algorithms) - 1) / 2)
@@ -305,7 +304,7 @@ def overall(rows: Sequence[Row]) -> list[Figures]:
     """Summary by algorithm over the tasks and numbers of rollouts in which every algorithm has a row; empty where there is none.
 
     Normalised costs put the best algorithm of each of them at 0 and the worst at 1; all are 0 where they cost the same. Ranks begin
-    at 1, the cheapest; equals share the mean of their ranks.
+    at 1, the cheapest; equals have the mean of their ranks.
     """
     algorithms = list(dict.fromkeys(row["algorithm"] for row in rows))
     if len(algorithms) < 2:

@@ -35,7 +35,7 @@ class RawRollout:
         """Start the threads.
 
         Args:
-            models: what every control sequence is rolled out on
+            models: models that every control sequence is rolled out on
             threads: number of threads; 0: one per core that this process may use
         """
         count = threads or cores()

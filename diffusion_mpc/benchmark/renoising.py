@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.quality import parameters, plant
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
+from diffusion_mpc.benchmark.runs import Figures, RunSpec, versions
 from diffusion_mpc.config import NodeConfig, Value, load_parameters
 from diffusion_mpc.evaluation.metrics import trajectory
 from diffusion_mpc.evaluation.plot import COLOURS
@@ -88,8 +87,7 @@ class Renoising(RunsBenchmark):
                 texts = {name: str(value) for name, value in changed.items()}
                 given = parameters(task, "mbd", budget, {}, texts, known)
                 runs.append({"event": event, "noise": noise, "parameters": given, "plant": plant(task)})
-        versions = {name: version(name) for name in ("mujoco", "numpy", "torch")}
-        return [{**run, "trial": trial, "versions": versions} for trial in range(self.seeds) for run in runs]
+        return [{**run, "trial": trial, "versions": versions()} for trial in range(self.seeds) for run in runs]
 
     @staticmethod
     def measure(spec: RunSpec) -> Figures:
@@ -130,7 +128,7 @@ class Renoising(RunsBenchmark):
         """Draw noise, above, and cost, below, against the time since each event, means over trials."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "renoising.png"
         events = list(rows.groupby("event", sort=False))
-        shown = [(event, found, *what) for what in (("noise_level", "noise"), ("costs", "cost")) for event, found in events]
+        shown = [(event, found, *series) for series in (("noise_level", "noise"), ("costs", "cost")) for event, found in events]
         with panels(len(shown), file, len(events)) as drawn:
             for (event, found, series, label), axes in zip(shown, drawn, strict=True):
                 for row in found.to_dict("records"):

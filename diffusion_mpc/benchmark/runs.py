@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 class RunFile:
-    """Figures by run, one JSON object a line, so that finished runs outlive whatever stops the rest.
+    """Figures by run, one JSON object a line, so that finished runs outlive an interruption or a crash.
 
     Figures are found again by the whole specification of a run only.
     """
@@ -82,7 +83,7 @@ class RunFile:
                 before, now = _flat(others[-1]), _flat(spec)
                 names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
                 changes = ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names[:3])
-                return f"{self.path} has results of other settings ({changes}); they are left out, and what changed is run anew"
+                return f"{self.path} has results of other settings ({changes}); they are left out, and changed runs are run anew"
         return ""
 
     def _take(self, spec: RunSpec, figures: Figures) -> None:
@@ -171,6 +172,11 @@ def run_all(measure: Callable[[RunSpec], Figures], specs: Sequence[RunSpec], fil
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(psutil.Process().cpu_affinity())
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: version(name) for name in ("mujoco", "numpy", "torch")}
 
 
 def require_known(kind: str, name: str, known: Iterable[str]) -> str:

@@ -78,7 +78,7 @@ class Speed(Benchmark):
         """All cases, checked.
 
         Raises:
-            ConfigError, TaskError: the options name what there is not
+            ConfigError, TaskError: an option names an unknown task, algorithm or parameter
         """
         axes = {
             "planner.num_samples": self.samples,
@@ -134,7 +134,7 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
     """Time a case in closed loop.
 
     Args:
-        case: what to time
+        case: case to time
         plans: number of plans to time
         warm_up: number of plans before, that do not count
         on_plan: called after each plan
@@ -143,7 +143,7 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
         the row; see `row`. Where Ctrl-C came between, of fewer plans
 
     Raises:
-        ConfigError, TaskError: the case names what there is not
+        ConfigError, TaskError: the case names an unknown task, algorithm or parameter
         ValueError: parameters do not fit each other
         KeyboardInterrupt: Ctrl-C came before the first plan that counts
     """
@@ -190,7 +190,7 @@ def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Ar
     """Figures of a case.
 
     Args:
-        loop: what was timed
+        loop: closed loop that was timed
         plan_times: (plans,) of all that `Controller.plan` does, s
         physics_steps: (plans,) physics steps in each
         raw_times: (plans,) of `mujoco.rollout` alone on the same batches, or on a part of them, s

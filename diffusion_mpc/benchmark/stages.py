@@ -38,7 +38,7 @@ class Stage:
 
     Attributes:
         name: name
-        calls: how often a plan does it
+        calls: number of calls in a plan
         work: one call of it, which reads and writes the same tensors each time, so that it can be captured
         captured: whether it is part of the search that a backend captures
     """
@@ -50,7 +50,7 @@ class Stage:
 
 
 def check_stages(case: Case) -> None:
-    """Raise what `time_stages` would, before any time is spent.
+    """Refuse a case that `time_stages` would refuse, before any time is spent.
 
     Raises:
         ConfigError: the algorithm keeps something on the host, so its stages cannot be run again and again
@@ -107,8 +107,8 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
     """Time of each stage of a case, one after the other as in a plan.
 
     Args:
-        case: what to time
-        passes: how often all of them are run; medians are taken
+        case: case to time
+        passes: number of passes over all of them, whose medians are taken
 
     Returns:
         a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in one call; ms of one call;

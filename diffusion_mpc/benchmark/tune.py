@@ -27,7 +27,7 @@ from diffusion_mpc.planner.algorithms import ALGORITHMS
 
 FIRST_TRIAL = 1000
 
-# Ranges to draw from log-uniformly, as multiples of the task's default, or lists to choose from; all parameters that an algorithm uses.
+# For each algorithm all parameters that it uses: ranges to draw from log-uniformly, as multiples of the task's default, or lists.
 Space = Mapping[str, tuple[float, float] | list[int]]
 SHARED: Space = {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.3, 2.0)}
 PROFILE: Space = {"planner.noise_growth": (0.5, 3.0)}
