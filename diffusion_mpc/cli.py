@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from diffusion_mpc.arguments import SetOption, parse_settings, write_json
 
@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         # A benchmark's class is its command: the parser makes the object, options and all.
         return int(command() if callable(command) else command or 0)
+    except UnusedCliTokensError as error:
+        sys.stderr.write(f"error: unrecognised argument '{(error.unused_tokens or [''])[0]}'\n")
+        return 2
     except CycloptsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
