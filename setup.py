@@ -17,13 +17,17 @@ setup(
     author_email="maintainers@example.org",
     python_requires=">=3.11",
     packages=find_packages(include=["diffusion_mpc*"]),
-    package_data={"diffusion_mpc": ["py.typed", "benchmark/tuned.yaml", "models/**/*.xml", "models/**/*.csv"]},
+    package_data={
+        "diffusion_mpc": ["py.typed", "benchmark/tuned.yaml", "evaluation/*.jinja", "models/**/*.xml", "models/**/*.csv"]
+    },
     # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
     install_requires=[
         "cma>=4.0",
         "cyclopts>=5.0",
         "imageio-ffmpeg",
+        "jinja2>=3.1",
         "matplotlib>=3.6",
+        "mcap>=1.6",
         "mujoco>=4.0",
         "numpy>=1.26",
         "pandas>=2.1",

@@ -9,7 +9,7 @@ from rclpy.qos import QoSProfile
 from robot import DEEP, Robot
 from sensor_msgs.msg import JointState
 
-from diffusion_mpc.ros.time import to_seconds
+from diffusion_mpc.message_fields import to_seconds
 
 
 class Witness(Robot):

@@ -12,11 +12,12 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from diffusion_mpc.bags.bag_reader import BagError
+from diffusion_mpc.bags.bag_writer import BagWriter
 from diffusion_mpc.commands import actuators
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
-from diffusion_mpc.evaluation.bag import read_run
-from diffusion_mpc.evaluation.messages import BagError
 from diffusion_mpc.evaluation.metrics import measure, summarise
+from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.evaluation.video import RendererUnavailableError
 from diffusion_mpc.tasks import find_task
@@ -46,17 +47,14 @@ class BagMaker:
     def __init__(self, folder, task, namespace="", types=None):
         self.types = {**self.TYPES, **(types or {})}
         self.store, self.task, self.model = typestore(), task, task.model
-        self.writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
+        self.writer = BagWriter(folder)
         self.namespace, self.actuators = namespace, actuators(task.model)
         hinges = [i for i in range(self.model.njnt) if self.model.jnt_type[i] >= 2]
         self.joints = [(self.model.joint(i).name, self.model.jnt_qposadr[i], self.model.jnt_dofadr[i]) for i in hinges]
 
     def __enter__(self):
-        self.writer.open()
-        self.connections = {}
         for topic, kind in self.types.items():
-            name = self.namespace + topic
-            self.connections[topic] = self.writer.add_connection(name, kind, typestore=self.store)
+            self.writer.add(self.namespace + topic, kind, self.store)
         return self
 
     def __exit__(self, *exception):
@@ -81,7 +79,7 @@ class BagMaker:
 
     def write(self, topic, time, message):
         data = self.store.serialize_cdr(message, self.types[topic])
-        self.writer.write(self.connections[topic], round(time * 1e9), data)
+        self.writer.write(self.namespace + topic, round(time * 1e9), data)
 
     def state(self, time, qpos, qvel, odometry=True):
         names, positions, velocities = zip(*reversed(self.joints), strict=True)
@@ -369,6 +367,16 @@ def test_states_that_the_planner_would_reject_are_left_out_and_named(tmp_path, a
     assert any("NaN" in problem for problem in run.problems)
 
 
+def test_commands_that_a_robot_would_reject_are_left_out_and_named(tmp_path, ant):
+    with BagMaker(tmp_path / "bag", ant) as bag:
+        bag.state(START, *standing(ant))
+        bag.command(START, START, np.ones(8))
+        bag.command(START + PERIOD, START, np.full(8, np.nan))
+    run = read_run(tmp_path / "bag", ant)
+    np.testing.assert_array_equal(run.commands.values, [np.ones(8)])
+    assert any("joint_command" in problem and "NaN" in problem and "1 messages" in problem for problem in run.problems)
+
+
 def flushed(folder, task, chunk=10, steps=100):
     """A bag with a chunk for every few steps, as the recorder writes one a second."""
     qpos, qvel = standing(task)
@@ -377,7 +385,7 @@ def flushed(folder, task, chunk=10, steps=100):
             bag.state(START + i * PERIOD, qpos, qvel)
             bag.command(START + i * PERIOD, START + i * PERIOD, np.zeros(8))
             if i % chunk == chunk - 1:
-                bag.writer.storage.close_chunk()
+                bag.writer.flush()
     return folder
 
 

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from rollouts import roll_out
 
+from diffusion_mpc.command_messages import CommandRejectedError, decode
 from diffusion_mpc.commands import Command, actuators, plain
 from diffusion_mpc.config import ConfigError, NodeConfig, OutputConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.following import Follower, needs_track
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Plan, PlanStats, Reference, State, Track
+from diffusion_mpc.types import Plan, PlannedStates, PlanStats, Reference, State
 
 # One joint of each kind: driven by effort, position and velocity.
 MODEL = """<mujoco><worldbody><body><joint name='a'/><geom size='.1'/><body pos='0 0 1'><joint name='b'/><geom size='.1'/>
@@ -31,7 +33,7 @@ def plan():
     stats = PlanStats("none", 0.0, 0.0, {}, 1.0, 0.1, 0.0, 0.0, 1)
     controls = np.array([[0.1, 0.4, 1.0], [0.2, 0.5, 1.1], [0.3, 0.6, 1.2]])
     rows = np.arange(4.0)[:, None]
-    track = Track(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
+    track = PlannedStates(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
     return Plan(START, START, DT, controls, controls, np.zeros((3, 3)), stats, track=track)
 
 
@@ -112,8 +114,11 @@ def test_the_planned_motion_is_where_the_controls_lead():
     plan = controller.plan(State(5.0, data.qpos.copy(), data.qvel.copy()), Reference(), 5.0)
     import torch
 
-    batch = controller.backend.rollout(
-        State(5.0, data.qpos, data.qvel), torch.as_tensor(plan.controls)[None].to(controller.backend.dtype), plan.control_dt
+    batch = roll_out(
+        controller.backend,
+        State(5.0, data.qpos, data.qvel),
+        torch.as_tensor(plan.controls)[None].to(controller.backend.dtype),
+        plan.control_dt,
     )
     np.testing.assert_allclose(plan.track.qpos[0], data.qpos)
     np.testing.assert_allclose(plan.track.qpos[1:], batch.qpos[0], atol=1e-5)
@@ -139,7 +144,7 @@ COMMAND = Command(
 @pytest.mark.ros
 @pytest.mark.parametrize("kind", ["joint_command", "float64_multi_array", "joint_trajectory"])
 def test_what_is_encoded_is_decoded(messages, driven, kind):
-    ((seconds, command),) = messages.decode(messages.encode(kind, [(0.0, COMMAND)], driven, 7.5, 7.4), driven)
+    ((seconds, command),) = decode(messages.encode(kind, [(0.0, COMMAND)], driven, 7.5, 7.4), driven)
     assert seconds == 0.0
     np.testing.assert_allclose(command.control, COMMAND.control)
     if kind == "joint_command":
@@ -162,7 +167,7 @@ def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_or
     for point in message.points:
         for field in ("positions", "velocities", "effort"):
             setattr(point, field, [getattr(point, field)[i] for i in order])
-    for (seconds, command), (expected, sent) in zip(messages.decode(message, driven), points, strict=True):
+    for (seconds, command), (expected, sent) in zip(decode(message, driven), points, strict=True):
         assert seconds == pytest.approx(expected)
         np.testing.assert_allclose(command.control, sent.control)
 
@@ -180,8 +185,8 @@ def test_bad_trajectories_are_rejected_with_a_reason(messages, driven, plan):
     def spoilt(spoil):
         message = messages.encode("joint_trajectory", points, driven, START, START)
         spoil(message)
-        with pytest.raises(messages.CommandRejectedError) as caught:
-            messages.decode(message, driven)
+        with pytest.raises(CommandRejectedError) as caught:
+            decode(message, driven)
         return str(caught.value)
 
     assert spoilt(lambda m: m.points.clear()) == "joint_command: a trajectory without points"

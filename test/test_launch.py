@@ -27,7 +27,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from diffusion_mpc.evaluation.messages import read_messages
+from diffusion_mpc.bags.bag_reader import read_messages
 from diffusion_mpc.ros.bringup import ARGUMENTS, ROBOT_ARGUMENTS, free_domain_id
 
 pytestmark = pytest.mark.ros

@@ -92,7 +92,7 @@ def test_the_order_of_joints_in_a_message_does_not_matter(start_planner):
 
 
 def test_a_command_is_sent_as_long_before_its_time_as_the_actuators_are_late(start_planner):
-    from diffusion_mpc.ros.time import to_seconds
+    from diffusion_mpc.message_fields import to_seconds
     from diffusion_mpc.tasks import find_task
 
     late = 0.06

@@ -100,7 +100,7 @@ def test_planning_rollouts_and_commands_share_the_cores_asked_for(tmp_path, monk
     from diffusion_mpc.ros.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    settings = {"task": "cartpole", "planner.num_samples": 8, "realtime.cpus": str(CORE)}
+    settings = {"task": "cartpole", "planner.num_samples": 8, "backend.threads": 2, "realtime.cpus": str(CORE)}
     with Running([Process("planner", settings)], tmp_path) as running:
         robot = Robot()
         try:
@@ -108,7 +108,7 @@ def test_planning_rollouts_and_commands_share_the_cores_asked_for(tmp_path, monk
             robot.spin_until(lambda: len(robot.commands) > 20 and robot.diagnostics, "commands")
             pid = running._children["planner"].pid
             cores = [os.sched_getaffinity(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")]
-            assert cores.count({CORE}) >= 3  # planning, one rollout thread, commands
+            assert cores.count({CORE}) >= 3  # planning, which rolls out itself, another rollout thread, commands
             assert cores.count(os.sched_getaffinity(0)) >= 1
             values = {v.key: v.value for v in robot.diagnostics[-1].values}
             assert 50.0 < float(values["resident_memory_mb"]) < 5000.0

@@ -18,6 +18,7 @@ rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
 
 from diffusion_mpc.msg import JointCommand, Plan, PlannerStats
+from mcap.reader import make_reader
 from nav_msgs.msg import Odometry
 from rclpy.context import Context
 from rclpy.node import Node
@@ -26,7 +27,7 @@ from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, Float64MultiArray
 
-from diffusion_mpc.evaluation.messages import BagError, read_messages
+from diffusion_mpc.bags.bag_reader import BagError, read_messages
 
 pytestmark = pytest.mark.ros
 
@@ -175,6 +176,9 @@ def test_type_hashes_are_those_of_the_publishers(tmp_path, robot):
         pytest.skip("this ROS distribution has no type hashes")
     with Reader(tmp_path / "bag") as reader:
         digests = {connection.topic: connection.digest for connection in reader.connections}
+    with (tmp_path / "bag" / "bag.mcap").open("rb") as stream:
+        channels = make_reader(stream).get_summary().channels.values()
+    assert {channel.topic: channel.metadata["topic_type_hash"] for channel in channels} == digests
     for topic, info in infos.items():
         assert digests[f"/{topic}"] == f"RIHS01_{bytes(info.topic_type_hash.value).hex()}"
 

@@ -66,7 +66,7 @@ def test_in_lockstep_a_command_advances_one_period_and_a_repeated_one_none(bring
 def test_a_delayed_state_keeps_its_stamp(bring_up):
     from sensor_msgs.msg import JointState
 
-    from diffusion_mpc.ros.time import to_seconds
+    from diffusion_mpc.message_fields import to_seconds
 
     _, pilot = bring_up(state_delay=0.2, command_timeout=10.0)
     ages = []

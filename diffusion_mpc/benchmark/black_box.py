@@ -6,7 +6,6 @@ import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +23,7 @@ from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known
 from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import Settings, minimize
+from diffusion_mpc.versions import versions
 
 # The variant that `optimize` takes where nothing else is asked for.
 OURS = f"mbd_{Settings().variant}"
@@ -193,11 +193,11 @@ class BlackBox(RunsBenchmark):
     def _settings(self, method: str) -> dict[str, Any]:
         settings: dict[str, Any] = {}
         if method == "gp_bo":
-            settings = {"bo_evaluations": self.bo_evaluations, "bo_seconds": self.bo_seconds, BO_PACKAGE: version(BO_PACKAGE)}
+            settings = {"bo_evaluations": self.bo_evaluations, "bo_seconds": self.bo_seconds, **versions(BO_PACKAGE)}
         else:
             settings = {"samples": self.samples, "levels": self.levels}
         if method.startswith("cma_es"):
-            settings["cma"] = version("cma")
+            settings |= versions("cma")
         return settings | ({"temperature": self.temperature} if method.startswith("mbd") else {})
 
     @staticmethod

@@ -14,10 +14,10 @@ from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weigh
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.estimation.reference import parameter_reference
-from diffusion_mpc.evaluation.metrics import heading_velocity, trajectory
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.measured import heading_velocity, trajectory
 from diffusion_mpc.types import Array, Plan, RolloutBatch, State
 
 
@@ -208,8 +208,9 @@ def run_episode(
     errors = _errors(loop.plant.model, starts, states)
     states, controls = states[before:], controls[before:]
     stamps = np.array([state.stamp for state in states])
-    x = trajectory(loop.task, *(np.array(rows) for rows in ([s.qpos for s in states], [s.qvel for s in states], controls)))
-    reference = replace(loop.reference, times=stamps)
+    qpos, qvel = np.array([s.qpos for s in states]), np.array([s.qvel for s in states])
+    x = trajectory(loop.task.model, qpos, qvel, np.array(controls))
+    reference = replace(loop.reference, times=stamps).on(x.qpos)
     costs = loop.task.costs(x, reference)
     return Episode(
         stamps=stamps,
@@ -218,7 +219,7 @@ def run_episode(
         controls=x.ctrl[0].numpy(),
         costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
-        succeeded=bool(loop.task.succeeded(x, reference.on(x.qpos))[0]),
+        succeeded=bool(loop.task.succeeded(x, reference)[0]),
         violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
         plans=plans,
         rollouts=rollouts,

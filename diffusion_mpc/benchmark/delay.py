@@ -18,9 +18,10 @@ from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, draw_costs, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import estimate
 from diffusion_mpc.benchmark.quality import plant
-from diffusion_mpc.benchmark.runs import Figures, RunSpec, versions
+from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, load_parameters
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.versions import versions
 
 Late = Literal["state", "command"]
 STATE: Late = "state"

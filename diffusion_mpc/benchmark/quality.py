@@ -21,10 +21,11 @@ from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, difference, draw_costs, interval, number, panels, table, wins
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
-from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known, versions
+from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known
 from diffusion_mpc.config import ConfigError, NodeConfig, Parameter, SimConfig, Value, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.tasks import available_tasks, find_task
+from diffusion_mpc.versions import versions
 
 OURS = "mbd"
 TUNED = Path(__file__).with_name("tuned.yaml")

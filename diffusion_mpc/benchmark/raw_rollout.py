@@ -12,17 +12,17 @@ from mujoco import rollout
 
 from diffusion_mpc.benchmark.runs import cores
 from diffusion_mpc.rollout.base import RolloutBackend
-from diffusion_mpc.types import Array, RolloutBatch, Start, State
+from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
 
-def log_rollouts(backend: RolloutBackend) -> list[tuple[State | Start, torch.Tensor]]:
+def log_rollouts(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tensor]]:
     """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
-    calls: list[tuple[State | Start, torch.Tensor]] = []
+    calls: list[tuple[StateTensors, torch.Tensor]] = []
     rollouts = backend.rollout
 
-    def logged(state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
-        calls.append((state, controls))
-        return rollouts(state, controls, control_dt)
+    def logged(start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+        calls.append((start, controls))
+        return rollouts(start, controls, control_dt)
 
     backend.rollout = logged  # type: ignore[method-assign]
     return calls
@@ -44,7 +44,7 @@ class RawRollout:
         self._data = [mujoco.MjData(models[0]) for _ in range(count)]
         self._outputs: dict[tuple[int, int], tuple[Array, Array]] = {}
 
-    def time(self, state: State | Start, controls: torch.Tensor, repeats: int) -> float:
+    def time(self, state: StateTensors, controls: torch.Tensor, repeats: int) -> float:
         """Time that the rollouts take, s, without preparing their inputs.
 
         Args:

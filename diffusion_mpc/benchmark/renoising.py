@@ -17,10 +17,11 @@ from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.quality import parameters, plant
-from diffusion_mpc.benchmark.runs import Figures, RunSpec, versions
+from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import NodeConfig, Value, load_parameters
-from diffusion_mpc.evaluation.metrics import trajectory
 from diffusion_mpc.evaluation.plot import COLOURS
+from diffusion_mpc.tasks.measured import trajectory
+from diffusion_mpc.versions import versions
 
 SCHEDULE = "schedule alone"
 MOMENT, DURATION = 2.0, 4.0
@@ -103,8 +104,8 @@ class Renoising(RunsBenchmark):
             plan = None if event <= step < event + blind else loop.plan()
             last = last if plan is None else plan.stats.noise
             state = loop.state()
-            x = trajectory(loop.task, state.qpos[None], state.qvel[None], loop.advance()[None])
-            found = loop.task.costs(x, replace(loop.reference, times=np.array([state.stamp])))
+            x = trajectory(loop.task.model, state.qpos[None], state.qvel[None], loop.advance()[None])
+            found = loop.task.costs(x, replace(loop.reference, times=np.array([state.stamp])).on(x.qpos))
             noise.append(last)
             costs.append(sum(loop.weights[name] * float(cost[0, 0]) for name, cost in found.items()))
         return {"period": 1.0 / rate, "noise_level": noise, "costs": costs, "cost_after": float(np.mean(costs[event:]))}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +171,6 @@ def run_all(measure: Callable[[RunSpec], Figures], specs: Sequence[RunSpec], fil
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(psutil.Process().cpu_affinity())
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
-    return {name: version(name) for name in ("mujoco", "numpy", "torch")}
 
 
 def require_known(kind: str, name: str, known: Iterable[str]) -> str:

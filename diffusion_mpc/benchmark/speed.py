@@ -169,7 +169,7 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
             if not calls and plan is not None:
                 # A captured plan makes no calls. In its place, a part of it that the CPU can do: the plan itself, many times.
                 controls = torch.from_numpy(plan.controls).expand(min(config.planner.num_samples, RAW_SAMPLES), -1, -1)
-                calls.append((loop.state(), controls))
+                calls.append((loop.state().on(torch.float64, controls.device), controls))
                 counted = config.planner.num_samples * config.planner.horizon_steps * plan.stats.iterations
             raw_time = sum(raw.time(state, controls, repeats) for state, controls in calls)
             loop.advance()

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import mujoco
 import numpy as np
-import torch
 
-from diffusion_mpc.evaluation.run import Flags, Run
-from diffusion_mpc.tasks.base import Task, sensor_slices
-from diffusion_mpc.types import Array, Reference, RolloutBatch
+from diffusion_mpc.evaluation.recorded_run import Flags, RecordedRun
+from diffusion_mpc.percentiles import percentiles
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.measured import heading_velocity, rows_of, trajectory
+from diffusion_mpc.types import Array, Reference
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the measured states say about a run.
+    """Velocities, references, distances, failures and costs at the measured states of a run.
 
     Attributes:
         velocity: (T, 3) as `heading_velocity`
-        reference: (T, 3) commanded velocity in the same frame, as the newest plan at the time tracked it
-        goal: (T, 7) goal position, m, and unit quaternion (wxyz), as the newest plan at the time pursued it
+        reference: (T, 3) commanded velocity in the same frame, that of the newest plan at the time
+        goal: (T, 7) goal position, m, and unit quaternion (wxyz), that of the newest plan at the time
         goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues none, or no plan says which
         failed: (T,) whether the robot had failed
         costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold what they depend on
@@ -37,8 +37,8 @@ class Measured:
     costs: Mapping[str, Array]
 
 
-def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) -> Measured:
-    """Put the measured states through the task.
+def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = None) -> Measured:
+    """Evaluate the task at the measured states.
 
     The sensors are those of the measured states themselves, and the controls are the commands in force at their stamps.
 
@@ -56,28 +56,28 @@ def measure(run: Run, task: Task, weights: Mapping[str, float] | None = None) ->
         raise ValueError(f"task '{task.name}' has no cost term '{sorted(unknown)[0]}'; it has: {', '.join(terms)}")
     stamps = run.states.stamps
     controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
-    given = Reference()
-    reference = _tracked(stamps, run.plans.stamps, run.plans.velocity, given.velocity)
-    goal = _tracked(stamps, run.plans.stamps, run.plans.goal, given.pose)
-    x = trajectory(task, run.states.qpos, run.states.qvel, controls)
+    default = Reference()
+    reference = _tracked(stamps, run.plans.stamps, run.plans.velocity, default.velocity)
+    goal = _tracked(stamps, run.plans.stamps, run.plans.goal, default.pose)
+    x = trajectory(task.model, run.states.qpos, run.states.qvel, controls)
     costs: dict[str, Array] = {}
     errors: dict[str, Array] = {}
-    # A goal that no plan tells of is unknown, and a measured cost of it would be one of nothing.
+    # Without plans the goal is unknown, and so is the cost of missing it.
     if len(stamps) and (task.reference != "goal_pose" or len(run.plans.goal)):
         parts = []
         for rows in _constant(np.concatenate([reference, goal], axis=1)):
             asked = Reference(reference[rows.start], goal[rows.start], stamps[rows]).on(x.qpos)
-            parts.append((task.costs(_rows(x, rows), asked), task.goal_errors(_rows(x, rows), asked)))
+            parts.append((task.costs(rows_of(x, rows), asked), task.goal_errors(rows_of(x, rows), asked)))
         costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts]) for name in terms}
         errors = {name: np.concatenate([part[name][0].numpy() for _, part in parts]) for name in parts[0][1]}
     failed = task.failed(x)[0].numpy().astype(bool)
     return Measured(heading_velocity(task, run.states.qpos, run.states.qvel), reference, goal, errors, failed, costs)
 
 
-def summarise(run: Run, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """The headline figures; None stands for what the bag cannot tell.
+def summarise(run: RecordedRun, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """The headline figures; None where the bag lacks the messages.
 
-    Times come from stamps, not from when the machine got round to things.
+    Times are differences of stamps, so that they do not depend on the machine that recorded.
 
     Args:
         run: recorded run
@@ -87,8 +87,8 @@ def summarise(run: Run, task: Task, settle: float = 3.0, weights: Mapping[str, f
 
     Returns:
         task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states; plan_rate_hz;
-        plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio (share of the plans); plans; mean_cost
-        and term_costs (weighted, over the measured states); falls (how often the robot went from well to failed);
+        plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio (fraction of the plans); plans; mean_cost
+        and term_costs (weighted, over the measured states); falls (number of changes from well to failed);
         command_speed and mean_speed (m/s, see `speeds`); goal_errors (the task's distances from its goal at the last state);
         topics (messages on each)
 
@@ -98,8 +98,8 @@ def summarise(run: Run, task: Task, settle: float = 3.0, weights: Mapping[str, f
     return figures(run, task, measure(run, task, weights), settle)
 
 
-def figures(run: Run, task: Task, measured: Measured, settle: float) -> dict[str, Any]:
-    """As `summarise`, for a run that has been measured already."""
+def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> dict[str, Any]:
+    """The figures of `summarise`, of a run that has been measured already."""
     states, plans, commands = run.states, run.plans, run.commands
     latency = (commands.stamps - commands.state_stamps)[~commands.safe & np.isfinite(commands.state_stamps)]
     terms = {name: float(cost.mean()) for name, cost in measured.costs.items()}
@@ -113,8 +113,8 @@ def figures(run: Run, task: Task, measured: Measured, settle: float) -> dict[str
         "iterations": plans.iterations,
         "duration_s": float(np.ptp(states.stamps)) if len(states.stamps) else 0.0,
         "plan_rate_hz": _rate(plans.stamps),
-        "plan_ms": _percentiles(1e3 * plans.plan_time, (50, 95, 99), largest=True),
-        "state_to_command_ms": _percentiles(1e3 * latency, (50, 99)),
+        "plan_ms": percentiles(1e3 * plans.plan_time, (50, 95, 99), largest=True),
+        "state_to_command_ms": percentiles(1e3 * latency, (50, 99)),
         "deadline_miss_ratio": float(plans.missed.mean()) if len(plans.missed) else None,
         "plans": len(plans.stamps),
         "mean_cost": sum(terms.values()) if terms else None,
@@ -127,7 +127,7 @@ def figures(run: Run, task: Task, measured: Measured, settle: float) -> dict[str
     }
 
 
-def speeds(run: Run, task: Task, measured: Measured, settle: float) -> tuple[float | None, float | None]:
+def speeds(run: RecordedRun, task: Task, measured: Measured, settle: float) -> tuple[float | None, float | None]:
     """Mean commanded speed, and mean measured velocity along the commanded direction, m/s, after settling.
 
     States with no planar command do not count, unless there are no others: then the command is 0, and the speed is the
@@ -145,51 +145,6 @@ def speeds(run: Run, task: Task, measured: Measured, settle: float) -> tuple[flo
     return float(asked[moving].mean()), float(along.mean())
 
 
-def heading_velocity(task: Task, qpos: Array, qvel: Array) -> Array | None:
-    """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3); None for a fixed base.
-
-    The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about the base's own
-    vertical axis.
-    """
-    if task.base is None:
-        return None
-    joint = int(task.model.body(task.base).jntadr[0])
-    q, v = int(task.model.jnt_qposadr[joint]), int(task.model.jnt_dofadr[joint])
-    w, x, y, z = qpos[:, q + 3 : q + 7].T
-    forward = np.stack([1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z)], axis=1)
-    # Straight up or down, the base has no heading; its velocity counts as 0 there, as in the tasks.
-    forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-6)
-    vx, vy = qvel[:, v], qvel[:, v + 1]
-    along = forward[:, 0] * vx + forward[:, 1] * vy
-    across = forward[:, 0] * vy - forward[:, 1] * vx
-    return np.stack([along, across, qvel[:, v + 5]], axis=1)
-
-
-def trajectory(task: Task, qpos: Array, qvel: Array, controls: Array) -> RolloutBatch:
-    """Measured states as one trajectory, (1, T, ...), with the sensors of the states themselves.
-
-    Args:
-        task: task whose model the states are of
-        qpos: (T, nq)
-        qvel: (T, nv)
-        controls: (T, nu) in force at the states, in actuator units
-    """
-    model, data = task.model, mujoco.MjData(task.model)
-    sensors = np.empty((len(controls), model.nsensordata))
-    for row, (position, velocity, control) in enumerate(zip(qpos, qvel, controls, strict=True)):
-        # The solver's warm start must not carry anything from one state to the next.
-        mujoco.mj_resetData(model, data)
-        data.qpos[:], data.qvel[:], data.ctrl[:] = position, velocity, control
-        mujoco.mj_forward(model, data)
-        sensors[row] = data.sensordata
-    positions, velocities, ctrl, sensordata = (torch.from_numpy(array)[None] for array in (qpos, qvel, controls, sensors))
-    return RolloutBatch(positions, velocities, ctrl, sensordata, sensor_slices(model))
-
-
-def _rows(x: RolloutBatch, rows: slice) -> RolloutBatch:
-    return RolloutBatch(x.qpos[:, rows], x.qvel[:, rows], x.ctrl[:, rows], x.sensordata[:, rows], x.sensor_slices)
-
-
 def _constant(rows: Array) -> list[slice]:
     """Stretches over which all columns keep their value."""
     edges = [0, *(np.flatnonzero((np.diff(rows, axis=0) != 0.0).any(axis=1)) + 1).tolist(), len(rows)]
@@ -204,16 +159,10 @@ def _in_force(times: Array, stamps: Array, values: Array, before: Array) -> Arra
 
 
 def _tracked(times: Array, stamps: Array, values: Array, default: Array) -> Array:
-    """For every time, what the newest plan tracked; before the first, what that one did."""
+    """For every time, the reference of the newest plan; before the first plan, that of the first."""
     return _in_force(times, stamps, values, before=values[0] if len(values) else default)
 
 
 def _rate(stamps: Array) -> float | None:
     span = float(np.ptp(stamps)) if len(stamps) else 0.0
     return (len(stamps) - 1) / span if span > 0.0 else None
-
-
-def _percentiles(values: Array, percents: tuple[int, ...], largest: bool = False) -> dict[str, float | None]:
-    known = len(values) > 0
-    found: dict[str, float | None] = {f"p{p}": float(np.percentile(values, p)) if known else None for p in percents}
-    return found | ({"max": float(values.max()) if known else None} if largest else {})

@@ -1,4 +1,4 @@
-"""One picture of a run: what was asked and what was done, how long planning took, what the plans cost."""
+"""Plot of a run: commanded and measured motion, plan times and costs over time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffusion_mpc.evaluation.metrics import Measured
-from diffusion_mpc.evaluation.run import Plans, Run
+from diffusion_mpc.evaluation.recorded_run import RecordedPlans, RecordedRun
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Array
 
@@ -29,13 +29,13 @@ STYLE = {
 }
 
 
-def write_plot(run: Run, task: Task, measured: Measured, file: Path) -> None:
+def write_plot(run: RecordedRun, task: Task, measured: Measured, file: Path) -> None:
     """Write a PNG with three panels over one time axis.
 
     Args:
         run: recorded run
         task: task that was run
-        measured: what `metrics.measure` made of the run
+        measured: result of `metrics.measure`
         file: where to write
     """
     with rc_context(STYLE):  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def write_plot(run: Run, task: Task, measured: Measured, file: Path) -> None:
         figure.savefig(file, dpi=130)
 
 
-def _planner(plans: Plans) -> str:
+def _planner(plans: RecordedPlans) -> str:
     if plans.algorithm is None:
         return "no plans recorded"
     size = f"{plans.num_samples} samples × {plans.horizon_steps} steps × {plans.iterations} iterations"
@@ -89,7 +89,7 @@ def _goal_errors(axes: Axes, time: Array, errors: Mapping[str, Array]) -> None:
     axes.set_ylabel("distance from the goal")
 
 
-def _joints(axes: Axes, time: Array, run: Run, task: Task) -> None:
+def _joints(axes: Axes, time: Array, run: RecordedRun, task: Task) -> None:
     model = task.model
     # Hinges and slides; a free joint's numbers have no common unit.
     single = [i for i in range(model.njnt) if model.jnt_type[i] >= 2]
@@ -100,7 +100,7 @@ def _joints(axes: Axes, time: Array, run: Run, task: Task) -> None:
     axes.set_ylabel("joint positions")
 
 
-def _plan_times(axes: Axes, run: Run, start: float) -> None:
+def _plan_times(axes: Axes, run: RecordedRun, start: float) -> None:
     plans, time = run.plans, run.plans.stamps - start
     axes.plot(time, 1e3 * plans.plan_time, color=COLOURS[0], linewidth=0.9, label="planning")
     axes.step(time, 1e3 * plans.deadline, where="post", color=INK, linewidth=1.0, alpha=0.55, label="time allowed")
@@ -112,7 +112,7 @@ def _plan_times(axes: Axes, run: Run, start: float) -> None:
     axes.set_ylabel("plan time, ms")
 
 
-def _costs(axes: Axes, run: Run, start: float) -> None:
+def _costs(axes: Axes, run: RecordedRun, start: float) -> None:
     plans = run.plans
     # The largest terms lie at the bottom, where they are easiest to read.
     order = np.argsort(-plans.term_costs.mean(axis=0)) if len(plans.term_costs) else np.zeros(0, dtype=int)

@@ -1,24 +1,33 @@
-"""What `diffusion-mpc evaluate` leaves behind: figures, plot, film, and a page that shows them."""
+"""Report of a run: figures, plot, video, and a page that shows them."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion_mpc.evaluation.bag import read_run
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from diffusion_mpc.evaluation.metrics import figures, measure
 from diffusion_mpc.evaluation.plot import write_plot
+from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.tasks import find_task
+
+PAGES = Environment(
+    loader=PackageLoader("diffusion_mpc.evaluation", ""),
+    autoescape=True,
+    trim_blocks=True,
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """Files of an evaluation, and its figures.
 
     Attributes:
         bag: what was evaluated
@@ -33,11 +42,11 @@ class Report:
     problems: tuple[str, ...]
 
     def table(self) -> str:
-        """The headline figures and what went wrong, as lines of text."""
+        """The headline figures and the problems, as lines of text."""
         return _lines(headline(self.summary)) + "".join(f"note: {problem}\n" for problem in self.problems)
 
     def text(self) -> str:
-        """As `table`, and where the files lie."""
+        """The table and the paths of the files."""
         files = [(LABELS[what], str(path)) for what, path in {"bag": self.bag, **self.paths}.items()]
         return f"{self.table()}\n{_lines(files)}"
 
@@ -130,66 +139,13 @@ def _lines(rows: Sequence[tuple[str, str]]) -> str:
     return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
 
 
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>\n" for name, value in rows)
-    return f"<table>\n{cells}</table>"
-
-
 def _page(bag: Path, summary: Mapping[str, Any], problems: Sequence[str], video: bool) -> str:
-    film = '<video src="video.mp4" controls autoplay loop muted playsinline></video>' if video else ""
-    named = "".join(f"<li>{html.escape(problem)}</li>\n" for problem in problems)
-    return PAGE.format(
-        title=html.escape(f"{summary['task']}: evaluation of a run"),
-        bag=html.escape(str(bag)),
-        style=STYLE,
-        headline=_table(headline(summary)),
-        film=film,
-        problems=f"<h2>What could not be read or made</h2>\n<ul>\n{named}</ul>" if problems else "",
-        terms=_table([(name.replace("_", " "), _value(cost)) for name, cost in summary["term_costs"].items()]),
-        topics=_table([(topic, str(count)) for topic, count in summary["topics"].items()]),
+    return PAGES.get_template("report.html.jinja").render(
+        task=summary["task"],
+        bag=bag,
+        headline=headline(summary),
+        video=video,
+        problems=problems,
+        terms=[(name.replace("_", " "), _value(cost)) for name, cost in summary["term_costs"].items()],
+        topics=summary["topics"].items(),
     )
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="soft">{bag}</p>
-<div class="top">
-{headline}
-{film}
-</div>
-{problems}
-<img src="plot.png" alt="velocity, plan time and cost over time">
-<div class="top">
-<section><h2>Mean cost by term</h2>
-{terms}</section>
-<section><h2>Messages in the bag</h2>
-{topics}</section>
-</div>
-<p>All figures: <a href="summary.json">summary.json</a></p>
-</body>
-</html>
-"""
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-.soft, th { opacity: .68; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2.5rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.5rem; font-weight: 600; margin: 0; }
-.soft { margin: .2rem 0 1.2rem; overflow-wrap: anywhere; }
-h2 { font-size: 1rem; font-weight: 600; margin: 1.6rem 0 .4rem; }
-.top { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem 0; border-bottom: 1px solid var(--line); }
-th { font-weight: 400; text-align: left; padding-right: 2rem; }
-td { text-align: right; }
-video { flex: 1 1 24rem; min-width: 0; max-width: 40rem; border-radius: 6px; }
-img { width: 100%; margin-top: 1.6rem; border-radius: 6px; }
-"""

@@ -1,6 +1,6 @@
-"""The measured states as a film: `python -m diffusion_mpc.evaluation.video BAG TASK OUT.mp4`.
+"""Video of the measured states: `python -m diffusion_mpc.evaluation.video BAG TASK OUT.mp4`.
 
-Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a film is asked for.
+Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a video is asked for.
 And a graphics driver that crashes must not take the rest of the evaluation with it.
 """
 
@@ -16,9 +16,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from diffusion_mpc.evaluation.bag import read_run
 from diffusion_mpc.evaluation.metrics import Measured, measure
-from diffusion_mpc.evaluation.run import Run
+from diffusion_mpc.evaluation.recorded_run import RecordedRun, read_run
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Array
@@ -53,7 +52,7 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
         raise RendererUnavailableError(lines[-1] if lines else ending)
 
 
-def _frames(run: Run, task: Task, renderer: Any, measured: Measured) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
+def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
     """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, between measured states where need be."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -67,9 +66,9 @@ def _frames(run: Run, task: Task, renderer: Any, measured: Measured) -> Iterator
         row = min(int(np.searchsorted(stamps, time, side="right")) - 1, len(stamps) - 2) if len(stamps) > 1 else 0
         data.qpos[:] = run.states.qpos[row]
         if len(stamps) > 1 and stamps[row + 1] > stamps[row]:
-            share = (time - stamps[row]) / (stamps[row + 1] - stamps[row])
+            fraction = (time - stamps[row]) / (stamps[row + 1] - stamps[row])
             mujoco.mj_differentiatePos(model, step, 1.0, run.states.qpos[row], run.states.qpos[row + 1])
-            mujoco.mj_integratePos(model, data.qpos, step, float(share))
+            mujoco.mj_integratePos(model, data.qpos, step, float(fraction))
         if goal is not None:
             data.mocap_pos[goal], data.mocap_quat[goal] = measured.goal[row, :3], measured.goal[row, 3:]
         mujoco.mj_forward(model, data)
@@ -79,19 +78,19 @@ def _frames(run: Run, task: Task, renderer: Any, measured: Measured) -> Iterator
         yield np.asarray(image)
 
 
-def frame_times(run: Run) -> Array:
+def frame_times(run: RecordedRun) -> Array:
     """Times of the frames, s from the first state on."""
     return np.arange(int(np.ptp(run.states.stamps) * RATE + 1e-6) + 1) / RATE
 
 
 def _goal_body(model: mujoco.MjModel) -> int | None:
-    """Which mocap body shows the goal; None: no body does."""
+    """Number of the mocap body that shows the goal; None: no body does."""
     body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "goal")
     return int(model.body_mocapid[body]) if body >= 0 and model.body_mocapid[body] >= 0 else None
 
 
-def captions(run: Run, task: Task, measured: Measured) -> list[str]:
-    """A line for every state: the time, and the velocity asked for and measured or how far the goal is, as the task has it."""
+def captions(run: RecordedRun, task: Task, measured: Measured) -> list[str]:
+    """A line for every state: its time, and the commanded and measured velocity or the distance from the goal."""
     texts = [f"{time:5.1f} s" for time in run.states.stamps - run.states.stamps[0]]
     for name, error in measured.goal_errors.items():
         what, unit = name.rsplit("_", 1)
@@ -155,7 +154,7 @@ def main(arguments: list[str]) -> int:
     try:
         _render(Path(bag), find_task(task_name)(*model_path), Path(file))
     except Exception as error:
-        # Whatever a graphics driver or an encoder raises, the caller goes on without the film.
+        # Whatever a graphics driver or an encoder raises, the caller goes on without the video.
         kind = "" if isinstance(error, RendererUnavailableError) else f"{type(error).__name__}: "
         sys.stderr.write(f"{kind}{' '.join(str(error).split())}\n")
         sys.stderr.flush()

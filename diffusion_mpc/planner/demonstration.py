@@ -1,4 +1,4 @@
-"""Demonstrations from files and bags: a path of positions over time, and what of it lies ahead of the robot.
+"""Demonstrations from files and bags: a path of positions over time, and the part of it that lies ahead of the robot.
 
 A file is CSV with a header: a column `time` (s) and one column for each demonstrated position, by joint name (rad or m; the place
 of a floating base is `<joint>.x`, `<joint>.y` and `<joint>.z`, world frame, m). Between its rows the path is straight, and after
@@ -16,9 +16,11 @@ import mujoco
 import numpy as np
 import torch
 
+from diffusion_mpc.bags.recorded_states import read_states
 from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.objective import Demonstration, Objective, Problem
-from diffusion_mpc.tasks.base import Task, columns, sensor_slices
+from diffusion_mpc.tasks.base import Task, columns
+from diffusion_mpc.tasks.measured import rows_of, trajectory
 from diffusion_mpc.types import Array, RolloutBatch, State
 
 
@@ -46,7 +48,7 @@ class DemonstratedPath:
 
 
 class Guide:
-    """A demonstrated path at the pace of a planner: what the robot is to do next, and what that would cost.
+    """A demonstrated path at the pace of a planner: the part that lies ahead of the robot, and its cost.
 
     By the max rule a demonstration draws the search only while it costs less than the samples: the horizon has to reach to where
     following it pays.
@@ -73,13 +75,11 @@ class Guide:
         return int(np.linalg.norm(self._rows - state.qpos[list(self._columns)], axis=1).argmin())
 
     def ahead(self, row: int | torch.Tensor, problem: Problem) -> Demonstration:
-        """What comes after a row of the path, and what following it would cost in a problem."""
-        whole = self._batch
-        rows = (row + torch.arange(1, self._config.horizon_steps + 1, device=whole.qpos.device)).clamp(max=len(self._rows) - 1)
-        qpos, qvel, ctrl, sensordata = (part[:, rows] for part in (whole.qpos, whole.qvel, whole.ctrl, whole.sensordata))
-        x = RolloutBatch(qpos, qvel, ctrl, sensordata, whole.sensor_slices)
+        """The path after a row, and the cost of following it in a problem."""
+        steps = torch.arange(1, self._config.horizon_steps + 1, device=self._batch.qpos.device)
+        x = rows_of(self._batch, (row + steps).clamp(max=len(self._rows) - 1))
         return Demonstration(
-            positions=columns(qpos[0], self._columns),
+            positions=columns(x.qpos[0], self._columns),
             columns=self._columns,
             distance=self._config.demonstration_distance,
             cost=self._objective.terms(x, problem).sum(),
@@ -87,32 +87,26 @@ class Guide:
 
 
 def _batch(objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]) -> RolloutBatch:
-    """A trajectory of one sample along the path: what is not demonstrated is as in the initial state, and no effort is made."""
+    """A trajectory of one sample along the path: joints not demonstrated are as in the initial state, and no effort is made."""
     task, backend = objective.task, objective.backend
-    model, data = backend.model, task.initial_data(backend.model)
-    columns, velocities = ([a[i] for a in addresses] for i in (0, 1))
-    data.ctrl[:] = np.clip(0.0, *task.ctrl_limits)
-    rows = []
-    for position, speed in zip(positions, speeds, strict=True):
-        data.qpos[columns], data.qvel[velocities] = position, speed
-        mujoco.mj_forward(model, data)
-        rows.append(np.concatenate([data.qpos, data.qvel, data.ctrl, data.sensordata]))
-    whole = torch.tensor(np.array(rows)[None], dtype=backend.dtype, device=backend.device)
-    qpos, qvel, ctrl, sensordata = torch.split(whole, [model.nq, model.nv, model.nu, model.nsensordata], dim=-1)
-    return RolloutBatch(qpos, qvel, ctrl, sensordata, sensor_slices(model))
+    data = task.initial_data(backend.model)
+    qpos, qvel = (np.tile(values, (len(positions), 1)) for values in (data.qpos, data.qvel))
+    qpos[:, [q for q, _ in addresses]], qvel[:, [v for _, v in addresses]] = positions, speeds
+    controls = np.tile(np.clip(0.0, *task.ctrl_limits), (len(positions), 1))
+    return trajectory(backend.model, qpos, qvel, controls, backend.dtype, backend.device)
 
 
 def positions_of(model: mujoco.MjModel) -> dict[str, tuple[int, int]]:
-    """Addresses in qpos and qvel of what can be demonstrated, by name as in the module's docstring."""
-    found = {}
+    """Addresses in qpos and qvel of all positions that can be demonstrated, by name as in the module's docstring."""
+    addresses = {}
     for i in range(model.njnt):
         name, kind = model.joint(i).name or model.body(model.jnt_bodyid[i]).name, int(model.jnt_type[i])
         q, v = int(model.jnt_qposadr[i]), int(model.jnt_dofadr[i])
         if kind == int(mujoco.mjtJoint.mjJNT_FREE):
-            found.update({f"{name}.{axis}": (q + k, v + k) for k, axis in enumerate("xyz")})
+            addresses.update({f"{name}.{axis}": (q + k, v + k) for k, axis in enumerate("xyz")})
         elif kind != int(mujoco.mjtJoint.mjJNT_BALL):
-            found[name] = (q, v)
-    return found
+            addresses[name] = (q, v)
+    return addresses
 
 
 def read_demonstration(source: str | Path, task: Task) -> DemonstratedPath:
@@ -166,9 +160,7 @@ def _from_csv(file: Path, task: Task) -> DemonstratedPath:
 
 
 def _from_bag(bag: Path, task: Task) -> DemonstratedPath:
-    from diffusion_mpc.evaluation.bag import read_run
-
-    states = read_run(bag, task).states
+    states = read_states(bag, task)
     known = positions_of(task.model)
     names = task.demonstrated or tuple(known)
     # Of states with the same stamp the first one counts.

@@ -1,21 +1,19 @@
-"""Between commands and command messages, by joint name."""
+"""From commands to command messages, by joint name; `command_messages` is the way back."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from diffusion_mpc.commands import Actuator, Command, plain
-from diffusion_mpc.estimation.estimator import bad_number
+from diffusion_mpc.commands import Actuator, Command
 from diffusion_mpc.following import TRAJECTORY, Point
 from diffusion_mpc.msg import JointCommand
-from diffusion_mpc.ros.time import to_duration, to_seconds, to_stamp
-from diffusion_mpc.types import Array
+from diffusion_mpc.ros.time import to_duration, to_stamp
 
 MESSAGES: dict[str, type] = {
     "joint_command": JointCommand,
@@ -23,10 +21,6 @@ MESSAGES: dict[str, type] = {
     TRAJECTORY: JointTrajectory,
 }
 """Command message types by the value of the parameter `output.type`."""
-
-
-class CommandRejectedError(ValueError):
-    """A command message cannot be used; the text says why."""
 
 
 def encode(kind: str, points: Sequence[Point], driven: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
@@ -86,62 +80,3 @@ def _trajectory(points: Sequence[Point], driven: Sequence[Actuator], time: float
 def _values(command: Command, driven: Sequence[Actuator]) -> list[float]:
     """Controls in SI units."""
     return [float(u) * a.scale for u, a in zip(command.control, driven, strict=True)]
-
-
-def decode(message: Any, driven: Sequence[Actuator]) -> list[Point]:  # noqa: ANN401  (any of MESSAGES)
-    """Commands of a message; joints are matched by name where the message names them.
-
-    Raises:
-        CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are not in the order of time
-    """
-    if isinstance(message, Float64MultiArray):
-        if len(message.data) != len(driven):
-            raise CommandRejectedError(f"joint_command: {len(message.data)} values for {len(driven)} actuators")
-        return [(0.0, plain(_finite([value / a.scale for value, a in zip(message.data, driven, strict=True)])))]
-    if isinstance(message, JointTrajectory):
-        return _decode_trajectory(message, driven)
-    rows = [_row(message.name, actuator) for actuator in driven]
-    columns = {field: list(getattr(message, field)) for field in ("position", "velocity", "effort", "kp", "kd")}
-    control = _control(columns, rows, driven, len(message.name))
-    if not message.kp:
-        return [(0.0, plain(control))]
-    gains = ("kp", "kd", "position", "velocity")
-    count = len(message.name)
-    return [(0.0, Command(control, *(_finite([_value(columns, name, row, count) for row in rows]) for name in gains)))]
-
-
-def _decode_trajectory(message: JointTrajectory, driven: Sequence[Actuator]) -> list[Point]:
-    rows = [_row(message.joint_names, actuator) for actuator in driven]
-    points: list[Point] = []
-    for point in message.points:
-        columns = {"position": point.positions, "velocity": point.velocities, "effort": point.effort}
-        seconds = to_seconds(point.time_from_start)
-        if points and seconds <= points[-1][0]:
-            raise CommandRejectedError("joint_command: the points of the trajectory are not in the order of time")
-        points.append((seconds, plain(_control(columns, rows, driven, len(message.joint_names)))))
-    if not points:
-        raise CommandRejectedError("joint_command: a trajectory without points")
-    return points
-
-
-def _control(columns: Mapping[str, Sequence[float]], rows: Sequence[int], driven: Sequence[Actuator], count: int) -> Array:
-    return _finite([_value(columns, a.field, row, count) / a.scale for a, row in zip(driven, rows, strict=True)])
-
-
-def _row(names: Sequence[str], actuator: Actuator) -> int:
-    if actuator.joint not in names:
-        raise CommandRejectedError(f"joint_command: joint '{actuator.joint}' is missing")
-    return list(names).index(actuator.joint)
-
-
-def _value(columns: Mapping[str, Sequence[float]], field: str, row: int, count: int) -> float:
-    values = columns[field]
-    if len(values) != count:
-        raise CommandRejectedError(f"joint_command: {len(values)} values of {field} for {count} joints")
-    return float(values[row])
-
-
-def _finite(values: Sequence[float]) -> Array:
-    if reason := bad_number(values):
-        raise CommandRejectedError(f"joint_command: {reason}")
-    return np.array(values)

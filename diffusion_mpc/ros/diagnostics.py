@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from diffusion_mpc.percentiles import percentiles
 from diffusion_mpc.types import PlanStats
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -39,11 +39,8 @@ class PlanFigures:
         stats = self._newest
         if stats is None:
             return {}
-        p50, p95, p99 = np.percentile(tuple(self._times), (50, 95, 99)) * 1e3
         return {
-            "plan_ms_p50": float(p50),
-            "plan_ms_p95": float(p95),
-            "plan_ms_p99": float(p99),
+            **{f"plan_ms_{name}": value for name, value in percentiles([1e3 * s for s in self._times], (50, 95, 99)).items()},
             "iterations": stats.iterations,
             "warm_started_share": sum(self._warm) / len(self._warm),
             "effective_sample_size": stats.effective_sample_size,

@@ -103,7 +103,6 @@ class PlannerNode(LifecycleNode):
         self.follower = Follower(actuators(model), *self.task.ctrl_limits, config.output)
         self.watchdog = Watchdog()
         self.mailbox = Mailbox()
-        self.controller.warm_up()
         self.reference = ReferenceKeeper(self.task.reference)
         self.figures, self.health = PlanFigures(), Health()
         self._last_state: State | None = None

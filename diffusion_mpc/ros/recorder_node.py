@@ -1,4 +1,4 @@
-"""Records what evaluation needs into a bag: an MCAP file in a rosbag2 folder, with the message definitions inside.
+"""Recorder: writes the topics that evaluation needs to a bag.
 
 Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording must not take time
 from a planner that shares the machine.
@@ -21,13 +21,12 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from rosbags.interfaces import Connection, Nodetype
+from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import Fielddefs, Typesdict
-from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from diffusion_mpc.bags.bag_writer import BagWriter
 from diffusion_mpc.config import ConfigError, RecorderConfig, build
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.run import run
@@ -43,7 +42,7 @@ TOPICS = (
     "/diagnostics",
     "/clock",
 )
-"""What is recorded, as far as somebody publishes it; names are relative to the node's namespace and may be remapped."""
+"""Recorded topics, as far as somebody publishes them; names are relative to the node's namespace and may be remapped."""
 
 # Deep enough for what arrives while the disk is busy, or the cores are with others.
 DEPTH = 1000
@@ -52,7 +51,7 @@ PATIENCE, IDLE_TURNS = 3.0, 20
 
 
 class RecorderNode(Node):
-    """See the module's docstring; parameters are described in `config.RecorderConfig`."""
+    """Node that records; its parameters are described in `config.RecorderConfig`."""
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  (forwarded to rclpy's Node)
         """Make the bag's folder.
@@ -64,7 +63,7 @@ class RecorderNode(Node):
         config = build(RecorderConfig, declare(self, RecorderConfig))
         self.finished = False
         self.failure = ""
-        self.bag = Bag(Path(config.directory or time.strftime("bag_%Y_%m_%d-%H_%M_%S")))
+        self.bag = new_bag(Path(config.directory or time.strftime("bag_%Y_%m_%d-%H_%M_%S")))
         self._start_on = self.resolve_topic_name(config.start_on) if config.start_on else ""
         self._stop_on = self.resolve_topic_name(config.stop_on) if config.stop_on else ""
         topics = [*map(self.resolve_topic_name, TOPICS), self._start_on, self._stop_on]
@@ -86,7 +85,7 @@ class RecorderNode(Node):
         self.get_logger().info(f"recording to '{self.bag.folder}'{since}")
 
     def end(self) -> None:
-        """Take what has arrived already, and close the bag."""
+        """Take the messages that have arrived already, and close the bag."""
         self._catch_up()
         if self._since is None:
             self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
@@ -119,7 +118,7 @@ class RecorderNode(Node):
             self.get_logger().error(f"{topic}: {kind} is recorded, {', '.join(others)} of another publisher is not")
         try:
             message = message_class(kind)
-            self.bag.add(topic, kind)
+            self.bag.add(topic, kind, definition(kind))
         except (ImportError, AttributeError, PackageNotFoundError, OSError) as error:
             self.get_logger().error(f"{topic} is not recorded: no definition of {kind} ({error})")
             return
@@ -145,7 +144,7 @@ class RecorderNode(Node):
             self.finished, self._until = True, sent
 
     def _sort_early(self, stamp: int) -> None:
-        """Of what was taken up before the first command, keep the newest that was sent before it, and all that was sent after."""
+        """Of the messages taken before the first command, keep the newest sent before it, and all sent after it."""
         assert self._since is not None
         for topic, messages in self._early.items():
             for received, sent, data in messages:
@@ -176,50 +175,18 @@ class RecorderNode(Node):
             self.get_logger().error(self.failure)
 
 
-class Bag:
-    """A bag that is being written."""
+def new_bag(folder: Path) -> BagWriter:
+    """Make a new bag.
 
-    def __init__(self, folder: Path) -> None:
-        """Make the folder.
-
-        Raises:
-            ConfigError: it exists or cannot be made
-        """
-        if folder.exists():
-            raise ConfigError(f"directory: '{folder}' exists already; give the recording a folder of its own")
-        self.folder = folder
-        self.count = 0
-        self._connections: dict[str, Connection] = {}
-        # Version 8 of the format, not 9, which only newer distributions read.
-        self._writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
-        try:
-            self._writer.open()
-        except (OSError, WriterError) as error:
-            raise ConfigError(f"directory: '{folder}' cannot be made: {error}") from None
-
-    def add(self, topic: str, kind: str) -> None:
-        """Announce a topic and its message type, e.g. "std_msgs/msg/Header".
-
-        Raises:
-            PackageNotFoundError, OSError: the type's definition is not installed
-        """
-        self._connections[topic] = self._writer.add_connection(topic, kind, typestore=definition(kind))
-
-    def write(self, topic: str, stamp: int, data: bytes) -> None:
-        """Append a serialised message that was received at `stamp` (ns)."""
-        self._writer.write(self._connections[topic], stamp, data)
-        self.count += 1
-
-    def flush(self) -> None:
-        """Write out what is buffered, so that a reader finds it should this process be killed."""
-        storage = self._writer.storage
-        if isinstance(storage, McapWriter) and storage.chunk.msgs:
-            storage.close_chunk()
-            storage.bio.flush()
-
-    def close(self) -> None:
-        """Write index and metadata."""
-        self._writer.close()
+    Raises:
+        ConfigError: the folder exists or cannot be made
+    """
+    try:
+        return BagWriter(folder)
+    except FileExistsError:
+        raise ConfigError(f"directory: '{folder}' exists already; give the recording a folder of its own") from None
+    except OSError as error:
+        raise ConfigError(f"directory: '{folder}' cannot be made: {error}") from None
 
 
 def message_class(kind: str) -> type:
@@ -229,8 +196,8 @@ def message_class(kind: str) -> type:
         ImportError, AttributeError: it is not installed
     """
     package, folder, name = kind.split("/")
-    found: type = getattr(importlib.import_module(f"{package}.{folder}"), name)
-    return found
+    message: type = getattr(importlib.import_module(f"{package}.{folder}"), name)
+    return message
 
 
 def definition(kind: str) -> Typestore:
@@ -244,9 +211,9 @@ def definition(kind: str) -> Typestore:
     while wanted:
         package, folder, name = wanted.pop().split("/")
         file = Path(get_package_share_directory(package), folder, f"{name}.msg")
-        found = get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/{folder}/{name}")
-        types.update(found)
-        wanted += [used for _, fields in found.values() for used in _used(fields) if used not in types]
+        parsed = get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/{folder}/{name}")
+        types.update(parsed)
+        wanted += [used for _, fields in parsed.values() for used in _used(fields) if used not in types]
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store

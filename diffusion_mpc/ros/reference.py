@@ -10,6 +10,7 @@ from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from rclpy.node import Node
 
 from diffusion_mpc.estimation.reference import GOAL, VELOCITY, ReferenceKeeper
+from diffusion_mpc.message_fields import xyz, xyzw
 from diffusion_mpc.ros.loops import steady
 
 Take = Callable[[Callable[[], None]], bool]
@@ -31,8 +32,7 @@ def subscribe(node: Node, keeper: ReferenceKeeper, stamped: bool, take: Take) ->
         take(lambda: keeper.update_velocity(steady(), velocity))
 
     def on_goal(message: PoseStamped) -> None:
-        p, q = message.pose.position, message.pose.orientation
-        take(lambda: keeper.update_goal(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])))
+        take(lambda: keeper.update_goal(xyz(message.pose.position), xyzw(message.pose.orientation)))
 
     if keeper.kind == VELOCITY:
         return [node.create_subscription(TwistStamped if stamped else Twist, VELOCITY, on_velocity, 1)]

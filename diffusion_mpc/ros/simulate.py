@@ -24,7 +24,9 @@ from rich.live import Live
 from rich.text import Text
 
 from diffusion_mpc.evaluation.report import write_report
+from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.percentiles import percentiles
 from diffusion_mpc.ros.bringup import Options, isolation, processes
 from diffusion_mpc.ros.processes import Running
 
@@ -164,9 +166,9 @@ class Status:
         """The status line."""
         if not self._stats:
             return Text("starting the nodes ...")
-        stamps = np.array([s.header.stamp.sec + s.header.stamp.nanosec * 1e-9 for s in self._stats])
+        stamps = np.array([to_seconds(s.header.stamp) for s in self._stats])
         rate = (len(stamps) - 1) / max(stamps[-1] - stamps[0], 1e-6)
-        p99 = np.percentile([s.plan_time for s in self._stats], 99) * 1e3
+        p99 = percentiles([1e3 * s.plan_time for s in self._stats], (99,))["p99"]
         newest = self._stats[-1]
         elapsed = stamps[-1] - self._first
         total = f" / {self._duration:g}" if self._duration else ""
@@ -184,7 +186,7 @@ class Status:
 
     def _on_stats(self, message: PlannerStats) -> None:
         if not self._stats:
-            self._first = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+            self._first = to_seconds(message.header.stamp)
         self._stats.append(message)
         self.plans += 1
 

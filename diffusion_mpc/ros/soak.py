@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand, PlannerStats
+from diffusion_mpc.percentiles import percentiles
 from diffusion_mpc.ros.bringup import Options, isolation, processes
 from diffusion_mpc.ros.processes import Running
 from diffusion_mpc.ros.simulate import START_TIMEOUT, SimulationError
-from diffusion_mpc.ros.time import to_seconds
 
 INTERVAL = 60.0
 """Time between two looks at the planner's memory, s."""
@@ -147,7 +147,5 @@ class Observer:
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float] | None:
-    if not seconds:
-        return None
-    p50, p99 = np.percentile(seconds, (50, 99)) * 1e3
-    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(max(seconds) * 1e3, 3)}
+    found = percentiles(seconds, (50, 99), largest=True)
+    return {name: round(1e3 * value, 3) for name, value in found.items() if value is not None} or None

@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
 from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
+from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
 from diffusion_mpc.ros.loops import steady
-from diffusion_mpc.ros.time import to_seconds
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability, durability=qos_profile_sensor_data.durability)
 
@@ -72,13 +71,12 @@ def subscribe(node: Node, estimator: Estimator, take: Callable[[Callable[[], Non
         take(update)
 
     def on_odom(message: Odometry, info: Mapping[str, Any]) -> None:
-        p, q = message.pose.pose.position, message.pose.pose.orientation
-        v, w = message.twist.twist.linear, message.twist.twist.angular
-        parts = ([p.x, p.y, p.z], [q.x, q.y, q.z, q.w], [v.x, v.y, v.z], [w.x, w.y, w.z])
+        pose, twist = message.pose.pose, message.twist.twist
+        parts = (xyz(pose.position), xyzw(pose.orientation), xyz(twist.linear), xyz(twist.angular))
 
         def update() -> None:
             sources[ODOMETRY].check(info)
-            estimator.update_odometry(to_seconds(message.header.stamp), *map(np.array, parts))
+            estimator.update_odometry(to_seconds(message.header.stamp), *parts)
 
         take(update)
 

@@ -51,7 +51,7 @@ class Succession:
     """
 
     def __init__(self, task: Task, values: Values, ready: Callable[[], None], warn: Callable[[str], object]) -> None:
-        """Build the first controller.
+        """Build the first controller and warm it up.
 
         Args:
             task: task to control
@@ -72,6 +72,7 @@ class Succession:
         self.failure = ""
         self.controller = self._make(values)
         self.choice = self.controller.choice
+        self._warm_up(self.controller)
 
     def prepare(self, values: Values) -> Callable[[], None]:
         """Make all that changed parameters need, and change nothing yet.
@@ -108,9 +109,14 @@ class Succession:
             # Measured once: to measure again would take the time of the planner that serves.
             values = {**values, "backend.name": self.choice.name}
         config = build(NodeConfig, values)
-        # The threads of rollouts begin here.
+        # Where backends are measured, with the cores that the chosen one will have.
         with scheduled(config.realtime, self._warn):
             return Controller(self._task, config, cost_weights(values))
+
+    def _warm_up(self, controller: Controller) -> None:
+        # The threads of rollouts begin with the first one.
+        with scheduled(controller.config.realtime, self._warn):
+            controller.warm_up()
 
     def _change(self, values: Values, successor: Controller | None) -> None:
         self._values = values
@@ -128,7 +134,7 @@ class Succession:
 
     def _succeed(self, successor: Controller, built: Values) -> None:
         try:
-            successor.warm_up()
+            self._warm_up(successor)
         except Exception as error:
             self.failure = f"the planner before goes on, for the new one raised {type(error).__name__}: {error}"
             self._warn(self.failure)

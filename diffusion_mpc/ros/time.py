@@ -1,4 +1,4 @@
-"""Times as seconds in float64 (a tenth of a microsecond in this century) and as ROS messages."""
+"""Times in seconds as ROS messages; `message_fields.to_seconds` is the way back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,3 @@ def to_duration(seconds: float) -> Duration:
     """ROS duration message of a time span in s."""
     nanoseconds = round(seconds * 1e9)
     return Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
-
-
-def to_seconds(stamp: Time | Duration) -> float:
-    """Time or time span in s of a ROS message."""
-    return stamp.sec + stamp.nanosec * 1e-9

@@ -1,0 +1,122 @@
+"""Measured states in a bag as arrays, in MuJoCo's order and frames."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_mpc.bags.bag_reader import BagError, Message, Messages, read_messages
+from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
+from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.types import Array
+
+STATE_TYPES = {JOINTS: ("sensor_msgs/msg/JointState",), ODOMETRY: ("nav_msgs/msg/Odometry",)}
+"""Message types of the topics that the state comes from."""
+
+PAIRING = 0.005
+"""Joint states and odometry belong together if their stamps (s) differ by no more than this."""
+
+
+@dataclass(frozen=True)
+class RecordedStates:
+    """Measured states, in the order of their stamps.
+
+    Attributes:
+        stamps: (T,) times of measurement, s
+        qpos: (T, nq)
+        qvel: (T, nv)
+    """
+
+    stamps: Array
+    qpos: Array
+    qvel: Array
+
+
+def read_states(bag: Path, task: Task) -> RecordedStates:
+    """Read the states of a robot; messages that cannot be used are left out.
+
+    Args:
+        bag: rosbag2 folder or .mcap file
+        task: task whose model names the joints
+
+    Raises:
+        BagError: nothing can be read, or the bag has no states
+        TaskError: the task's model has joints that no message describes
+    """
+    kinds = {kind for types in STATE_TYPES.values() for kind in types}
+    messages = read_messages(bag, lambda topic, kind: kind in kinds)
+    problems: list[str] = []
+    states = states_of(messages, task, problems)
+    if not len(states.stamps) and problems:
+        raise BagError(f"bag '{bag}' holds no states of the task: {problems[0]}")
+    return states
+
+
+def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedStates:
+    """States that the messages of a bag describe.
+
+    Args:
+        messages: messages of the bag, those of `STATE_TYPES` among them
+        task: task whose model names the joints
+        problems: gets a line for each reason for which messages are left out
+
+    Raises:
+        TaskError: the task's model has joints that no message describes
+    """
+    estimator = Estimator(task.model, task.base)
+    rejected: Counter[str] = Counter()
+    topics = [messages.find_topic(name, STATE_TYPES[name], problems) for name in (JOINTS, *((ODOMETRY,) if task.base else ()))]
+    joints, *odometry = (messages.on(topic) for topic in topics)
+    rows = []
+    for joint, base in _pairs(joints, odometry[0], rejected) if odometry else ((joint, None) for joint in joints):
+        estimator.reset()
+        stamp = _stamp(joint)
+        try:
+            estimator.update_joints(stamp, joint.content.name, joint.content.position, joint.content.velocity)
+            if base is not None:
+                pose, twist = base.content.pose.pose, base.content.twist.twist
+                parts = (xyz(pose.position), xyzw(pose.orientation), xyz(twist.linear), xyz(twist.angular))
+                estimator.update_odometry(stamp, *parts)
+        except MessageRejectedError as error:
+            rejected[str(error)] += 1
+            continue
+        state = estimator.state()
+        assert state is not None
+        rows.append(state)
+    problems += [f"{reason} ({count} messages)" for reason, count in rejected.items()]
+    stamps = np.array([s.stamp for s in rows])
+    if (np.diff(stamps) < 0).any():
+        problems.append("stamps of joint_states jump back; the states are put in the order of their stamps")
+    order = np.argsort(stamps, kind="stable")
+    qpos = np.array([s.qpos for s in rows]).reshape(-1, task.model.nq)
+    qvel = np.array([s.qvel for s in rows]).reshape(-1, task.model.nv)
+    return RecordedStates(stamps[order], qpos[order], qvel[order])
+
+
+def _pairs(joints: Sequence[Message], odometry: Sequence[Message], rejected: Counter[str]) -> Iterable[tuple[Message, Message]]:
+    """Each joint state with the odometry of the same time."""
+    if not odometry:
+        return
+    odometry = sorted(odometry, key=_stamp)
+    stamps = np.array([_stamp(message) for message in odometry])
+    unpaired = []
+    for joint in joints:
+        stamp = _stamp(joint)
+        after = int(np.searchsorted(stamps, stamp))
+        near = min(range(max(after - 1, 0), min(after + 1, len(stamps))), key=lambda i: abs(stamps[i] - stamp))
+        if abs(stamps[near] - stamp) <= PAIRING:
+            yield joint, odometry[near]
+        else:
+            unpaired.append(stamp)
+    # One at either end is where the recording began or ended between the two.
+    if len(unpaired) > 2:
+        rejected[f"joint_states without odom of the same time, first at {unpaired[0]:.3f} s"] = len(unpaired)
+
+
+def _stamp(message: Message) -> float:
+    return to_seconds(message.content.header.stamp)

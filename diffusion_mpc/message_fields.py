@@ -1,0 +1,24 @@
+"""Fields of ROS messages as numbers. Any object that has the fields will do: a message of rclpy, or one read out of a bag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffusion_mpc.types import Array
+
+
+def to_seconds(stamp: Any) -> float:  # noqa: ANN401
+    """Time or time span, s, of a builtin_interfaces/Time or Duration, exact to a tenth of a microsecond in this century."""
+    return float(stamp.sec + stamp.nanosec * 1e-9)
+
+
+def xyz(vector: Any) -> Array:  # noqa: ANN401
+    """Components (3,) of a geometry_msgs/Point or Vector3."""
+    return np.array([vector.x, vector.y, vector.z])
+
+
+def xyzw(quaternion: Any) -> Array:  # noqa: ANN401
+    """Components (4,) of a geometry_msgs/Quaternion, in ROS's order."""
+    return np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])

@@ -1,0 +1,67 @@
+"""Measured states as cost terms see trajectories, and their velocity as a command asks for it."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import torch
+
+from diffusion_mpc.tasks.base import Task, sensor_slices
+from diffusion_mpc.types import Array, RolloutBatch
+
+
+def trajectory(
+    model: mujoco.MjModel,
+    qpos: Array,
+    qvel: Array,
+    controls: Array,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> RolloutBatch:
+    """Trajectory (1, T, ...) of given states, with the sensors of the states themselves.
+
+    Args:
+        model: model that the states are of
+        qpos: (T, nq)
+        qvel: (T, nv)
+        controls: (T, nu) in force at the states, in actuator units
+        dtype: type of the trajectory
+        device: where it lies
+    """
+    data = mujoco.MjData(model)
+    sensors = np.empty((len(controls), model.nsensordata))
+    for row, (position, velocity, control) in enumerate(zip(qpos, qvel, controls, strict=True)):
+        # The solver's warm start must not carry anything from one state to the next.
+        mujoco.mj_resetData(model, data)
+        data.qpos[:], data.qvel[:], data.ctrl[:] = position, velocity, control
+        mujoco.mj_forward(model, data)
+        sensors[row] = data.sensordata
+    positions, velocities, ctrl, sensordata = (
+        torch.from_numpy(array)[None].to(device, dtype) for array in (qpos, qvel, controls, sensors)
+    )
+    return RolloutBatch(positions, velocities, ctrl, sensordata, sensor_slices(model))
+
+
+def rows_of(x: RolloutBatch, rows: slice | torch.Tensor) -> RolloutBatch:
+    """Some time steps of trajectories."""
+    return RolloutBatch(x.qpos[:, rows], x.qvel[:, rows], x.ctrl[:, rows], x.sensordata[:, rows], x.sensor_slices)
+
+
+def heading_velocity(task: Task, qpos: Array, qvel: Array) -> Array | None:
+    """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3); None for a fixed base.
+
+    The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about the base's own
+    vertical axis.
+    """
+    if task.base is None:
+        return None
+    joint = int(task.model.body(task.base).jntadr[0])
+    q, v = int(task.model.jnt_qposadr[joint]), int(task.model.jnt_dofadr[joint])
+    w, x, y, z = qpos[:, q + 3 : q + 7].T
+    forward = np.stack([1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z)], axis=1)
+    # Straight up or down, the base has no heading; its velocity counts as 0 there, as in the tasks.
+    forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-6)
+    vx, vy = qvel[:, v], qvel[:, v + 1]
+    along = forward[:, 0] * vx + forward[:, 1] * vy
+    across = forward[:, 0] * vy - forward[:, 1] * vx
+    return np.stack([along, across, qvel[:, v + 5]], axis=1)
