@@ -50,8 +50,8 @@ def compare(events: Sequence[Event]) -> dict[str, Any]:
 
     Returns:
         numbers of `plans` and of `late` ones; `rows`, one for each measure: median and 99th percentile of plans on time, median of
-        late ones, and the share of late plans that lie beyond this 99th percentile (a hundredth would, were there no connection);
-        the share of late plans that do so in no measure is `unexplained`. Figures that nothing is known of are None.
+        late ones, and the fraction of late plans that lie beyond this 99th percentile (a hundredth would, were there no connection);
+        the fraction of late plans that do so in no measure is `unexplained`. Figures that nothing is known of are None.
     """
     plans = [event for event in events if event["name"] == "plan"]
     late = np.array([plan["args"].get("late", False) for plan in plans], bool)
@@ -89,9 +89,9 @@ def lateness_table(figures: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for row in figures["rows"]:
         numbers = ("–" if row[name] is None else f"{row[name]:.2f}" for name in ("on_time_p50", "on_time_p99", "late_p50"))
-        table.add_row(row["measure"], *numbers, _share(row["late_beyond"]))
+        table.add_row(row["measure"], *numbers, _percent(row["late_beyond"]))
     table.add_section()
-    table.add_row("none of these is unusual", "", "", "", _share(figures["unexplained"]))
+    table.add_row("none of these is unusual", "", "", "", _percent(figures["unexplained"]))
     return table
 
 
@@ -116,5 +116,5 @@ def _median(values: Array) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def _share(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{fraction:.0%}"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import yaml
 
 from diffusion_mpc.ros.bringup import Process
@@ -64,12 +65,11 @@ class Running:
         self._children[name].send_signal(number)
 
     def resident(self, name: str) -> int:
-        """Resident memory of a node, bytes; 0 where it has ended or the system does not tell."""
+        """Resident memory of a node, bytes; 0 where it has ended or may not be looked at."""
         try:
-            pages = Path(f"/proc/{self._children[name].pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
+            return int(psutil.Process(self._children[name].pid).memory_info().rss)
+        except psutil.Error:
             return 0
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def log(self, name: str, lines: int = 5) -> str:
         """Last lines that a node has written."""
