@@ -50,7 +50,7 @@ def compare(events: Sequence[Event]) -> dict[str, Any]:
 
     Returns:
         numbers of `plans` and of `late` ones; `rows`, one for each measure: median and 99th percentile of plans on time, median of
-        late ones, and the fraction of late plans that lie beyond this 99th percentile (a hundredth would, were there no connection);
+        late ones, and the fraction of late plans beyond this 99th percentile (a hundredth would be, were there no connection);
         the fraction of late plans that do so in no measure is `unexplained`. Figures that nothing is known of are None.
     """
     plans = [event for event in events if event["name"] == "plan"]
