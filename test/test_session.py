@@ -149,7 +149,7 @@ def test_in_lockstep_the_same_states_give_the_same_commands(begin):
 
 
 def test_where_states_stop_the_safe_command_goes_out_and_control_returns_with_them(begin):
-    session, output = begin(RealTimeSession, state_timeout=0.2)
+    session, output = begin(RealTimeSession, state_timeout=0.2, max_plan_age=5.0)
     with Measuring(session):
         output.wait(lambda: len(output.commands) > 10, "commands")
     output.wait(lambda: output.commands[-1][3] is None, "safe command")
@@ -161,7 +161,7 @@ def test_where_states_stop_the_safe_command_goes_out_and_control_returns_with_th
 
 
 def test_a_planner_that_raises_is_an_error_with_its_text_and_control_returns(begin):
-    session, output = begin(RealTimeSession, state_timeout=5.0)
+    session, output = begin(RealTimeSession, **PATIENT)
     with Measuring(session):
         output.wait(lambda: len(output.commands) > 10, "commands")
         working = session.controller.planner.plan
@@ -178,7 +178,7 @@ def test_a_planner_that_raises_is_an_error_with_its_text_and_control_returns(beg
 
 
 def test_a_stamp_that_jumps_back_forgets_the_plan(begin):
-    session, output = begin(RealTimeSession, state_timeout=5.0)
+    session, output = begin(RealTimeSession, **PATIENT)
     with Measuring(session):
         output.wait(lambda: len(output.commands) > 5, "commands")
     measure(session, time.monotonic() - 1.0)
