@@ -23,13 +23,16 @@ setup(
     # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
     install_requires=[
         "cma>=4.0",
+        "cyclopts>=5.0",
         "imageio-ffmpeg",
         "jinja2>=3.1",
         "matplotlib>=3.6",
         "mcap>=1.6",
         "mujoco>=4.0",
         "numpy>=1.26",
+        "pandas>=2.1",
         "pillow",
+        "psutil>=5.9",
         "pyyaml>=6.0",
         "rich>=13.0",
         "rosbags>=0.11",

@@ -1,26 +1,21 @@
-"""The command line: `diffusion-mpc`, or `./dmpc` in a checkout."""
+"""The command line: `diffusion-mpc`, or `./dmpc` in a checkout.
+
+cyclopts makes the parser from signatures and docstrings, for each benchmark from the fields of its dataclass: every option, its
+default and its help are written once. Modules are imported by the command that needs them.
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated, Literal
 
-from diffusion_mpc.benchmark.commands import add_benchmark
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
-EXAMPLES = {
-    "demo": "diffusion-mpc demo",
-    "sim": "diffusion-mpc sim ant --duration 30 --set command.vx=2.0 --json out.json",
-    "evaluate": "diffusion-mpc evaluate runs/20260101-120000/bag",
-    "optimize": "diffusion-mpc optimize ackley --dim 20 --samples 256 --json out.json",
-    "benchmark": "diffusion-mpc benchmark speed",
-    "tasks": "diffusion-mpc tasks",
-    "test": "diffusion-mpc test faults",
-}
+from diffusion_mpc.arguments import SetOption, parse_settings, write_json
 
 
 class CommandError(Exception):
@@ -29,159 +24,178 @@ class CommandError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error."""
-    parser = build_parser()
-    options, extra = parser.parse_known_args(arguments)
-    if extra and options.command is not test:
-        parser.error(f"unrecognised argument '{extra[0]}'")
-    options.extra = extra
     try:
-        return int(options.command(options))
+        command = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        # A benchmark's class is its command: the parser makes the object, options and all.
+        return int(command() if callable(command) else command or 0)
+    except UnusedCliTokensError as error:
+        sys.stderr.write(f"error: unrecognised argument '{(error.unused_tokens or [''])[0]}'\n")
+        return 2
+    except CycloptsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     except (CommandError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    parser = argparse.ArgumentParser(
-        prog="diffusion-mpc", description="Online, diffusion-based model predictive control with ROS 2."
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def add(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text, epilog=f"example: {EXAMPLES[name]}")
-        command.set_defaults(command=function)
-        return command
-
-    demo_command = add(
-        "demo", demo, "Show the ant walking in simulation over ROS 2 for 20 s, then write bag, report, plot and video."
-    )
-    demo_command.add_argument("--no-video", action="store_true", help="do not render the video")
-    demo_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
-
-    sim_command = add("sim", sim, "Run a task in simulation: planner, simulated robot and recorder as nodes of their own.")
-    sim_command.add_argument("task", help="name of the task, or a Python file that defines one")
-    sim_command.add_argument("--duration", type=float, default=20.0, metavar="S", help="simulated time in s; 0: until Ctrl-C")
-    sim_command.add_argument(
-        "--lockstep", action="store_true", help="the simulation waits for every command: the same result every time"
-    )
-    sim_command.add_argument("--record", type=Path, metavar="DIR", help="new folder for bag, report and plot")
-    sim_command.add_argument("--video", action="store_true", help="with --record: render a video as well")
-    sim_command.add_argument("--viewer", action="store_true", help="open MuJoCo's viewer window")
-    sim_command.add_argument("--params-file", type=Path, metavar="FILE", help="ROS parameter file for the nodes")
-    sim_command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="planner parameter, or sim.NAME=VALUE; can be repeated",
-    )
-    sim_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
-
-    evaluate_command = add("evaluate", evaluate, "Write report, plot and figures of recorded bags.")
-    evaluate_command.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="bag folder or .mcap file")
-    evaluate_command.add_argument("--task", default="ant", help="task the robot was doing (default: ant)")
-    evaluate_command.add_argument("--output", type=Path, metavar="DIR", help="folder for the reports (default: beside each bag)")
-    evaluate_command.add_argument("--video", action="store_true", help="render a video as well")
-    evaluate_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
-
-    optimize_command = add("optimize", optimize, "Minimise a function, or the cost of a task over one horizon, open loop.")
-    optimize_command.add_argument("problem", help="ackley, rastrigin, levy, or a task: its name, or a Python file that defines one")
-    optimize_command.add_argument("--dim", type=int, default=20, metavar="D", help="dimension of the function (default: 20)")
-    optimize_command.add_argument("--samples", type=int, default=256, metavar="N", help="samples at each level (default: 256)")
-    optimize_command.add_argument("--levels", type=int, default=100, metavar="L", help="noise levels (default: 100)")
-    optimize_command.add_argument(
-        "--temperature", type=float, metavar="T", help="of the weights (default: 1 for a function, 0.1 for a task)"
-    )
-    optimize_command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default: 0)")
-    optimize_command.add_argument(
-        "--variant",
-        default="geometric",
-        choices=("geometric", "code", "paper", "sde"),
-        help="noise in equal ratios and mirrored samples (default), the authors' code, the paper, or the reverse SDE",
-    )
-    optimize_command.add_argument(
-        "--demo", default="", metavar="FILE|BAG", help="demonstration of a task: positions over time, as CSV or as a recorded bag"
-    )
-    optimize_command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
-
-    add_benchmark(add("benchmark", benchmark, "Measure speed and quality, and compare with other algorithms."))
-
-    tasks_command = add("tasks", tasks, "List the tasks.")
-    tasks_command.add_argument("--json", type=Path, metavar="FILE", help="write the list to a file")
-
-    add(
-        "test",
-        test,
-        "Run the tests and linters of a checkout, or a group of tests (faults, fuzz, network, parity); more goes to pytest.",
-    )
-    return parser
+def _shown(default: object) -> object:
+    """Default value as it would be typed; None, which is not shown, where nothing would be."""
+    if isinstance(default, tuple):
+        return " ".join(map(str, default)) or None
+    return None if default is False else default
 
 
-def demo(options: argparse.Namespace) -> int:
-    """The ant in simulation for 20 s, with everything written."""
+app = App(
+    name="diffusion-mpc",
+    help="Online, diffusion-based model predictive control with ROS 2.",
+    version_flags=(),
+    default_parameter=Parameter(negative="", consume_multiple=True, show_default=_shown),
+)
+app.command(
+    "diffusion_mpc.benchmark.command_line:app",
+    name="benchmark",
+    help="Measure speed and quality, and compare with other algorithms.\n\nexample: diffusion-mpc benchmark speed",
+)
+
+
+@app.command
+def demo(*, no_video: bool = False, json: Path | None = None) -> int:
+    """Show the ant walking in simulation over ROS 2 for 20 s, then write bag, report, plot and video.
+
+    example: diffusion-mpc demo
+
+    Args:
+        no_video: do not render the video
+        json: file to write the figures to
+    """
     simulation = _simulation()
     folder = simulation.new_run_folder()
-    summary = simulation.simulate("ant", duration=20.0, folder=folder, video=not options.no_video)
-    return _done(summary, options.json)
+    write_json(simulation.simulate("ant", duration=20.0, folder=folder, video=not no_video), json)
+    return 0
 
 
-def sim(options: argparse.Namespace) -> int:
-    """Any task in simulation."""
-    if options.video and options.record is None:
+@app.command
+def sim(
+    task: str,
+    /,
+    *,
+    duration: float = 20.0,
+    lockstep: bool = False,
+    record: Path | None = None,
+    video: bool = False,
+    viewer: bool = False,
+    params_file: Path | None = None,
+    settings: SetOption = (),
+    json: Path | None = None,
+) -> int:
+    """Run a task in simulation: planner, simulated robot and recorder as nodes of their own.
+
+    example: diffusion-mpc sim ant --duration 30 --set command.vx=2.0 --json out.json
+
+    Args:
+        task: name of the task, or a Python file that defines one
+        duration: simulated time in s; 0: until Ctrl-C
+        lockstep: the simulation waits for every command: the same result every time
+        record: new folder for bag, report and plot
+        video: with --record: render a video as well
+        viewer: open MuJoCo's viewer window
+        params_file: ROS parameter file for the nodes
+        settings: planner parameter, or sim.NAME=VALUE; can be repeated
+        json: file to write the figures to
+    """
+    if video and record is None:
         raise CommandError("--video needs --record DIR, the folder to write the video to")
-    settings = dict(_setting(text) for text in options.set)
+    texts = parse_settings(settings)
     summary = _simulation().simulate(
-        options.task,
-        duration=options.duration,
-        folder=options.record,
-        video=options.video,
-        lockstep=options.lockstep,
-        headless=not options.viewer,
-        params_file=str(options.params_file or ""),
-        settings=settings,
+        task,
+        duration=duration,
+        folder=record,
+        video=video,
+        lockstep=lockstep,
+        headless=not viewer,
+        params_file=str(params_file or ""),
+        settings=texts,
     )
-    return _done(summary, options.json)
+    write_json(summary, json)
+    return 0
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Reports of recorded bags."""
+@app.command
+def evaluate(
+    bags: tuple[Path, ...], /, *, task: str = "ant", output: Path | None = None, video: bool = False, json: Path | None = None
+) -> int:
+    """Write report, plot and figures of recorded bags.
+
+    example: diffusion-mpc evaluate runs/20260101-120000/bag
+
+    Args:
+        bags: bag folder or .mcap file
+        task: task the robot was doing
+        output: folder for the reports (default: beside each bag)
+        video: render a video as well
+        json: file to write the figures to
+    """
     from diffusion_mpc.evaluation.report import write_report
 
     summaries = []
-    for bag in options.bags:
-        folder = (options.output or bag.parent) / (bag.stem if len(options.bags) > 1 else "")
-        report = write_report(bag, options.task, folder, video=options.video)
+    for bag in bags:
+        folder = (output or bag.parent) / (bag.stem if len(bags) > 1 else "")
+        report = write_report(bag, task, folder, video=video)
         sys.stdout.write(report.text())
         summaries.append(report.summary)
-    return _done(summaries if len(summaries) > 1 else summaries[0], options.json)
+    write_json(summaries if len(summaries) > 1 else summaries[0], json)
+    return 0
 
 
-def optimize(options: argparse.Namespace) -> int:
-    """One reverse pass on a function or a task."""
+@app.command
+def optimize(
+    problem: str,
+    /,
+    *,
+    dim: int = 20,
+    samples: int = 256,
+    levels: int = 100,
+    temperature: float | None = None,
+    seed: int = 0,
+    variant: Literal["geometric", "code", "paper", "sde"] = "geometric",
+    demo: str = "",
+    json: Path | None = None,
+) -> int:
+    """Minimise a function, or the cost of a task over one horizon, open loop.
+
+    example: diffusion-mpc optimize ackley --dim 20 --samples 256 --json out.json
+
+    Args:
+        problem: ackley, rastrigin, levy, or a task: its name, or a Python file that defines one
+        dim: dimension of the function
+        samples: samples at each level
+        levels: noise levels
+        temperature: temperature of the weights (default: 1 for a function, 0.1 for a task)
+        seed: same seed, same result
+        variant: noise in equal ratios and antithetic samples, the authors' code, the paper, or the reverse SDE
+        demo: demonstration of a task: positions over time, as CSV or as a recorded bag
+        json: file to write the figures to
+    """
     from diffusion_mpc.planner.functions import FUNCTIONS
     from diffusion_mpc.planner.optimize import Settings
     from diffusion_mpc.planner.run import run_optimize
 
-    o = options
-    temperature = o.temperature if o.temperature is not None else 1.0 if o.problem in FUNCTIONS else 0.1
-    settings = Settings(o.samples, o.levels, temperature, o.variant, o.seed)
-    return _done(run_optimize(o.problem, o.dim, settings, o.demo), o.json)
+    if temperature is None:
+        temperature = 1.0 if problem in FUNCTIONS else 0.1
+    write_json(run_optimize(problem, dim, Settings(samples, levels, temperature, variant, seed), demo), json)
+    return 0
 
 
-def benchmark(options: argparse.Namespace) -> int:
-    """One of the benchmarks; what is interrupted is written all the same, and the exit code says so."""
-    figures, complete = options.benchmark(options)
-    _done(figures, options.json)
-    for error in figures.get("errors", []):
-        sys.stderr.write(f"error: {error}\n")
-    if not complete:
-        sys.stderr.write("error: incomplete; run the same command again to go on\n")
-    return 0 if complete else 1
+@app.command
+def tasks(*, json: Path | None = None) -> int:
+    """List the tasks.
 
+    example: diffusion-mpc tasks
 
-def tasks(options: argparse.Namespace) -> int:
-    """The tasks and what they are."""
+    Args:
+        json: file to write the list to
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -192,24 +206,22 @@ def tasks(options: argparse.Namespace) -> int:
     for name, task in found.items():
         table.add_row(name, (task.__doc__ or "").splitlines()[0], task.reference, ", ".join(task.cost_terms()))
     Console().print(table)
-    return _done(
-        {name: {"reference": t.reference, "cost_terms": list(t.cost_terms())} for name, t in found.items()},
-        options.json,
-    )
+    write_json({name: {"reference": t.reference, "cost_terms": list(t.cost_terms())} for name, t in found.items()}, json)
+    return 0
 
 
-def test(options: argparse.Namespace) -> int:
-    """Tests and linters."""
+@app.command
+def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Run the tests and linters of a checkout, or a group of tests.
+
+    example: diffusion-mpc test faults
+
+    Args:
+        arguments: a group (faults, fuzz, kernels, network, parity), or anything for pytest
+    """
     from diffusion_mpc.testing import run_all
 
-    return run_all(options.extra)
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise CommandError(f"--set {text}: write NAME=VALUE")
-    return name, value
+    return run_all(arguments)
 
 
 def _simulation() -> ModuleType:
@@ -218,12 +230,6 @@ def _simulation() -> ModuleType:
     from diffusion_mpc.ros import simulate
 
     return simulate
-
-
-def _done(figures: object, path: Path | None) -> int:
-    if path is not None:
-        path.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

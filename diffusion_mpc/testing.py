@@ -11,6 +11,7 @@ from pathlib import Path
 GROUPS = {
     "faults": ["-m", "faults and not network"],
     "fuzz": ["-m", "fuzz", "--fuzz-messages=10000"],
+    "kernels": ["-m", "kernels"],
     "network": ["-m", "network"],
     "parity": ["-m", "parity"],
 }

@@ -1,4 +1,4 @@
-"""Benchmarks: statistics by hand, equal budgets, results that are kept and never mixed, and what the commands leave behind."""
+"""Benchmarks: intervals by hand, equal budgets, results that are kept and never mixed, and what the commands leave behind."""
 
 import json
 import math
@@ -8,16 +8,20 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 
 from diffusion_mpc.benchmark import black_box, quality, renoising, stages, tune
-from diffusion_mpc.benchmark.cells import CellFile, Outcome, run_cells
+from diffusion_mpc.benchmark.black_box import BlackBox
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop, DivergedError, run_episode
-from diffusion_mpc.benchmark.plots import plot_renoising
-from diffusion_mpc.benchmark.statistics import compare, estimate, normalised, ranks
-from diffusion_mpc.benchmark.tables import renoising_table
-from diffusion_mpc.cli import build_parser, main
+from diffusion_mpc.benchmark.intervals import compare, compare_columns, estimate
+from diffusion_mpc.benchmark.quality import Quality
+from diffusion_mpc.benchmark.renoising import Renoising
+from diffusion_mpc.benchmark.runs import Outcome, RunFile, run_all
+from diffusion_mpc.benchmark.tune import Tune
+from diffusion_mpc.cli import main
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack_tensors, send
@@ -25,7 +29,7 @@ from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.search import SearchInput
 from diffusion_mpc.rollout.cpu import CpuBackend
 
-# Statistics
+# Intervals
 
 
 def test_a_mean_and_its_interval_by_hand():
@@ -49,60 +53,65 @@ def test_pairs_are_compared_pair_by_pair():
     assert found.wins == 3
 
 
-def test_normalised_costs_and_ranks_by_hand():
-    costs = np.array([[1.0, 3.0, 2.0], [-5.0, -5.0, -5.0]])
-    np.testing.assert_allclose(normalised(costs), [[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(ranks(costs), [[1.0, 3.0, 2.0], [2.0, 2.0, 2.0]])
+def test_columns_are_compared_over_the_rows_that_both_have():
+    costs = pd.DataFrame({"a": [1.0, 2.0, math.nan], "b": [3.0, 3.0, 0.0], "c": [math.nan, math.nan, 1.0]})
+    found = compare_columns(costs, "a", "b")
+    assert (found["difference"]["mean"], found["difference"]["count"], found["wins"]) == (-1.5, 2, 2)
+    assert compare_columns(costs, "a", "c") is compare_columns(costs, "a", "a") is compare_columns(costs, "d", "a") is None
 
 
-# Cells
+# Runs
 
 
 def test_figures_are_found_again_by_all_settings_only(tmp_path):
-    file = CellFile(tmp_path / "x.jsonl", ("task", "seed"))
-    cell = {"task": "ant", "seed": 1, "parameters": {"planner.temperature": 0.05}}
-    file.add(cell, {"cost": 2.0})
-    again = CellFile(tmp_path / "x.jsonl", ("task", "seed"))
-    assert again.find(cell) == {"cost": 2.0}
-    assert again.changed([cell]) == ""
-    warmer = cell | {"parameters": {"planner.temperature": 0.1}}
+    file = RunFile(tmp_path / "x.jsonl", ("task", "seed"))
+    run = {"task": "ant", "seed": 1, "parameters": {"planner.temperature": 0.05}}
+    file.add(run, {"cost": 2.0})
+    again = RunFile(tmp_path / "x.jsonl", ("task", "seed"))
+    assert again.find(run) == {"cost": 2.0}
+    assert again.changed([run]) == ""
+    warmer = run | {"parameters": {"planner.temperature": 0.1}}
     assert again.find(warmer) is None
     assert "(planner.temperature: 0.05 -> 0.1); they are left out" in again.changed([warmer])
-    assert again.changed([cell | {"seed": 2}]) == ""
+    assert again.changed([run | {"seed": 2}]) == ""
 
 
 def test_a_last_line_cut_short_is_run_again_and_spoils_nothing(tmp_path):
     path = tmp_path / "x.jsonl"
-    CellFile(path, ("seed",)).add({"seed": 1}, {"cost": 1.0})
-    path.write_text(path.read_text() + '{"cell": {"seed": 2}, "fig')
-    file = CellFile(path, ("seed",))
+    RunFile(path, ("seed",)).add({"seed": 1}, {"cost": 1.0})
+    path.write_text(path.read_text() + '{"run": {"seed": 2}, "fig')
+    file = RunFile(path, ("seed",))
     assert file.find({"seed": 2}) is None
     file.add({"seed": 2}, {"cost": 2.0})
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.endswith('"fig\n')))
-    again = CellFile(path, ("seed",))
+    again = RunFile(path, ("seed",))
     assert [again.find({"seed": s}) for s in (1, 2)] == [{"cost": 1.0}, {"cost": 2.0}]
 
 
 def test_a_foreign_file_is_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text("something else\n")
     with pytest.raises(ValueError, match=r"line 1 of '.*x\.jsonl' is not a benchmark's; name another folder with --output"):
-        CellFile(tmp_path / "x.jsonl", ())
+        RunFile(tmp_path / "x.jsonl", ())
 
 
-def one_cell(**changes):
-    cell = quality.cells(quality.Choice(tasks=["cartpole"], algorithms=["mbd"], trials=[0], duration=0.1))[0]
-    return cell | changes
+def one_run(**changes):
+    return Quality(tasks=("cartpole",), algorithms=("mbd",), seeds=1, duration=0.1).runs()[0] | changes
 
 
-def test_a_cell_that_fails_is_named_and_the_others_are_run(tmp_path):
-    broken = one_cell(parameters=one_cell()["parameters"] | {"planner.control_dt": 0.03}, trial=3)
-    outcome = run_cells(quality.run_cell, [broken, one_cell()], CellFile(tmp_path / "x.jsonl", quality.IDENTITY), 1, "test")
+def test_a_run_that_fails_is_named_and_the_others_are_run(tmp_path):
+    broken = one_run(parameters=one_run()["parameters"] | {"planner.control_dt": 0.03}, trial=3)
+    outcome = run_all(Quality.measure, [broken, one_run()], RunFile(tmp_path / "x.jsonl", Quality.identity), 1, "test")
     assert outcome.figures[0] is None
     assert outcome.figures[1]["plans"] == 5
     assert not outcome.complete
     assert outcome.errors == (
         "cartpole mbd 64 3: control step 0.03 s is not a multiple of the time step 0.02 s; change one of them",
     )
+
+
+def test_a_run_that_is_asked_for_twice_is_run_once(tmp_path):
+    outcome = run_all(Quality.measure, [one_run(), one_run()], RunFile(tmp_path / "x.jsonl", Quality.identity), 1, "test")
+    assert len(outcome.specs) == len(outcome.figures) == len(outcome.frame()) == 1
 
 
 # Closed loop
@@ -153,9 +162,10 @@ def test_a_quaternion_stays_of_unit_length_where_a_trial_begins():
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_same_cell_costs_the_same(algorithm):
-    cell = quality.cells(quality.Choice(tasks=["cartpole"], algorithms=[algorithm], trials=[4], duration=0.3))[0]
-    assert quality.run_cell(cell) == quality.run_cell(cell)
+def test_the_same_run_costs_the_same(algorithm):
+    run = Quality(tasks=("cartpole",), algorithms=(algorithm,), seeds=5, duration=0.3).runs()[4]
+    assert run["trial"] == 4
+    assert Quality.measure(run) == Quality.measure(run)
 
 
 def test_a_simulation_that_diverges_is_an_error():
@@ -184,41 +194,50 @@ def quality_error():
 # Quality
 
 
-def test_all_algorithms_roll_out_exactly_as_much(monkeypatch):
-    tuned = {"all": {"mbd": {"planner.iterations": 1}, "cem": {"planner.iterations": 4}}}
-    choice = quality.Choice(tasks=["cartpole"], trials=[0], duration=0.1, rollouts=[32], tuned=tuned)
+def write_tuned(folder, tuned):
+    path = folder / "given.yaml"
+    path.write_text(yaml.safe_dump(tuned))
+    return path
+
+
+def test_all_algorithms_roll_out_exactly_as_much(monkeypatch, tmp_path):
+    tuned = write_tuned(tmp_path, {"all": {"mbd": {"planner.iterations": 1}, "cem": {"planner.iterations": 4}}})
     counts, rolled = {}, []
     real = CpuBackend.rollout
     monkeypatch.setattr(CpuBackend, "rollout", lambda self, s, u, dt: rolled.append(tuple(u.shape)) or real(self, s, u, dt))
-    for cell in quality.cells(choice):
+    for run in Quality(tasks=("cartpole",), seeds=1, duration=0.1, rollouts=(32,), tuned=tuned).runs():
         rolled.clear()
-        figures = quality.run_cell(cell)
-        assert figures["rollouts"] == sum(shape[0] for shape in rolled) == 5 * 32
-        counts[cell["algorithm"]] = sum(shape[0] * shape[1] for shape in rolled)
-        assert len(rolled) == 5 * {"mbd": 1, "cem": 4}.get(cell["algorithm"], 2)
+        figures = Quality.measure(run)
+        assert figures["total_rollouts"] == sum(shape[0] for shape in rolled) == 5 * 32
+        counts[run["algorithm"]] = sum(shape[0] * shape[1] for shape in rolled)
+        assert len(rolled) == 5 * {"mbd": 1, "cem": 4}.get(run["algorithm"], 2)
     assert set(counts) == set(ALGORITHMS)
     assert len(set(counts.values())) == 1
 
 
-def test_settings_come_before_tuned_parameters_and_those_of_a_task_before_those_for_all():
+def test_settings_come_before_tuned_parameters_and_those_of_a_task_before_those_for_all(tmp_path):
     tuned = {
         "all": {"mbd": {"planner.temperature": 0.2, "planner.noise_end": 0.2}},
         "cartpole": {"mbd": {"planner.noise_end": 0.1}},
     }
-    choice = quality.Choice(
-        tasks=["cartpole"], algorithms=["mbd"], trials=[0], tuned=tuned, settings={"planner.temperature": "0.3"}
-    )
-    found = quality.cells(choice)[0]["parameters"]
+    options = {"tuned": write_tuned(tmp_path, tuned), "settings": ("planner.temperature=0.3",)}
+    found = Quality(tasks=("cartpole",), algorithms=("mbd",), seeds=1, **options).runs()[0]["parameters"]
     assert (found["planner.temperature"], found["planner.noise_end"]) == (0.3, 0.1)
+
+
+def test_trials_come_one_after_the_other_each_with_all_that_it_compares():
+    runs = Quality(tasks=("cartpole", "arm"), algorithms=("mbd", "cem"), seeds=2, duration=0.1).runs()
+    assert [run["trial"] for run in runs] == [0] * 4 + [1] * 4
 
 
 def test_the_summary_by_hand():
     names = [("cheap", 0, 1.0), ("cheap", 1, 2.0), ("mbd", 0, 2.0), ("mbd", 1, 4.0), ("dear", 0, 5.0)]
-    cells = [{"task": "t", "rollouts": 64, "algorithm": a, "trial": t} for a, t, _ in names]
-    figures = tuple({"mean_cost": c, "succeeded": True, "falls": 1, "violation": 0.0, "rollouts": 64} for _, _, c in names)
-    found = quality.summarise([*cells, cells[-1] | {"trial": 1}], Outcome((*figures, None)))
+    runs = tuple({"task": "t", "rollouts": 64, "algorithm": a, "trial": t} for a, t, _ in names)
+    figures = tuple({"mean_cost": c, "succeeded": True, "falls": 1, "violation": 0.0, "total_rollouts": 64} for _, _, c in names)
+    outcome = Outcome((*runs, runs[-1] | {"trial": 1}), (*figures, None))
+    assert not outcome.complete
+    found = Quality().summarise(outcome.frame())
     rows = {row["algorithm"]: row for row in found["rows"]}
-    assert not found["complete"]
     assert {name: row["mean_cost"] for name, row in rows.items()} == {"cheap": 1.5, "mbd": 3.0, "dear": 5.0}
     assert rows["cheap"]["mbd_less_this"]["difference"]["mean"] == 1.5
     # Only the trial that both have counts in a comparison.
@@ -229,16 +248,28 @@ def test_the_summary_by_hand():
     assert {row["algorithm"]: row["mean_rank"] for row in found["summary"]} == {"cheap": 1.0, "mbd": 2.0, "dear": 3.0}
 
 
+def test_normalised_costs_and_ranks_by_hand():
+    costs = {"t": {"a": 1.0, "b": 3.0, "c": 2.0}, "equal": dict.fromkeys("abc", -5.0), "not all": {"a": 7.0}}
+    rows = [
+        {"task": task, "rollouts": 64, "algorithm": name, "mean_cost": cost}
+        for task, by_name in costs.items()
+        for name, cost in by_name.items()
+    ]
+    found = {row["algorithm"]: tuple(row.values())[1:] for row in quality.overall(rows)}
+    assert found == {"a": (0.0, 1.5, 1, 2), "b": (0.5, 2.5, 0, 2), "c": (0.25, 2.0, 0, 2)}
+    assert quality.overall(rows[-1:]) == []
+
+
 def test_every_algorithm_can_be_tuned_with_as_many_candidates_the_defaults_among_them():
     for name in ALGORITHMS:
         found = tune.candidates("cartpole", name, 5, seed=0)
         assert len(found) == 5
         assert found[0] == {}
         assert found == tune.candidates("cartpole", name, 5, seed=0)
-        choice = quality.Choice(tasks=["cartpole"], algorithms=[name], trials=[0])
-        for candidate in found:
-            tuned = quality.Choice(**{**choice.__dict__, "tuned": {"cartpole": {name: candidate}}})
-            assert quality.cells(tuned)[0]["parameters"].items() >= candidate.items()
+        runs = Tune(tasks=("cartpole",), algorithms=(name,), candidates=5).runs()
+        assert [run["given"] for run in runs] == found
+        assert {run["trial"] for run in runs} == {tune.FIRST_TRIAL}
+        assert all(run["parameters"].items() >= run["given"].items() for run in runs)
 
 
 def test_a_search_goes_on_from_where_an_earlier_one_ended():
@@ -251,23 +282,42 @@ def test_a_search_goes_on_from_where_an_earlier_one_ended():
     assert tune.candidates("cartpole", "mppi", 5, seed=0, incumbent=defaults) == tune.candidates("cartpole", "mppi", 5, seed=0)
 
 
+def test_a_candidate_with_fewer_trials_than_the_others_is_not_the_best():
+    costs = [(0, 1000, 3.0), (1, 1000, 2.0), (2, 1000, 1.0), (3, 1000, math.nan), (0, 1001, 3.0), (1, 1001, 2.0), (3, 1001, 0.0)]
+    runs = pd.DataFrame(
+        [
+            {
+                "task": "cartpole",
+                "algorithm": "mppi",
+                "candidate": n,
+                "trial": t,
+                "mean_cost": c,
+                "given": {"planner.iterations": n},
+            }
+            for n, t, c in costs
+        ]
+    )
+    row = Tune().summarise(runs)["rows"][0]
+    assert (row["default_cost"], row["first_cost"], row["tuned_cost"]) == (3.0, 2.0, 2.0)
+    assert row["parameters"]["planner.iterations"] == 1
+
+
 def test_the_tuned_parameters_of_the_package_can_be_used():
-    choice = quality.Choice(trials=[0], tuned=quality.read_tuned(quality.TUNED))
-    assert {cell["algorithm"] for cell in quality.cells(choice)} == set(ALGORITHMS)
+    assert {run["algorithm"] for run in Quality(seeds=1).runs()} == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize(
-    ("choice", "message"),
+    ("options", "message"),
     [
-        ({"tasks": ["cartpol"]}, "unknown task 'cartpol'; did you mean 'cartpole'"),
-        ({"algorithms": ["mpi"]}, "unknown algorithm 'mpi'; did you mean 'mppi'"),
-        ({"rollouts": [33]}, "33 rollouts are no multiple of the 2 iterations"),
-        ({"settings": {"planner.temprature": "1"}}, "did you mean 'planner.temperature'"),
+        ({"tasks": ("cartpol",)}, "unknown task 'cartpol'; did you mean 'cartpole'"),
+        ({"algorithms": ("mpi",)}, "unknown algorithm 'mpi'; did you mean 'mppi'"),
+        ({"rollouts": (33,)}, "33 rollouts are no multiple of the 2 iterations"),
+        ({"settings": ("planner.temprature=1",)}, "did you mean 'planner.temperature'"),
     ],
 )
-def test_what_cannot_be_compared_is_said_in_one_line(choice, message):
+def test_what_cannot_be_compared_is_said_in_one_line(options, message):
     with pytest.raises(ValueError, match=message):
-        quality.cells(quality.Choice(**{"tasks": ["cartpole"], **choice}))
+        Quality(**{"tasks": ("cartpole",), "untuned": True, **options}).runs()
 
 
 # Black box
@@ -277,44 +327,43 @@ METHODS = [name for name in black_box.METHODS if name != "gp_bo"]
 
 
 def test_methods_make_exactly_as_many_evaluations_within_the_cube():
-    choice = black_box.Choice(
-        functions=["levy"], dims=[3], seeds=[0], samples=8, levels=20, methods=["mbd_code", "cma_es", "random"]
-    )
-    for cell in black_box.cells(choice):
+    options = BlackBox(functions=("levy",), dims=(3,), seeds=1, samples=8, levels=20, methods=("mbd_code", "cma_es", "random"))
+    for run in options.runs():
         seen = []
         objective = black_box.Evaluated(lambda x, seen=seen: seen.append(x) or x.square().sum(-1))
-        black_box.METHODS[cell["method"]](objective, 3, 0, cell)
+        black_box.METHODS[run["method"]](objective, 3, 0, run)
         points = torch.cat(seen)
-        assert objective.count == len(points) == black_box.evaluations(cell) == 153
+        assert objective.count == len(points) == black_box.evaluations(run) == 153
         assert points.abs().max() <= 1.0
         torch.testing.assert_close(objective.best, points.square().sum(-1).cummin(0).values)
 
 
 def test_cma_es_that_has_converged_begins_anew():
-    choice = black_box.Choice(functions=["levy"], dims=[2], seeds=[0], samples=64, levels=50, methods=["cma_es"])
-    cell = black_box.cells(choice)[0]
-    figures = black_box.run_cell(cell)
-    assert figures["evaluations"] == black_box.evaluations(cell)
+    run = BlackBox(functions=("levy",), dims=(2,), seeds=1, samples=64, levels=50, methods=("cma_es",)).runs()[0]
+    figures = BlackBox.measure(run)
+    assert figures["evaluations"] == black_box.evaluations(run)
     assert figures["best"] < 1e-8
-    assert figures == black_box.run_cell(cell) | {"seconds": figures["seconds"]}
+    assert figures == BlackBox.measure(run) | {"seconds": figures["seconds"]}
 
 
 def test_without_its_package_bayesian_optimisation_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(black_box, "BO_PACKAGE", "a_package_that_is_not_there")
-    choice = black_box.Choice(functions=["levy"], dims=[2], seeds=[0], samples=8, levels=5, methods=["gp_bo", "random"])
-    figures, outcome = black_box.STUDY.run(choice, tmp_path, processes=1)
-    assert outcome.complete
-    assert [row["method"] for row in figures["rows"]] == ["random"]
-    assert black_box.missing(choice) == {"gp_bo": "needs botorch: pip install botorch"}
+    sizes = {"dims": (2,), "seeds": 1, "samples": 8, "levels": 5}
+    benchmark = BlackBox(functions=("levy",), methods=("gp_bo", "random"), output=tmp_path, processes=1, **sizes)
+    report = benchmark.report()
+    assert report["complete"]
+    assert [row["method"] for row in report["rows"]] == ["random"]
+    assert report["missing"] == {"gp_bo": "needs botorch: pip install botorch"}
+    assert "gp_bo needs botorch" in benchmark.tables(report)[0].title
 
 
 def test_bayesian_optimisation_beats_random_search_on_a_bowl():
     pytest.importorskip("botorch", reason="needs botorch")
-    cell = black_box.cells(black_box.Choice(dims=[4], seeds=[0], methods=["gp_bo"], bo_evaluations=60))[0]
+    run = BlackBox(dims=(4,), seeds=1, methods=("gp_bo",), bo_evaluations=60).runs()[0]
     found = []
     for method in ("gp_bo", "random"):
         objective = black_box.Evaluated(lambda x: (x - 0.3).square().sum(-1))
-        black_box.METHODS[method](objective, 4, 0, cell | {"samples": 59, "levels": 2})
+        black_box.METHODS[method](objective, 4, 0, run | {"samples": 59, "levels": 2})
         assert objective.count == 60
         found.append(float(objective.best[-1]))
     assert found[0] < 0.2 * found[1]
@@ -324,9 +373,9 @@ def test_bayesian_optimisation_beats_random_search_on_a_bowl():
 
 
 def test_noise_grows_with_another_goal_and_shrinks_again_where_the_schedule_stays():
-    rows = {cell["noise"]: cell for cell in renoising.cells(renoising.Choice([0])) if cell["event"] == "another goal"}
-    for noise, cell in rows.items():
-        figures = renoising.run_cell(cell)
+    runs = {run["noise"]: run for run in Renoising(seeds=1).runs() if run["event"] == "another goal"}
+    for noise, run in runs.items():
+        figures = Renoising.measure(run)
         level, event = np.array(figures["noise_level"]), round(renoising.MOMENT / figures["period"])
         before, after, end = level[event - 10 : event].mean(), level[event : event + 20].max(), level[-10:].mean()
         if noise == "schedule alone":
@@ -339,16 +388,14 @@ def test_noise_grows_with_another_goal_and_shrinks_again_where_the_schedule_stay
 
 
 def test_renoising_is_tabled_against_the_schedule_and_plotted(tmp_path):
-    cells = renoising.cells(renoising.Choice([0, 1]))
-    outcome = Outcome(
-        tuple({"period": 0.02, "noise_level": [0.1], "costs": [c], "cost_after": float(c)} for c in range(len(cells)))
-    )
-    figures = renoising.summarise(cells, outcome)
-    assert len(figures["rows"]) == 2 * len(renoising.EVENTS)
-    assert [row["less_schedule"] and row["less_schedule"]["difference"]["mean"] for row in figures["rows"][:2]] == [-1.0, None]
-    assert renoising_table(figures["rows"]).row_count == len(figures["rows"])
-    plot_renoising(figures["rows"], tmp_path / "r.png")
-    assert (tmp_path / "r.png").stat().st_size > 1000
+    benchmark = Renoising(seeds=2, output=tmp_path)
+    runs = benchmark.runs()
+    figures = tuple({"period": 0.02, "noise_level": [0.1], "costs": [c], "cost_after": float(c)} for c in range(len(runs)))
+    report = benchmark.summarise(Outcome(tuple(runs), figures).frame())
+    assert len(report["rows"]) == 2 * len(renoising.EVENTS)
+    assert [row["less_schedule"] and row["less_schedule"]["difference"]["mean"] for row in report["rows"][:2]] == [-1.0, None]
+    assert benchmark.tables(report)[0].row_count == len(report["rows"])
+    assert benchmark.write(report).stat().st_size > 1000
 
 
 # Commands
@@ -356,9 +403,7 @@ def test_renoising_is_tabled_against_the_schedule_and_plotted(tmp_path):
 
 def test_every_benchmark_has_help_with_an_example(capsys):
     for name in ("speed", "quality", "tune", "delay", "renoising", "black-box", "soak"):
-        with pytest.raises(SystemExit) as caught:
-            build_parser().parse_args(["benchmark", name, "--help"])
-        assert caught.value.code == 0
+        assert main(["benchmark", name, "--help"]) == 0
         assert f"example: diffusion-mpc benchmark {name}" in " ".join(capsys.readouterr().out.split())
 
 
@@ -390,10 +435,11 @@ def test_tuning_leaves_a_file_that_quality_takes(tmp_path):
 
 def test_a_search_keeps_what_it_does_not_search_for(tmp_path):
     earlier = {"ant": {"mbd": {"planner.noise_start": 0.5}}, "cartpole": {"cem": {"planner.noise_start": 0.4}}}
-    choice = quality.Choice(tasks=["cartpole"], algorithms=["mppi"], trials=[1000], duration=0.05, tuned=earlier)
-    figures, _ = tune.run(choice, count=1, seed=0, folder=tmp_path, processes=1)
-    found = {"mppi": figures["rows"][0]["parameters"]}
-    assert quality.read_tuned(tmp_path / "tuned.yaml") == {"ant": earlier["ant"], "cartpole": {**earlier["cartpole"], **found}}
+    given = write_tuned(tmp_path, earlier)
+    search = Tune(tasks=("cartpole",), algorithms=("mppi",), seeds=1, candidates=1, duration=0.05, tuned=given, output=tmp_path)
+    report = search.report()
+    found = {"mppi": report["rows"][0]["parameters"]}
+    assert quality.read_tuned(search.write(report)) == {"ant": earlier["ant"], "cartpole": {**earlier["cartpole"], **found}}
 
 
 def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
@@ -423,7 +469,7 @@ def test_speed_says_where_the_time_of_a_plan_goes(tmp_path, capsys):
         calls = {stage["stage"]: stage["calls"] for stage in row["stages"]}
         steps = dict.fromkeys(("sample", "roll out", "weigh", "update"), 2)
         assert calls == steps | dict.fromkeys(("noise", "copy in", "begin", "conclude", "copy out"), 1)
-        assert sum(stage["share"] for stage in row["stages"]) == pytest.approx(1.0)
+        assert sum(stage["fraction"] for stage in row["stages"]) == pytest.approx(1.0)
         assert all(stage["ms"] > 0.0 for stage in row["stages"])
 
 
@@ -460,12 +506,12 @@ def test_a_task_without_mujocos_physics_has_no_raw_speed(monkeypatch, capsys):
 
 @pytest.mark.parametrize("models", [1, 3])
 def test_raw_rollouts_are_those_of_the_plan(models):
-    from diffusion_mpc.benchmark.speed import RawRollout, record
+    from diffusion_mpc.benchmark.raw_rollout import RawRollout, log_rollouts
     from diffusion_mpc.rollout.variants import model_variants
 
     loop = ClosedLoop(settings(**{"robust.models": models}), 0)
     backend = loop.controller.backend
-    calls = record(backend)
+    calls = log_rollouts(backend)
     loop.plan()
     assert len(calls) == loop.config.planner.iterations
     state, controls = calls[-1]
@@ -491,6 +537,22 @@ def test_raw_rollouts_are_those_of_the_plan(models):
 def test_what_cannot_work_is_said_in_one_line(capsys, arguments, message):
     assert main(["benchmark", *arguments]) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dela"], 'Unknown command "dela". Did you mean "delay"?'),
+        (["delay", "--dela", "10"], "Unknown option: --dela. Did you mean --delays?"),
+        (["delay", "--delayed", "stat"], 'Invalid value "stat" for --delayed. Choose from: "state", "command".'),
+        (["quality", "--seeds", "0"], 'Invalid value "0" for --seeds. Must be > 0.'),
+    ],
+)
+def test_a_wrong_option_is_named_in_one_line_with_the_nearest_one(capsys, arguments, message):
+    assert main(["benchmark", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
 
 
 def test_a_broken_file_of_tuned_parameters_is_named(tmp_path):

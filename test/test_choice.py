@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from diffusion_mpc.config import NodeConfig, RobustConfig, build, cost_weights, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.rollout.choice import Choice, candidates, choose
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
 

@@ -6,15 +6,13 @@ import sys
 
 import pytest
 
-from diffusion_mpc.cli import build_parser, main
+from diffusion_mpc.cli import main
 
 
 def test_every_command_has_help_with_an_example(capsys):
     names = ["demo", "sim", "evaluate", "optimize", "benchmark", "tasks", "test"]
     for name in names:
-        with pytest.raises(SystemExit) as caught:
-            build_parser().parse_args([name, "--help"])
-        assert caught.value.code == 0
+        assert main([name, "--help"]) == 0
         assert f"example: diffusion-mpc {name}" in " ".join(capsys.readouterr().out.split())
 
 
@@ -39,6 +37,30 @@ def test_tasks_are_listed(capsys, tmp_path):
 def test_what_cannot_work_is_said_in_one_line(capsys, arguments, message):
     assert main(arguments) == 1
     assert capsys.readouterr().err == message + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simm"], 'Unknown command "simm". Did you mean "sim"?'),
+        (["sim"], 'Command "sim" parameter TASK requires an argument.'),
+        (["sim", "ant", "cartpole"], "unrecognised argument 'cartpole'"),
+        (["sim", "ant", "--duratio", "3"], "Unknown option: --duratio. Did you mean --duration?"),
+        (["sim", "ant", "--duration", "long"], 'Invalid value for --duration: unable to convert "long" into float.'),
+    ],
+)
+def test_wrong_usage_is_said_in_one_line_with_an_exit_code_of_its_own(capsys, arguments, message):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+
+
+def test_all_arguments_of_test_go_to_pytest(monkeypatch):
+    given = []
+    monkeypatch.setattr("diffusion_mpc.testing.run_all", lambda arguments: given.extend(arguments) or 0)
+    assert main(["test", "fuzz", "--fuzz-messages=3", "-k", "x"]) == 0
+    assert given == ["fuzz", "--fuzz-messages=3", "-k", "x"]
 
 
 def test_without_ros_the_library_imports_and_lists_its_tasks():
@@ -113,7 +135,8 @@ def test_a_user_who_interrupts_gets_a_clean_end(tmp_path):
 @pytest.mark.ros
 @pytest.mark.slow
 def test_a_soak_tells_of_lateness_delays_and_memory(tmp_path):
-    command = ["benchmark", "soak", "--task", "cartpole", "--duration", "6", "--set", "backend.threads=1", "--json"]
+    command = ["benchmark", "soak", "--task", "cartpole", "--duration", "6", "--set", "backend.threads=1"]
+    command += ["--trace", str(tmp_path / "trace.json"), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "diffusion_mpc.cli", *command, str(tmp_path / "soak.json")],
         capture_output=True,
@@ -130,3 +153,8 @@ def test_a_soak_tells_of_lateness_delays_and_memory(tmp_path):
     assert abs(figures["memory_growth"]) < 0.2
     assert 0.0 < figures["state_to_command_ms"]["p50"] <= figures["state_to_command_ms"]["p99"]
     assert "resident memory of the planner" in done.stdout
+    events = json.loads((tmp_path / "trace.json").read_text())
+    plans = [event for event in events if event["name"] == "plan"]
+    assert len({plan["args"]["stamp"] for plan in plans}) == len(plans) == figures["lateness"]["plans"] >= figures["plans"]
+    assert {"plan", "report", "command", "collect", "physics"} <= {event["name"] for event in events}
+    assert "late plans of" in done.stdout

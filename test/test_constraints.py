@@ -7,9 +7,9 @@ from test_planner import make_controller
 from test_tasks import moment
 
 from diffusion_mpc.config import NodeConfig, PlantModelConfig, RobustConfig, build, cost_weights, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.objective import aggregation
 from diffusion_mpc.rollout.variants import model_variants, perturbed
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError, constraint

@@ -78,6 +78,14 @@ def test_what_was_sent_comes_before_what_is_planned_and_nothing_before_both():
     assert commands(controller, 0.06, 0.1) == [(0.06, 2.0)]
 
 
+def test_of_what_was_sent_all_is_known_that_a_state_may_ask_for_and_no_more():
+    controller = ClosedLoop({"task": "cartpole", **SMALL, "state_timeout": 0.5}, trial=0).controller
+    for second in range(10):
+        controller.sent(float(second), held(np.array([float(second)])))
+    assert commands(controller, 7.6, 8.5) == [(7.6, 7.0), (8.0, 8.0)]
+    assert commands(controller, 0.0, 9.5) == [(0.0, 0.0), (7.0, 7.0), (8.0, 8.0), (9.0, 9.0)]
+
+
 def test_beyond_what_was_sent_the_plan_goes_on_in_its_own_steps():
     loop = ClosedLoop({"task": "cartpole", **SMALL}, trial=0)
     plan = loop.plan()

@@ -7,8 +7,8 @@ from rollouts import roll_out
 from diffusion_mpc.command_messages import CommandRejectedError, decode
 from diffusion_mpc.commands import Command, actuators, plain
 from diffusion_mpc.config import ConfigError, NodeConfig, OutputConfig, build, cost_weights, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.following import Follower, needs_track
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, PlannedStates, PlanStats, Reference, State
 

@@ -7,11 +7,11 @@ from rollouts import roll_out
 
 from diffusion_mpc.commands import held
 from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, PlantModelConfig, RobustConfig, build, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.function import FunctionBackend
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task, TaskError, cost

@@ -188,10 +188,10 @@ def odometry(stamp, position=(0.0, 0.0, 0.52), quaternion=(0.0, 0.0, 0.0, 1.0), 
 
 def wrong(bench):
     """The commands that no robot may be sent."""
-    low, high = bench.node.task.ctrl_limits
+    low, high = bench.node.session.task.ctrl_limits
     found = []
     for command in bench.commands:
-        for i, actuator in enumerate(bench.node.follower.driven):
+        for i, actuator in enumerate(bench.node.session.follower.driven):
             value = getattr(command, actuator.field)[i] / actuator.scale
             if not low[i] - 1e-9 <= value <= high[i] + 1e-9:
                 found.append(command)
@@ -202,8 +202,8 @@ def wrong(bench):
 
 
 def check(bench):
-    assert bench.node._plan_loop.is_alive()
-    assert bench.node._command_loop.is_alive()
+    assert bench.node.session._planning.is_alive()
+    assert bench.node.session._commands.is_alive()
     assert not wrong(bench)
 
 
@@ -374,7 +374,7 @@ def test_parameters(planner, bench, feed, kind):
 
     from diffusion_mpc.config import NODES, build, parameters
     from diffusion_mpc.ros.sim_node import SimNode
-    from diffusion_mpc.ros.succession import structure
+    from diffusion_mpc.runtime.controller_swap import rebuilt_values
     from diffusion_mpc.tasks import find_task
 
     node = planner("cartpole") if kind == "planner" else bench(SimNode, "cartpole")
@@ -401,7 +401,7 @@ def test_parameters(planner, bench, feed, kind):
         after = current()
         assert result.successful or result.reason
         assert repr(after) == repr({**before, **values} if result.successful else before)
-        assert repr(node.node.config) == repr(build(NODES[kind], after))
+        assert repr(node.node.session.config if kind == "planner" else node.node.config) == repr(build(NODES[kind], after))
         if kind == "planner":
             node.send("joint_states", joint_state(None, CARTPOLE_JOINTS, np.zeros(2), np.zeros(2)))
             check(node)
@@ -412,8 +412,8 @@ def test_parameters(planner, bench, feed, kind):
     restored = change({key: value for key, value in first.items() if known[key].live or known[key].rebuilt})
     assert restored.successful, restored.reason
     if kind == "planner":
-        built = structure(first)
-        node.spin_until(lambda: node.node.succession._built == built, "the planner of the beginning", timeout=120.0)
+        built = rebuilt_values(first)
+        node.spin_until(lambda: node.node.session.swap._built == built, "the planner of the beginning", timeout=120.0)
         controls(node, CARTPOLE_JOINTS)
 
 
@@ -440,7 +440,7 @@ def check_states(bench):
     for state in bench.states:
         assert np.isfinite([*state.position, *state.velocity]).all()
     bench.states.clear()
-    low, high = bench.node.task.ctrl_limits
+    low, high = bench.node.session.task.ctrl_limits
     assert ((low <= bench.node.plant.data.ctrl) & (bench.node.plant.data.ctrl <= high)).all()
 
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.algorithm import Belief
 from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD
 from diffusion_mpc.planner.sampler import draw_noise, sample_knots
@@ -30,6 +29,7 @@ from diffusion_mpc.planner.score import (
 )
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.planner.stagnation import StagnationDetector
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
 

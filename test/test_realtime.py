@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from diffusion_mpc.config import ConfigError, RealtimeConfig
-from diffusion_mpc.ros.realtime import parse_cores, resident_memory, scheduled
+from diffusion_mpc.runtime.scheduling import parse_cores, resident_memory, scheduled
 
 CORE = min(os.sched_getaffinity(0))
 
@@ -39,7 +39,7 @@ def test_threads_started_within_run_on_the_cores_asked_for_and_others_are_left_a
 UNPRIVILEGED = """
 import os, resource
 from diffusion_mpc.config import RealtimeConfig
-from diffusion_mpc.ros.realtime import scheduled
+from diffusion_mpc.runtime.scheduling import scheduled
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
 if os.geteuid() == 0:

@@ -175,7 +175,7 @@ def test_a_new_planner_that_cannot_plan_never_takes_over_and_the_diagnostics_say
     _, robot = bring_up(task=str(task))
     assert robot.set_parameters(planner__horizon_steps=13) == (True, "")
     robot.spin_until(lambda: robot.diagnostics and robot.diagnostics[-1].level == b"\x01", "a warning")
-    assert robot.diagnostics[-1].message == "the planner before goes on, for the new one raised RuntimeError: thirteen steps"
+    assert robot.diagnostics[-1].message == "the previous planner goes on, for the new one raised RuntimeError: thirteen steps"
     robot.commands.clear()
     robot.spin(0.5)
     assert robot.stats[-1].horizon_steps == 10

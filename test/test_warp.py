@@ -12,13 +12,13 @@ from rollouts import roll_out
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.stages import count_launches
 from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, RobustConfig, build, cost_weights, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.score import effective_sample_size, sample_weights, weighted_mean
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.rollout.capacity import Capacity
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.warp import WarpBackend
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import Reference, State

@@ -5,51 +5,32 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
+from cyclopts.types import PositiveFloat, PositiveInt
+from rich.table import Table
 from scipy.stats import qmc
 
-from diffusion_mpc.benchmark.cells import Cell, Figures, Outcome, Study, among
-from diffusion_mpc.benchmark.statistics import compare, estimate
-from diffusion_mpc.config import ConfigError
+from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
+from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table, wins
+from diffusion_mpc.benchmark.intervals import compare_columns, estimate
+from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known
+from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.optimize import Settings, minimize
 from diffusion_mpc.versions import versions
 
-IDENTITY = ("function", "dim", "method", "seed")
 # The variant that `optimize` takes where nothing else is asked for.
 OURS = f"mbd_{Settings().variant}"
 BO_PACKAGE = "botorch"
 BO_MISSING = "needs botorch: pip install botorch"
 BO_SEEDS = 3
 BO_BATCH = 8
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to compare.
-
-    Attributes:
-        functions, dims, methods: names and dimensions
-        seeds: seeds of each; GP Bayesian optimisation takes the first `BO_SEEDS`
-        samples, levels: of Model-Based Diffusion; they decide the number of evaluations of all but Bayesian optimisation
-        temperature: of Model-Based Diffusion
-        bo_evaluations: most evaluations of Bayesian optimisation
-        bo_seconds: time after which it begins no further batch, s
-    """
-
-    functions: Sequence[str] = tuple(FUNCTIONS)
-    dims: Sequence[int] = (20, 100, 200, 400, 800)
-    methods: Sequence[str] = ()
-    seeds: Sequence[int] = tuple(range(8))
-    samples: int = 64
-    levels: int = 100
-    temperature: float = 1.0
-    bo_evaluations: int = 200
-    bo_seconds: float = 300.0
 
 
 Objective = Callable[[torch.Tensor], torch.Tensor]
@@ -59,7 +40,7 @@ class Evaluated:
     """A function on [-1, 1]^d that remembers the least value after each evaluation."""
 
     def __init__(self, objective: Objective) -> None:
-        """Begin with no evaluation."""
+        """Start at no evaluation."""
         self._objective = objective
         self._values: list[torch.Tensor] = []
 
@@ -80,13 +61,13 @@ class Evaluated:
         return torch.cat(self._values).cummin(0).values
 
 
-def diffusion(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
+def diffusion(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     """One reverse pass (Pan et al., 2407.01573, Algorithm 1), in the variant that the method's name ends with."""
-    variant = str(cell["method"]).removeprefix("mbd_")
-    minimize(objective, dim, Settings(cell["samples"], cell["levels"], cell["temperature"], variant, seed))
+    variant = str(spec["method"]).removeprefix("mbd_")
+    minimize(objective, dim, Settings(spec["samples"], spec["levels"], spec["temperature"], variant, seed))
 
 
-def cma_es(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
+def cma_es(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     """CMA-ES (Hansen, 1604.00772) with the defaults of the package `cma`; when it has converged, begun anew at a random point.
 
     It begins in the middle, where the code's variant of Model-Based Diffusion does, with a quarter of the domain as deviation.
@@ -96,10 +77,10 @@ def cma_es(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
     import cma
 
     random = np.random.default_rng(seed)
-    budget = evaluations(cell)
+    budget = evaluations(spec)
     while objective.count < budget:
         options = {"verbose": -9, "seed": int(random.integers(1, 2**31)), "bounds": [-1.0, 1.0]}
-        if cell["method"] == "cma_es_tpa":
+        if spec["method"] == "cma_es_tpa":
             options["AdaptSigma"] = cma.sigma_adaptation.CMAAdaptSigmaTPA
         start = random.uniform(-1.0, 1.0, dim) if objective.count else np.zeros(dim)
         strategy = cma.CMAEvolutionStrategy(start, 0.5, options)
@@ -112,14 +93,14 @@ def cma_es(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
                 strategy.tell(points, values.tolist())
 
 
-def random_search(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
+def random_search(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     """Uniform points."""
     generator = torch.Generator().manual_seed(seed)
-    while (left := evaluations(cell) - objective.count) > 0:
+    while (left := evaluations(spec) - objective.count) > 0:
         objective(2.0 * torch.rand((min(left, 256), dim), generator=generator, dtype=torch.float64) - 1.0)
 
 
-def gp_bo(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
+def gp_bo(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     """Bayesian optimisation with a Gaussian process: BoTorch's standard model and batches of q-LogEI (Ament et al., 2310.20708)."""
     from botorch.acquisition.logei import qLogExpectedImprovement
     from botorch.fit import fit_gpytorch_mll
@@ -130,20 +111,20 @@ def gp_bo(objective: Evaluated, dim: int, seed: int, cell: Cell) -> None:
 
     began = time.monotonic()
     torch.manual_seed(seed)
-    first = qmc.Sobol(dim, rng=seed).random(min(32, cell["bo_evaluations"]))
+    first = qmc.Sobol(dim, rng=seed).random(min(32, spec["bo_evaluations"]))
     unit = torch.from_numpy(first)
     values = objective(2.0 * unit - 1.0)
     bounds = torch.stack((torch.zeros(dim), torch.ones(dim))).double()
-    while objective.count < cell["bo_evaluations"] and time.monotonic() - began < cell["bo_seconds"]:
+    while objective.count < spec["bo_evaluations"] and time.monotonic() - began < spec["bo_seconds"]:
         model = SingleTaskGP(unit, -values[:, None], outcome_transform=Standardize(1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-        batch = min(BO_BATCH, cell["bo_evaluations"] - objective.count)
+        batch = min(BO_BATCH, spec["bo_evaluations"] - objective.count)
         acquisition = qLogExpectedImprovement(model, best_f=-values.min())
         points, _ = optimize_acqf(acquisition, bounds, q=batch, num_restarts=2, raw_samples=64, options={"maxiter": 50})
         unit, values = torch.cat((unit, points)), torch.cat((values, objective(2.0 * points - 1.0)))
 
 
-METHODS: dict[str, Callable[[Evaluated, int, int, Cell], None]] = {
+METHODS: dict[str, Callable[[Evaluated, int, int, RunSpec], None]] = {
     "mbd_geometric": diffusion,
     "mbd_code": diffusion,
     "mbd_paper": diffusion,
@@ -154,106 +135,146 @@ METHODS: dict[str, Callable[[Evaluated, int, int, Cell], None]] = {
 }
 
 
-def evaluations(cell: Cell) -> int:
+def evaluations(spec: RunSpec) -> int:
     """Evaluations that a reverse pass makes: a step less than levels, and its final estimate."""
-    return int(cell["samples"]) * (int(cell["levels"]) - 1) + 1
+    return int(spec["samples"]) * (int(spec["levels"]) - 1) + 1
 
 
-def cells(choice: Choice) -> list[Cell]:
-    """All cells of a choice, seed by seed.
+@dataclass(frozen=True, kw_only=True)
+class BlackBox(RunsBenchmark):
+    """Compare Model-Based Diffusion with other optimisers of functions, at equal evaluations.
 
-    Raises:
-        ConfigError: there is no such function or method, or a dimension is below 1
+    example: diffusion-mpc benchmark black-box --dims 20 100 --json black_box.json
+
+    Attributes:
+        functions: functions to minimise
+        dims: dimensions
+        methods: methods (default: all)
+        seeds: seeds of each (gp_bo: 3 at most)
+        samples: samples of mbd at each level; with the levels, the number of evaluations of all methods but gp_bo
+        levels: noise levels of mbd
+        temperature: temperature of mbd's weights
+        bo_evaluations: most evaluations of gp_bo
+        bo_seconds: time after which gp_bo begins no further batch, s
     """
-    for name in choice.functions:
-        among("function", name, FUNCTIONS)
-    for name in choice.methods:
-        among("method", name, METHODS)
-    if min(choice.dims) < 1:
-        raise ConfigError(f"--dims {min(choice.dims)}: a function has at least one dimension")
-    Settings(choice.samples, choice.levels, choice.temperature)
-    return [
-        {"function": function, "dim": dim, "method": method, "seed": seed, **_settings(method, choice)}
-        for seed in choice.seeds
-        for dim in choice.dims
-        for function in choice.functions
-        for method in _runnable(choice)
-        if method != "gp_bo" or seed in choice.seeds[:BO_SEEDS]
-    ]
+
+    name: ClassVar = "black_box"
+    identity: ClassVar = ("function", "dim", "method", "seed")
+
+    functions: tuple[str, ...] = tuple(FUNCTIONS)
+    dims: tuple[PositiveInt, ...] = (20, 100, 200, 400, 800)
+    methods: tuple[str, ...] = ()
+    seeds: PositiveInt = 8
+    samples: PositiveInt = 64
+    levels: PositiveInt = 100
+    temperature: float = 1.0
+    bo_evaluations: PositiveInt = 200
+    bo_seconds: PositiveFloat = 300.0
+
+    def runs(self) -> list[RunSpec]:
+        """All runs, seed by seed."""
+        for name in self.functions:
+            require_known("function", name, FUNCTIONS)
+        for name in self.methods:
+            require_known("method", name, METHODS)
+        Settings(self.samples, self.levels, self.temperature)
+        return [
+            {"function": function, "dim": dim, "method": method, "seed": seed, **self._settings(method)}
+            for seed in range(self.seeds)
+            for dim in self.dims
+            for function in self.functions
+            for method in self._runnable()
+            if method != "gp_bo" or seed < BO_SEEDS
+        ]
+
+    def _runnable(self) -> list[str]:
+        return [name for name in self.methods or METHODS if name != "gp_bo" or importlib.util.find_spec(BO_PACKAGE)]
+
+    def _settings(self, method: str) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        if method == "gp_bo":
+            settings = {"bo_evaluations": self.bo_evaluations, "bo_seconds": self.bo_seconds, **versions(BO_PACKAGE)}
+        else:
+            settings = {"samples": self.samples, "levels": self.levels}
+        if method.startswith("cma_es"):
+            settings |= versions("cma")
+        return settings | ({"temperature": self.temperature} if method.startswith("mbd") else {})
+
+    @staticmethod
+    def measure(spec: RunSpec) -> Figures:
+        """One optimisation; its curve is thinned to about 100 numbers of evaluations in equal ratios."""
+        objective = Evaluated(FUNCTIONS[spec["function"]].normalised)
+        began = time.monotonic()
+        METHODS[spec["method"]](objective, spec["dim"], spec["seed"], spec)
+        count, best = objective.count, objective.best
+        return {
+            "best": float(best[-1]),
+            "evaluations": count,
+            "seconds": time.monotonic() - began,
+            "curve": [[int(n), float(best[n - 1])] for n in _thinned(count)],
+        }
+
+    def summarise(self, runs: pd.DataFrame) -> Report:
+        """Means over the seeds.
+
+        Returns:
+            rows, one for each function, dimension and method: mean over seeds of the least value (best), its 95 % interval (low,
+            high), the paired difference "the default variant of Model-Based Diffusion less this one", the mean curve; and missing,
+            chosen methods that need a package which is not there, with advice
+        """
+        rows = [row for _, found in runs.groupby(["function", "dim"]) for row in _rows(found)]
+        missing = {name: BO_MISSING for name in self.methods or METHODS if name not in self._runnable()}
+        return {"rows": rows, "missing": missing}
+
+    def tables(self, report: Report) -> list[Table]:
+        """Least values by function, dimension and method."""
+        title = "least value found; lower is better, 0 is the minimum"
+        for name, advice in report["missing"].items():
+            title += f"\n{name} {advice}"
+        return [
+            table(title, report["rows"], _cells, left=("function", "method"), section=lambda row: (row["function"], row["dim"]))
+        ]
+
+    def write(self, report: Report) -> Path:
+        """Draw the least value so far against evaluations, mean over seeds, one panel a function and dimension."""
+        rows, file = pd.DataFrame(report["rows"]), self.output / "black_box.png"
+        methods, cases, dims = list(rows["method"].unique()), list(rows.groupby(["function", "dim"])), rows["dim"].nunique()
+        with panels(len(cases), file, dims if dims > 1 else 3) as drawn:
+            for ((function, dim), found), axes in zip(cases, drawn, strict=True):
+                for method, curve in zip(found["method"], found["curve"], strict=True):
+                    count, best = zip(*curve, strict=True)
+                    axes.plot(count, best, color=COLOURS[methods.index(method)], linewidth=1.5, label=method)
+                axes.set_xscale("log")
+                axes.set_yscale("log")
+                axes.set_title(f"{function}, {dim} dimensions", loc="left")
+                axes.set_xlabel("evaluations")
+                axes.set_ylabel("least value so far")
+        return file
 
 
-def _runnable(choice: Choice) -> list[str]:
-    return [name for name in choice.methods or METHODS if name != "gp_bo" or importlib.util.find_spec(BO_PACKAGE)]
+def _thinned(count: int) -> np.ndarray:
+    """About 100 numbers of evaluations up to `count`, in equal ratios."""
+    return np.unique(np.geomspace(1, count, 100).round().astype(int))
 
 
-def _settings(method: str, choice: Choice) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    if method == "gp_bo":
-        settings = {"bo_evaluations": choice.bo_evaluations, "bo_seconds": choice.bo_seconds, **versions(BO_PACKAGE)}
-    else:
-        settings = {"samples": choice.samples, "levels": choice.levels}
-    if method.startswith("cma_es"):
-        settings |= versions("cma")
-    return settings | ({"temperature": choice.temperature} if method.startswith("mbd") else {})
+def _rows(runs: pd.DataFrame) -> list[Figures]:
+    """Means of the methods on one function of one dimension."""
+    best = runs.pivot(index="seed", columns="method", values="best")
+    return [_row(found, compare_columns(best, OURS, method)) for method, found in runs.groupby("method", sort=False)]
 
 
-def run_cell(cell: Cell) -> Figures:
-    """One optimisation; its curve is thinned to about 100 numbers of evaluations in equal ratios."""
-    objective = Evaluated(FUNCTIONS[cell["function"]].normalised)
-    began = time.monotonic()
-    METHODS[cell["method"]](objective, cell["dim"], cell["seed"], cell)
-    count, best = objective.count, objective.best
-    at = np.unique(np.geomspace(1, count, 100).round().astype(int))
-    return {
-        "best": float(best[-1]),
-        "evaluations": count,
-        "seconds": time.monotonic() - began,
-        "curve": [[int(n), float(best[n - 1])] for n in at],
-    }
-
-
-def missing(choice: Choice) -> dict[str, str]:
-    """Chosen methods that need a package which is not there, and what to do about it."""
-    return {name: BO_MISSING for name in choice.methods or METHODS if name not in _runnable(choice)}
-
-
-def summarise(todo: Sequence[Cell], outcome: Outcome) -> dict[str, Any]:
-    """Means over the seeds.
-
-    Returns:
-        complete; errors; rows, one for each function, dimension and method: mean over seeds of the least value (best), its 95 %
-        interval (low, high), the paired difference "the default variant of Model-Based Diffusion less this one", the mean curve
-    """
-    found: dict[tuple[str, int], dict[str, dict[int, Figures]]] = {}
-    for cell, figures in zip(todo, outcome.figures, strict=True):
-        if figures is not None:
-            by_seed = found.setdefault((cell["function"], cell["dim"]), {}).setdefault(cell["method"], {})
-            by_seed[cell["seed"]] = figures
-    rows = [
-        _row(function, dim, method, by_seed, methods.get(OURS, {}))
-        for (function, dim), methods in sorted(found.items())
-        for method, by_seed in methods.items()
-    ]
-    return {"complete": outcome.complete, "errors": list(outcome.errors), "rows": rows}
-
-
-def _row(function: str, dim: int, method: str, by_seed: dict[int, Figures], ours: dict[int, Figures]) -> dict[str, Any]:
-    best = estimate([figures["best"] for figures in by_seed.values()])
-    shared = sorted(set(by_seed) & set(ours))
-    versus = None
-    if method != OURS and shared:
-        versus = asdict(compare([ours[s]["best"] for s in shared], [by_seed[s]["best"] for s in shared]))
+def _row(runs: pd.DataFrame, versus: Figures | None) -> Figures:
+    best, first = estimate(runs["best"].tolist()), runs.iloc[0]
     # Runs that a time limit ended have unlike lengths: the mean curve goes as far as all do.
-    length = min(figures["evaluations"] for figures in by_seed.values())
-    at = np.unique(np.geomspace(1, length, 100).round().astype(int))
-    curve = np.mean([_at(figures["curve"], at) for figures in by_seed.values()], axis=0)
+    at = _thinned(runs["evaluations"].min())
+    curve = np.mean([_at(curve, at) for curve in runs["curve"]], axis=0)
     return {
-        "function": function,
-        "dim": dim,
-        "method": method,
+        "function": first["function"],
+        "dim": int(first["dim"]),
+        "method": first["method"],
         "seeds": best.count,
-        "evaluations": float(np.mean([figures["evaluations"] for figures in by_seed.values()])),
-        "seconds": float(np.mean([figures["seconds"] for figures in by_seed.values()])),
+        "evaluations": float(np.mean(runs["evaluations"])),
+        "seconds": float(np.mean(runs["seconds"])),
         "best": best.mean,
         "low": best.low,
         "high": best.high,
@@ -268,4 +289,16 @@ def _at(curve: Sequence[Sequence[float]], counts: np.ndarray) -> np.ndarray:
     return np.array([point[1] for point in curve])[np.searchsorted(known, counts, side="right") - 1]
 
 
-STUDY = Study("black_box", IDENTITY, cells, run_cell, summarise)
+def _cells(row: Row) -> dict[str, str]:
+    return {
+        "function": row["function"],
+        "d": str(row["dim"]),
+        "method": row["method"],
+        "seeds": str(row["seeds"]),
+        "evaluations": f"{row['evaluations']:.0f}",
+        "s": f"{row['seconds']:.1f}",
+        "value": number(row["best"]),
+        "95 % interval": interval(row),
+        "MBD less this": difference(row["mbd_less_this"]),
+        "wins": wins(row["mbd_less_this"]),
+    }

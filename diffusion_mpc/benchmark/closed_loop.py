@@ -1,4 +1,4 @@
-"""One run of a task in closed loop, in lockstep and in this process: what `benchmark quality` and `benchmark delay` compare."""
+"""One run of a task in closed loop, in lockstep and in this process, as `benchmark quality` and `benchmark delay` compare them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from diffusion_mpc.commands import held, plain
 from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weights, load_parameters
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.score import NoFeasibleSampleError
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.simulation import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.measured import heading_velocity, trajectory
@@ -101,7 +101,7 @@ class ClosedLoop:
         self._steps = 0
         rest, seed = np.clip(0.0, *self.task.ctrl_limits), self.sim.seed + trial
         self._measurements = Measurements(self.plant.model, self.sim.state_delay, seed)
-        # States are measured so that they arrive when a plan begins: that share of a period after one did.
+        # States are measured so that they arrive when a plan begins: that fraction of a period after one did.
         late = self.sim.state_delay / self._period
         self._phase = 1.0 - (late - math.floor(late + ROUNDING))
         steps = self._phase * self._period / self.sim.model.timestep
@@ -121,7 +121,7 @@ class ClosedLoop:
     def plan(self) -> Plan | None:
         """Plan from the newest state that has arrived.
 
-        None before the first has, and where every sample was infeasible: what was in force before stands.
+        None before the first has, and where every sample was infeasible: the previous plan stands.
         """
         now = self._steps * self._period
         self.newest = self._measurements.arrived(now) or self.newest
@@ -136,7 +136,7 @@ class ClosedLoop:
         """Send the command that is due and step the robot to the time of the next plan.
 
         Returns:
-            (nu,) what the actuators do at the beginning of the step
+            (nu,) controls of the actuators at the beginning of the step
 
         Raises:
             DivergedError: the robot's state is no longer finite

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
 
-import mujoco
 import numpy as np
+import pandas as pd
 import torch
-from mujoco import rollout
+from cyclopts.types import NonNegativeInt, PositiveInt
+from matplotlib.ticker import FuncFormatter
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
+from diffusion_mpc.arguments import SetOption, parse_settings
+from diffusion_mpc.benchmark.benchmark import Benchmark, Report
+from diffusion_mpc.benchmark.case import Case
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
-from diffusion_mpc.config import ConfigError, NodeConfig, Value, load_parameters
-from diffusion_mpc.rollout.base import RolloutBackend, substeps
+from diffusion_mpc.benchmark.figures import Row, panels, table
+from diffusion_mpc.benchmark.raw_rollout import RawRollout, log_rollouts
+from diffusion_mpc.benchmark.runs import cores
+from diffusion_mpc.benchmark.stages import backend_label, check_stages, sizes, stages_table, time_stages
+from diffusion_mpc.config import ConfigError
+from diffusion_mpc.evaluation.plot import COLOURS
+from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.variants import model_variants
-from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Array, RolloutBatch, StateTensors
-
-
-@dataclass(frozen=True)
-class Case:
-    """What to time: a task, and planner parameters as texts."""
-
-    task: str
-    settings: Mapping[str, str]
-
+from diffusion_mpc.types import Array
 
 DEFAULT_CASES = (
     Case("ant", {"planner.num_samples": "64", "planner.horizon_steps": "20", "planner.iterations": "2"}),
@@ -36,66 +39,102 @@ DEFAULT_CASES = (
 
 
 RAW_SAMPLES = 1024
-"""Most samples of a recorded plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
+"""Most samples of a captured plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
 
 
-def record(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tensor]]:
-    """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
-    calls: list[tuple[StateTensors, torch.Tensor]] = []
-    rollouts = backend.rollout
+@dataclass(frozen=True, kw_only=True)
+class Speed(Benchmark):
+    """Time whole plans against mujoco.rollout of the same batches alone.
 
-    def noted(start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
-        calls.append((start, controls))
-        return rollouts(start, controls, control_dt)
+    example: diffusion-mpc benchmark speed --json speed.json
 
-    backend.rollout = noted  # type: ignore[method-assign]
-    return calls
+    Attributes:
+        tasks: tasks (default: ant 64 x 20 x 2 and cartpole 32 x 25 x 1)
+        samples: samples, one case for each number
+        horizon: control steps, one case for each number
+        iterations: denoising steps, one case for each number
+        backend: rollout backend (default: the task's own)
+        capture: CUDA graphs of warp, one case for each
+        stages: time every stage of a plan alone, too
+        plot: draw physics steps/s against samples into a PNG
+        plans: plans that are timed
+        warm_up: plans before, which do not count
+        settings: planner parameter; can be repeated
+    """
 
+    tasks: tuple[str, ...] = ()
+    samples: tuple[PositiveInt, ...] = ()
+    horizon: tuple[PositiveInt, ...] = ()
+    iterations: tuple[PositiveInt, ...] = ()
+    backend: Literal["cpu", "warp"] | None = None
+    capture: tuple[Literal["plan", "step", "none"], ...] = ()
+    stages: bool = False
+    plot: Path | None = None
+    plans: PositiveInt = 200
+    warm_up: NonNegativeInt = 20
+    settings: SetOption = ()
 
-class RawRollout:
-    """`mujoco.rollout` and nothing else: a persistent pool of threads that writes into arrays made once."""
+    def cases(self) -> list[Case]:
+        """All cases, checked.
 
-    def __init__(self, models: Sequence[mujoco.MjModel], threads: int) -> None:
-        """Start the threads.
-
-        Args:
-            models: what every control sequence is rolled out on
-            threads: number of threads; 0: one per core that this process may use
+        Raises:
+            ConfigError, TaskError: an option names an unknown task, algorithm or parameter
         """
-        count = threads or len(os.sched_getaffinity(0))
-        self._models = list(models)
-        self._pool = rollout.Rollout(nthread=count)
-        self._data = [mujoco.MjData(models[0]) for _ in range(count)]
-        self._outputs: dict[tuple[int, int], tuple[Array, Array]] = {}
+        axes = {
+            "planner.num_samples": self.samples,
+            "planner.horizon_steps": self.horizon,
+            "planner.iterations": self.iterations,
+            "backend.capture": self.capture,
+            "backend.name": (self.backend,) if self.backend else (),
+        }
+        chosen = [[(name, str(value)) for value in values] for name, values in axes.items() if values]
+        own = [Case(task, {}) for task in self.tasks] or DEFAULT_CASES
+        settings = parse_settings(self.settings)
+        cases = [Case(case.task, {**case.settings, **settings, **dict(values)}) for case in own for values in product(*chosen)]
+        for case in cases:
+            case.all_parameters()
+            if self.stages:
+                check_stages(case)
+        return cases
 
-    def time(self, state: StateTensors, controls: torch.Tensor, repeats: int) -> float:
-        """Time that the rollouts take, s, without preparing their inputs.
+    def report(self) -> Report:
+        """Time all cases: complete, and a row for each, see `row`, with stages where they are asked for."""
+        cases = self.cases()
+        rows: list[dict[str, Any]] = []
+        complete = True
+        with Progress(console=Console(stderr=True)) as progress:
+            bar = progress.add_task("speed", total=len(cases) * (self.plans + self.warm_up))
+            try:
+                for case in cases:
+                    progress.update(bar, description=f"speed: {case.task}")
+                    rows.append(run_case(case, self.plans, self.warm_up, lambda: progress.advance(bar)))
+                    complete = rows[-1].pop("complete")
+                    if not complete:
+                        break
+                    if self.stages:
+                        rows[-1]["stages"] = time_stages(case)
+            except KeyboardInterrupt:
+                complete = False
+        return {"complete": complete, "rows": rows}
 
-        Args:
-            state: state that all start from
-            controls: (samples, horizon, nu), in actuator units
-            repeats: physics steps in a control step
-        """
-        model, variants = self._models[0], len(self._models)
-        inputs = np.ascontiguousarray(controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0))
-        models = model if variants == 1 else self._models * (len(inputs) // variants)
-        start = np.concatenate([[0.0], *(torch.as_tensor(x).cpu().numpy() for x in (state.qpos, state.qvel, state.act))])
-        starts = np.repeat(start[None], len(inputs), axis=0)
-        shape = inputs.shape[:2]
-        if shape not in self._outputs:
-            size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
-            self._outputs[shape] = np.empty((*shape, size)), np.empty((*shape, model.nsensordata))
-        states, sensors = self._outputs[shape]
-        began = time.perf_counter()
-        self._pool.rollout(models, self._data, starts, inputs, state=states, sensordata=sensors)
-        return time.perf_counter() - began
+    def tables(self, report: Report) -> list[Table]:
+        """Speeds and their ratio, and the stages of each case."""
+        rows = report["rows"]
+        speeds = table("a whole plan against mujoco.rollout alone", rows, _cells, left=("model", "backend"), wrap=True)
+        return [speeds, *(stages_table(row) for row in rows if "stages" in row)]
+
+    def write(self, report: Report) -> Path | None:
+        """Draw the plot, where it is asked for."""
+        if self.plot is not None:
+            plot_speed(report["rows"], self.plot)
+        return self.plot
 
 
 def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) -> dict[str, Any]:
     """Time a case in closed loop.
 
     Args:
-        case: what to time
+        case: case to time
         plans: number of plans to time
         warm_up: number of plans before, that do not count
         on_plan: called after each plan
@@ -104,17 +143,17 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
         the row; see `row`. Where Ctrl-C came between, of fewer plans
 
     Raises:
-        ConfigError, TaskError: the case names what there is not
+        ConfigError, TaskError: the case names an unknown task, algorithm or parameter
         ValueError: parameters do not fit each other
         KeyboardInterrupt: Ctrl-C came before the first plan that counts
     """
     # As in the planner node: torch's own threads would wait busily on the cores that rollouts need.
     torch.set_num_threads(1)
-    loop = ClosedLoop(case_settings(case), trial=0)
+    loop = ClosedLoop(case.parameters(), trial=0)
     backend, config = loop.controller.backend, loop.config
     if backend.name == "function":
         raise ConfigError(f"task '{case.task}' has dynamics of its own, so there is no mujoco.rollout to compare with")
-    calls = record(backend)
+    calls = log_rollouts(backend)
     raw = RawRollout(model_variants(backend.model, config.robust), config.backend.threads)
     repeats = substeps(config.planner.control_dt, backend.model.opt.timestep)
     steps_a_control = repeats * backend.variants
@@ -126,19 +165,19 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
             began = time.perf_counter()
             plan = loop.plan()
             plan_time = time.perf_counter() - began
-            noted = sum(controls.shape[0] * controls.shape[1] for _, controls in calls)
+            counted = sum(controls.shape[0] * controls.shape[1] for _, controls in calls)
             if not calls and plan is not None:
-                # A recorded plan calls nobody. In its place, a part of it that the CPU can do: the plan itself, many times.
+                # A captured plan makes no calls. In its place, a part of it that the CPU can do: the plan itself, many times.
                 controls = torch.from_numpy(plan.controls).expand(min(config.planner.num_samples, RAW_SAMPLES), -1, -1)
                 calls.append((loop.state().on(torch.float64, controls.device), controls))
-                noted = config.planner.num_samples * config.planner.horizon_steps * plan.stats.iterations
+                counted = config.planner.num_samples * config.planner.horizon_steps * plan.stats.iterations
             raw_time = sum(raw.time(state, controls, repeats) for state, controls in calls)
             loop.advance()
             on_plan()
             if number >= warm_up and plan is not None:
                 plan_times.append(plan_time)
                 raw_times.append(raw_time)
-                physics_steps.append(noted * steps_a_control)
+                physics_steps.append(counted * steps_a_control)
                 raw_steps.append(sum(controls.shape[0] * controls.shape[1] * steps_a_control for _, controls in calls))
     except KeyboardInterrupt:
         if not plan_times:
@@ -151,7 +190,7 @@ def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Ar
     """Figures of a case.
 
     Args:
-        loop: what was timed
+        loop: closed loop that was timed
         plan_times: (plans,) of all that `Controller.plan` does, s
         physics_steps: (plans,) physics steps in each
         raw_times: (plans,) of `mujoco.rollout` alone on the same batches, or on a part of them, s
@@ -178,24 +217,43 @@ def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Ar
         "efficiency": planned / raw,
         "raw_ms_p50": 1e3 * float(np.median(raw_times)),
         "plans": len(plan_times),
-        "threads": loop.config.backend.threads or len(os.sched_getaffinity(0)),
+        "threads": loop.config.backend.threads or cores(),
         "timestep": float(backend.model.opt.timestep),
     }
 
 
-def case_settings(case: Case) -> dict[str, Value]:
-    """Parameters of the closed loop of a case."""
-    known, _ = load_parameters(NodeConfig, {"task": case.task})
-    demo = {name: value for name, value in find_task(case.task).demo.items() if not name.startswith("sim.")}
-    given: dict[str, Value] = {name: known[name].parse(text) if name in known else text for name, text in case.settings.items()}
-    return demo | given | {"task": case.task}
+def plot_speed(rows: Sequence[Row], file: Path) -> None:
+    """Draw physics steps a second of whole plans, and of `mujoco.rollout` alone, against samples; one panel a model and horizon.
 
-
-def check(cases: Sequence[Case]) -> None:
-    """Raise what `run_case` would, before any time is spent.
-
-    Raises:
-        ConfigError, TaskError: a case names what there is not
+    Args:
+        rows: as `run_case` returns them
+        file: PNG to write
     """
-    for case in cases:
-        load_parameters(NodeConfig, case_settings(case))
+    frame = pd.DataFrame(rows).assign(label=[backend_label(row) for row in rows]).sort_values("num_samples", kind="stable")
+    labels = list(dict.fromkeys(backend_label(row) for row in rows))
+    cases = list(frame.groupby(["model", "horizon_steps", "iterations"], sort=False))
+    with panels(len(cases), file) as drawn:
+        for ((model, horizon, iterations), mine), axes in zip(cases, drawn, strict=True):
+            for label, of_kind in mine.groupby("label"):
+                samples, rates = of_kind["num_samples"], of_kind["physics_steps_per_s"]
+                axes.plot(samples, rates, color=COLOURS[labels.index(label)], marker="o", markersize=4.0, label=label)
+            raw = f"mujoco.rollout alone, {mine['threads'].iloc[0]} threads"
+            axes.plot(mine["num_samples"], mine["raw_steps_per_s"], color="0.4", linestyle="--", linewidth=1.2, label=raw)
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda samples, _: f"{samples:.0f}"))
+            axes.set_yscale("log")
+            axes.set_title(f"{model}, {horizon} steps × {iterations}", loc="left")
+            axes.set_xlabel("samples")
+            axes.set_ylabel("physics steps/s")
+
+
+def _cells(row: Row) -> dict[str, str]:
+    return {
+        "model": row["model"],
+        "samples × steps × iterations": sizes(row),
+        "backend": backend_label(row),
+        "plan, ms": f"{row['plan_ms_p50']:.2f}",
+        "physics steps/s": f"{row['physics_steps_per_s']:,.0f}",
+        "raw steps/s": f"{row['raw_steps_per_s']:,.0f}",
+        "efficiency": f"{row['efficiency']:.2f}",
+    }

@@ -1,4 +1,8 @@
-"""Where the time of a plan goes: each stage of a search alone, recorded where the backend records, and the kernels it launches."""
+"""Time of each stage of a plan alone, captured where the backend captures, and the number of kernels that it launches.
+
+Not by torch.profiler: its tracing makes a stage of small operations take two to three times as long, it counts views as operations,
+and Warp's kernels on its CPU device are invisible to it.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,14 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from diffusion_mpc.benchmark.case import Case
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
-from diffusion_mpc.benchmark.speed import Case, case_settings
-from diffusion_mpc.config import ConfigError, NodeConfig, load_parameters
+from diffusion_mpc.benchmark.figures import Row, table
+from diffusion_mpc.config import ConfigError
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
@@ -32,38 +38,34 @@ class Stage:
     """A part of a plan.
 
     Attributes:
-        name: what it does
-        calls: how often a plan does it
-        work: it; reads and writes what it always does, so that it can be recorded
-        recorded: whether it is part of what a backend records
+        name: name
+        calls: number of calls in a plan
+        work: one call of it, which reads and writes the same tensors each time, so that it can be captured
+        captured: whether it is part of the search that a backend captures
     """
 
     name: str
     calls: int
     work: Work
-    recorded: bool = True
+    captured: bool = True
 
 
-def check(cases: Sequence[Case]) -> None:
-    """Raise what `time_stages` would, before any time is spent.
+def check_stages(case: Case) -> None:
+    """Refuse a case that `time_stages` would refuse, before any time is spent.
 
     Raises:
-        ConfigError: an algorithm keeps something on the host, so its stages cannot be run again and again
+        ConfigError: the algorithm keeps something on the host, so its stages cannot be run again and again
     """
-    for case in cases:
-        _, values = load_parameters(NodeConfig, case_settings(case))
-        if not ALGORITHMS[str(values["planner.algorithm"])].on_device:
-            raise ConfigError(
-                f"planner.algorithm '{values['planner.algorithm']}' decides on the host; its stages cannot be timed alone, "
-                "leave --stages out"
-            )
+    name = str(case.all_parameters()["planner.algorithm"])
+    if not ALGORITHMS[name].on_device:
+        raise ConfigError(f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, leave --stages out")
 
 
 @torch.inference_mode()
 def stages(loop: ClosedLoop) -> list[Stage]:
     """The stages of a plan from where a closed loop is.
 
-    Its algorithm is one that leaves nothing to the host, see `check`.
+    Its algorithm is one that leaves nothing to the host, see `check_stages`.
     """
     controller, steps = loop.controller, loop.config.planner.iterations
     objective, backend = controller.objective, controller.backend
@@ -82,22 +84,22 @@ def stages(loop: ClosedLoop) -> list[Stage]:
     knots = algorithm.sample(belief, 0, noise[0])
     controls = objective.controls(knots)
     batch = backend.rollout(problem.start, controls, objective.control_dt)
-    # A recording's rollouts lie elsewhere, and those of the next plan would lie here.
+    # A captured search has its rollouts elsewhere, and those of the next plan would lie here.
     batch = replace(batch, qpos=batch.qpos.clone(), qvel=batch.qvel.clone(), sensordata=batch.sensordata.clone())
     found = objective.weigh(problem, batch)
     ranks = search_costs(found)
     after, weights = algorithm.update(belief, knots, ranks)
     packed = pack_tensors(search.conclude(after, knots, found, ranks, weights))
     return [
-        Stage("noise", 1, drawn, recorded=False),
-        Stage("copy in", 1, lambda: copied_in().mean, recorded=False),
+        Stage("noise", 1, drawn, captured=False),
+        Stage("copy in", 1, lambda: copied_in().mean, captured=False),
         Stage("begin", 1, lambda: search.begin(on_device)[1].noise_scale),
         Stage("sample", steps, lambda: objective.controls(algorithm.sample(belief, 0, noise[0]))),
         Stage("roll out", steps, lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos),
         Stage("weigh", steps, lambda: search_costs(objective.weigh(problem, batch))),
         Stage("update", steps, lambda: algorithm.update(belief, knots, ranks)[0].mean),
         Stage("conclude", 1, lambda: pack_tensors(search.conclude(after, knots, found, ranks, weights))),
-        Stage("copy out", 1, lambda: packed.cpu(), recorded=False),
+        Stage("copy out", 1, lambda: packed.cpu(), captured=False),
     ]
 
 
@@ -106,25 +108,25 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
     """Time of each stage of a case, one after the other as in a plan.
 
     Args:
-        case: what to time
-        passes: how often all of them are run; medians are taken
+        case: case to time
+        passes: number of passes over all of them, whose medians are taken
 
     Returns:
-        a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in one call; ms of one call; share
-        of all stages' time in a plan
+        a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in one call; ms of one call;
+        fraction of all stages' time in a plan
 
     Raises:
-        ConfigError: see `check`
+        ConfigError: see `check_stages`
     """
-    check([case])
+    check_stages(case)
     # As in the planner node: torch's own threads would wait busily on the cores that rollouts need.
     torch.set_num_threads(1)
-    loop = ClosedLoop(case_settings(case), trial=0)
+    loop = ClosedLoop(case.parameters(), trial=0)
     backend, parts = loop.controller.backend, stages(loop)
     # What is in a graph is launched by nobody.
-    launched = ClosedLoop({**case_settings(case), "backend.capture": "none"}, trial=0)
+    launched = ClosedLoop({**case.parameters(), "backend.capture": "none"}, trial=0)
     launches = [count_launches(stage.work) for stage in stages(launched)]
-    runs = [(backend.record(stage.work) if stage.recorded else None) or stage.work for stage in parts]
+    runs = [(backend.capture_work(stage.work) if stage.captured else None) or stage.work for stage in parts]
     times = np.array([[timed(run, backend.device) for run in runs] for _ in range(passes + 3)])[3:]
     ms = 1e3 * np.median(times, axis=0)
     whole = sum(stage.calls * each for stage, each in zip(parts, ms, strict=True))
@@ -134,7 +136,7 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
             "calls": stage.calls,
             "launches": number,
             "ms": float(each),
-            "share": float(stage.calls * each / whole),
+            "fraction": float(stage.calls * each / whole),
         }
         for stage, number, each in zip(parts, launches, ms, strict=True)
     ]
@@ -171,7 +173,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def count_launches(work: Work) -> int:
-    """Kernels that work launches when it is not recorded: PyTorch's operations but for views, and Warp's launches."""
+    """Kernels that work launches when it is not captured: PyTorch's operations but for views, and Warp's launches."""
     kernels = 0
 
     def counting(launch: Callable[..., object]) -> Callable[..., object]:
@@ -190,3 +192,28 @@ def count_launches(work: Work) -> int:
                 stack.enter_context(patch.object(warp, name, counting(getattr(warp, name))))
         work()
     return operations.count + kernels
+
+
+def stages_table(row: Row) -> Table:
+    """Time of each stage of a case, as of a row of `speed.run_case` with its stages."""
+    return table(f"stages of a plan: {row['model']} {sizes(row)}, {backend_label(row)}", row["stages"], _cells, left=("stage",))
+
+
+def backend_label(row: Row) -> str:
+    """Backend, device and what is captured, as of a row of `speed.run_case`."""
+    return f"{row['backend']} ({row['device']}{', graph: ' + row['capture'] if row['capture'] != 'none' else ''})"
+
+
+def sizes(row: Row) -> str:
+    """Samples, steps and iterations, as of a row of `speed.run_case`."""
+    return f"{row['num_samples']} × {row['horizon_steps']} × {row['iterations']}"
+
+
+def _cells(stage: Row) -> dict[str, str]:
+    return {
+        "stage": stage["stage"],
+        "calls in a plan": str(stage["calls"]),
+        "launches in a call": f"{stage['launches']:,}",
+        "ms in a call": f"{stage['ms']:.3f}",
+        "fraction": f"{stage['fraction']:.1%}",
+    }

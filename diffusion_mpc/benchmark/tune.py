@@ -1,29 +1,33 @@
 """`benchmark tune`: the same random search for every algorithm, so that none is compared at a worse setting than it could have.
 
 All candidates run the first trial, the best third of them the others, as in successive halving (Jamieson and Talwalkar,
-1502.07943). The trials are not those of `benchmark quality`, so nothing is tuned to what it is judged by.
+1502.07943). The trials are not those of `benchmark quality`, so nothing is tuned to the trials that it is judged by.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import yaml
+from cyclopts.types import PositiveInt
+from rich.table import Table
 
-from diffusion_mpc.benchmark.cells import Cell, CellFile, Outcome, among, run_cells
-from diffusion_mpc.benchmark.quality import IDENTITY, Choice, cells, run_cell
+from diffusion_mpc.benchmark.benchmark import Report, state
+from diffusion_mpc.benchmark.figures import Row, number, table
+from diffusion_mpc.benchmark.quality import AlgorithmsBenchmark, Tuned, read_tuned
+from diffusion_mpc.benchmark.runs import RunSpec
 from diffusion_mpc.config import NodeConfig, Value, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
-from diffusion_mpc.tasks import available_tasks
 
 FIRST_TRIAL = 1000
 
-# Ranges to draw from log-uniformly, as multiples of the task's default, or choices. Each algorithm has all that it heeds.
+# For each algorithm all parameters that it uses: ranges to draw from log-uniformly, as multiples of the task's default, or lists.
 Space = Mapping[str, tuple[float, float] | list[int]]
 SHARED: Space = {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.3, 2.0)}
 PROFILE: Space = {"planner.noise_growth": (0.5, 3.0)}
@@ -45,18 +49,95 @@ SPACES: dict[str, Space] = {
     "cma_es": SHARED,
 }
 
-
 Pair = tuple[str, str]
 """Task and algorithm."""
 
-Entrants = Mapping[Pair, Mapping[int, dict[str, Value]]]
-"""Candidates by their number, by task and algorithm."""
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(AlgorithmsBenchmark):
+    """Search parameters for each algorithm with an equal budget, for `quality` to use.
+
+    example: diffusion-mpc benchmark tune --tasks cartpole --candidates 12 --output runs/tune
+
+    Attributes:
+        candidates: settings tried for each algorithm
+        tuned: tuned.yaml of an earlier search, to go on from
+        seed: seed of the search
+    """
+
+    name: ClassVar = "tune"
+    identity: ClassVar = ("task", "algorithm", "rollouts", "trial", "candidate")
+
+    seeds: PositiveInt = 2
+    candidates: PositiveInt = 12
+    tuned: Path | None = None
+    seed: int = 0
+
+    def runs(self) -> list[RunSpec]:
+        """The first trial of all candidates, candidate by candidate: those done before an interruption compare as many of each."""
+        earlier = self._earlier()
+        return self._runs(
+            {
+                (task, name): dict(enumerate(candidates(task, name, self.candidates, self.seed, earlier.get(task, {}).get(name))))
+                for task, name in self.pairs()
+            },
+            trials=1,
+        )
+
+    def _earlier(self) -> Tuned:
+        return read_tuned(self.tuned) if self.tuned else {}
+
+    def _runs(self, entrants: Mapping[Pair, Mapping[int, Mapping[str, Value]]], trials: int) -> list[RunSpec]:
+        """Trials of candidates, which come by their numbers, by task and algorithm."""
+        numbers = range(FIRST_TRIAL, FIRST_TRIAL + trials)
+        runs = [
+            {**run, "candidate": number, "given": candidate}
+            for (task, algorithm), found in entrants.items()
+            for number, candidate in found.items()
+            for run in self.trials(task, algorithm, None, numbers, {task: {algorithm: candidate}})
+        ]
+        return sorted(runs, key=lambda run: int(run["candidate"]))
+
+    def report(self) -> Report:
+        """Search; complete, errors, and the rows of `summarise`."""
+        outcome = self.run(self.runs(), "tuning")
+        runs = outcome.frame()
+        if outcome.complete and self.seeds > 1:
+            outcome = self.run(self._runs(_best_third(runs), self.seeds), "tuning, the best third")
+            runs = pd.concat([runs, outcome.frame()]).drop_duplicates(self.identity)
+        return {**state(outcome), **self.summarise(runs)}
+
+    def summarise(self, runs: pd.DataFrame) -> Report:
+        """The best candidates.
+
+        Returns:
+            rows, one for each task and algorithm: the candidate with the least mean cost among those with the most trials: cost of
+            the default and of the best in the first trial, mean cost of the best over all trials, its parameters
+        """
+        finite = runs[np.isfinite(runs["mean_cost"].astype(float))] if len(runs) else runs
+        rows = [_row(pair, found) for pair, found in finite.groupby(["task", "algorithm"], sort=False)]
+        return {"rows": rows}
+
+    def tables(self, report: Report) -> list[Table]:
+        """Costs of the default and of the best candidate."""
+        return [table("", report["rows"], _cells, left=("task", "algorithm", "parameters"), wrap=True)]
+
+    def write(self, report: Report) -> Path:
+        """Write `tuned.yaml`: the best candidates, and of an earlier search those that were not searched for again."""
+        tuned: dict[str, dict[str, Any]] = {task: dict(found) for task, found in self._earlier().items()}
+        for row in report["rows"]:
+            tuned.setdefault(row["task"], {})[row["algorithm"]] = row["parameters"]
+        trials = ", ".join(str(FIRST_TRIAL + i) for i in range(self.seeds))
+        heading = f"# Best of {self.candidates} settings (seed {self.seed}) by mean closed-loop cost over trials {trials}.\n"
+        file = self.output / "tuned.yaml"
+        file.write_text(heading + yaml.safe_dump(tuned, sort_keys=True), encoding="utf-8")
+        return file
 
 
 def candidates(
     task: str, algorithm: str, count: int, seed: int, incumbent: Mapping[str, Value] | None = None
 ) -> list[dict[str, Value]]:
-    """As many settings, the first of them the task's defaults, the second the best of an earlier search, where that is another."""
+    """As many settings: the task's defaults first, then the best of an earlier search, where that is another."""
     known, defaults = load_parameters(NodeConfig, {"task": task})
     random = np.random.default_rng((seed, list(ALGORITHMS).index(algorithm)))
 
@@ -72,87 +153,30 @@ def candidates(
     return [{}, *found, *drawn][:count]
 
 
-def run(choice: Choice, count: int, seed: int, folder: Path, processes: int) -> tuple[dict[str, Any], Outcome]:
-    """Search, and write `tuned.yaml` into the folder: what was found, and of an earlier search what was not searched for again.
+def _best_third(runs: pd.DataFrame) -> dict[Pair, dict[int, Mapping[str, Value]]]:
+    """The cheapest third of the candidates of each task and algorithm, two at least, by their numbers."""
+    best = {}
+    for pair, found in runs.sort_values("mean_cost", kind="stable").groupby(["task", "algorithm"], sort=False):
+        third = found.head(max(2, math.ceil(len(found) / 3)))
+        best[pair] = dict(zip(third["candidate"].tolist(), third["given"], strict=True))
+    return best
 
-    Args:
-        choice: what to tune; its own tuned parameters are where an earlier search ended
-        count: candidates of each algorithm on each task
-        seed: of the candidates
-        folder: where results are kept
-        processes: number of processes; 0: one per core
 
-    Returns:
-        the figures: complete, errors, and rows of each algorithm on each task: cost of the default and of the best in the first
-        trial, mean cost of the best over all trials, its parameters; and how it went
-
-    Raises:
-        ConfigError, TaskError: the choice names what there is not
-    """
-    entrants = {
-        (task, algorithm): dict(enumerate(candidates(task, algorithm, count, seed, choice.tuned.get(task, {}).get(algorithm))))
-        for task in choice.tasks or available_tasks()
-        for algorithm in [among("algorithm", name, ALGORITHMS) for name in choice.algorithms or ALGORITHMS]
+def _row(pair: Pair, runs: pd.DataFrame) -> dict[str, Any]:
+    first = runs[runs["trial"] == FIRST_TRIAL].set_index("candidate")["mean_cost"]
+    by_candidate = runs.groupby("candidate")
+    trials = by_candidate.size()
+    means = by_candidate["mean_cost"].mean()[trials == trials.max()]
+    best = int(means.idxmin())
+    return {
+        "task": pair[0],
+        "algorithm": pair[1],
+        "candidates": len(first),
+        "default_cost": first.get(0),
+        "first_cost": first[best],
+        "tuned_cost": means[best],
+        "parameters": _in_full(pair, runs.loc[runs["candidate"] == best, "given"].iloc[0]),
     }
-    file = CellFile(folder / "tune.jsonl", (*IDENTITY, "candidate"))
-    first = _cells(replace(choice, trials=choice.trials[:1]), entrants)
-    outcome = run_cells(run_cell, first, file, processes, "tuning")
-    if outcome.complete and len(choice.trials) > 1:
-        costs = _mean_costs(first, outcome)
-        left = {key: _best_third(found, costs[key]) for key, found in entrants.items()}
-        second = _cells(choice, left)
-        outcome = run_cells(run_cell, second, file, processes, "tuning, the best third")
-        rows = _rows(second, outcome, costs)
-    else:
-        rows = _rows(first, outcome, _mean_costs(first, outcome))
-    tuned_parameters: dict[str, dict[str, Any]] = {task: dict(found) for task, found in choice.tuned.items()}
-    for row in rows:
-        tuned_parameters.setdefault(row["task"], {})[row["algorithm"]] = row["parameters"]
-    folder.mkdir(parents=True, exist_ok=True)
-    heading = (
-        f"# Best of {count} settings (seed {seed}) by mean closed-loop cost over trials {', '.join(map(str, choice.trials))}.\n"
-    )
-    (folder / "tuned.yaml").write_text(heading + yaml.safe_dump(tuned_parameters, sort_keys=True), encoding="utf-8")
-    return {"complete": outcome.complete, "errors": list(outcome.errors), "rows": rows}, outcome
-
-
-def _cells(choice: Choice, entrants: Entrants) -> list[Cell]:
-    """All trials of all candidates, candidate by candidate: what is done when it is interrupted compares as many of each."""
-    todo: list[Cell] = []
-    for (task, algorithm), found in entrants.items():
-        for number, candidate in found.items():
-            here = cells(replace(choice, tasks=[task], algorithms=[algorithm], tuned={task: {algorithm: candidate}}))
-            todo += [{**cell, "candidate": number, "given": candidate} for cell in here]
-    return sorted(todo, key=lambda cell: int(cell["candidate"]))
-
-
-def _mean_costs(todo: Sequence[Cell], outcome: Outcome) -> dict[Pair, dict[int, float]]:
-    """Mean cost of each candidate over its trials, by task and algorithm; infinite where one of them failed or is not done."""
-    costs: dict[Pair, dict[int, list[float]]] = {}
-    for cell, figures in zip(todo, outcome.figures, strict=True):
-        cost = math.inf if figures is None or not math.isfinite(figures["mean_cost"]) else figures["mean_cost"]
-        costs.setdefault((cell["task"], cell["algorithm"]), {}).setdefault(cell["candidate"], []).append(cost)
-    return {pair: {number: float(np.mean(found)) for number, found in by.items()} for pair, by in costs.items()}
-
-
-def _best_third(found: Mapping[int, dict[str, Value]], costs: Mapping[int, float]) -> dict[int, dict[str, Value]]:
-    """The cheapest third of the candidates, two at least."""
-    order = sorted(found, key=lambda number: costs[number])
-    return {number: found[number] for number in order[: max(2, math.ceil(len(found) / 3))]}
-
-
-def _rows(todo: Sequence[Cell], outcome: Outcome, first_costs: Mapping[Pair, Mapping[int, float]]) -> list[dict[str, Any]]:
-    """By task and algorithm, the candidate with the least mean cost among those that have all their trials."""
-    given = {(cell["task"], cell["algorithm"], cell["candidate"]): cell["given"] for cell in todo}
-    rows = []
-    for pair, means in _mean_costs(todo, outcome).items():
-        best = min(means, key=lambda number: means[number])
-        if math.isfinite(means[best]):
-            first = first_costs[pair]
-            default = first[0] if math.isfinite(first[0]) else None
-            figures = {"candidates": len(first), "default_cost": default, "first_cost": first[best], "tuned_cost": means[best]}
-            rows.append({"task": pair[0], "algorithm": pair[1], **figures, "parameters": _in_full(pair, given[*pair, best])})
-    return rows
 
 
 def _in_full(pair: Pair, candidate: Mapping[str, Value]) -> dict[str, Value]:
@@ -160,3 +184,16 @@ def _in_full(pair: Pair, candidate: Mapping[str, Value]) -> dict[str, Value]:
     task, algorithm = pair
     _, defaults = load_parameters(NodeConfig, {"task": task})
     return {**{name: defaults[name] for name in SPACES[algorithm]}, **candidate}
+
+
+def _cells(row: Row) -> dict[str, str]:
+    chosen = ", ".join(f"{name.removeprefix('planner.')} {value:g}" for name, value in row["parameters"].items())
+    return {
+        "task": row["task"],
+        "algorithm": row["algorithm"],
+        "candidates": str(row["candidates"]),
+        "default (first trial)": "–" if row["default_cost"] is None else number(row["default_cost"]),
+        "best (first trial)": number(row["first_cost"]),
+        "best (all trials)": number(row["tuned_cost"]),
+        "parameters": chosen or "defaults",
+    }

@@ -37,9 +37,9 @@ class CapturedSearch:
             self._shapes = shapes_of(result)
             return pack_tensors(result)
 
-        replay = backend.record(work)
+        replay = backend.capture_work(work)
         if replay is None:
-            raise NotCapturedError(f"the {backend.name} backend captures nothing")
+            raise NotCapturedError(f"the {backend.name} backend captures nothing: {backend.capture_failure}")
         self._replay = replay
 
     def __call__(self, inputs: SearchInput[Array], noise: torch.Tensor) -> SearchResult[Array]:

@@ -20,7 +20,8 @@ class RolloutBackend(Protocol):
         device: where the tensors lie
         dtype: floating type of the tensors
         variants: models that every control sequence is rolled out on
-        capture: what of a plan is recorded and replayed: "plan", "step" (the physics of a control step) or "none"
+        capture: what of a plan is captured and replayed: "plan", "step" (the physics of a control step) or "none"
+        capture_failure: why that is less than was asked for, in one line; empty where it is not
         overflows: samples since the start that the backend had too little memory for; they were invalid
     """
 
@@ -30,6 +31,7 @@ class RolloutBackend(Protocol):
     dtype: torch.dtype
     variants: int
     capture: str
+    capture_failure: str
 
     @property
     def overflows(self) -> int:
@@ -52,8 +54,8 @@ class RolloutBackend(Protocol):
         """
         ...
 
-    def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
-        """What does the same as `work` again, at once, reading and writing the same memory; None where work cannot be recorded.
+    def capture_work(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
+        """Replay of `work`, all at once, which reads and writes the same memory; None where it cannot be captured.
 
         Args:
             work: rollouts and other work on the device, that waits for nothing and returns its result

@@ -48,7 +48,7 @@ class CpuBackend:
     device = torch.device("cpu")
     dtype = torch.float64
     overflows = 0
-    capture = "none"
+    capture, capture_failure = "none", ""
 
     def __init__(self, models: Sequence[mujoco.MjModel], threads: int = 0) -> None:
         """Take the models; threads start with the first rollout of each size.
@@ -93,8 +93,8 @@ class CpuBackend:
             invalid=torch.from_numpy(ended < simulations.end) if unfinished else None,
         )
 
-    def record(self, work: Callable[[], torch.Tensor]) -> None:
-        """See `RolloutBackend.record`: there is nothing to gain here."""
+    def capture_work(self, work: Callable[[], torch.Tensor]) -> None:
+        """See `RolloutBackend.capture_work`: there is nothing to gain here."""
 
     def _make_simulations(self, samples: int, horizon: int, control_dt: float) -> Simulations:
         model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)

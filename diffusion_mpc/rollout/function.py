@@ -18,7 +18,7 @@ class FunctionBackend:
     name = "function"
     variants = 1
     overflows = 0
-    capture = "none"
+    capture, capture_failure = "none", ""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class FunctionBackend:
             invalid=~(ends.isfinite().flatten(1).all(1) & speeds.isfinite().flatten(1).all(1)),
         )
 
-    def record(self, work: Callable[[], torch.Tensor]) -> None:
-        """See `RolloutBackend.record`: there is nothing to gain here."""
+    def capture_work(self, work: Callable[[], torch.Tensor]) -> None:
+        """See `RolloutBackend.capture_work`: there is nothing to gain here."""
 
     def _tensor(self, values: object) -> torch.Tensor:
         return torch.as_tensor(values, dtype=self.dtype, device=self.device)

@@ -20,6 +20,7 @@ import warp as wp
 
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
+from diffusion_mpc.rollout.capture import CaptureError, capturing
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
@@ -33,6 +34,11 @@ DIVERGED = 1e10  # as C MuJoCo's mjMAXVAL
 
 CAPTURES = ("plan", "step", "none")
 """What of a plan becomes a CUDA graph, each one the fallback of the one before."""
+
+_FALLBACKS = {
+    "step": "no CUDA graph of the whole plan, but one of each control step",
+    "none": "no CUDA graphs, only single kernels",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +68,8 @@ class Worlds:
 
 MakeWorlds = Callable[[int, int, int], Worlds]
 
-# Worlds of the recording that this thread is making: its own, for other plans go on meanwhile.
-_recording: ContextVar[MakeWorlds | None] = ContextVar("recording", default=None)
+# Worlds of the plan that this thread is capturing: its own, for other plans go on meanwhile.
+_captured_worlds: ContextVar[MakeWorlds | None] = ContextVar("captured_worlds", default=None)
 
 
 class WarpBackend:
@@ -71,6 +77,7 @@ class WarpBackend:
 
     Attributes:
         capture: what of a plan is a CUDA graph, one of `CAPTURES`; less than was asked for where that failed
+        capture_failure: why it is less, in one line; empty where it is not
     """
 
     name = "warp"
@@ -90,13 +97,16 @@ class WarpBackend:
             TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a GPU
         """
         wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
+        # Not PTX, which the driver would have to translate, if new enough for it. `test/gpu/compile_kernels.py` makes cubin, too.
+        wp.config.cuda_output = "cubin"
         wp.init()
         device = device or ("cuda" if wp.get_cuda_device_count() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
             raise TaskError("backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install one that has")
         self.model = model
         self.device = torch.device("cuda:0" if device == "cuda" else "cpu")
-        self.capture = capture if device == "cuda" else "none"
+        # On the `cpu` device a capture takes in what other threads launch meanwhile.
+        self.capture, self.capture_failure = capture if device == "cuda" else "none", ""
         self._on = wp.get_device(str(self.device))
         # CUDA cannot capture the default stream.
         self._stream = torch.cuda.Stream() if device == "cuda" else None
@@ -117,8 +127,8 @@ class WarpBackend:
     def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
-        worlds = (_recording.get() or self._worlds)(samples, horizon, substeps(control_dt, self.model.opt.timestep))
         with self._streams():
+            worlds = (_captured_worlds.get() or self._worlds)(samples, horizon, substeps(control_dt, self.model.opt.timestep))
             self._start(worlds, start)
             self._run(worlds, controls)
         full = (worlds.views["overflow"] & OVERFLOW) != 0
@@ -136,37 +146,41 @@ class WarpBackend:
 
     def footprint(self, samples: int) -> int:
         """Device memory that the worlds of so many samples take, bytes: what a physics step may read and write."""
-        return sum(array.capacity for array in _arrays(self._worlds(samples, 1, 1).data))
+        with self._streams():
+            return sum(array.capacity for array in _arrays(self._worlds(samples, 1, 1).data))
 
-    def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
-        """See `RolloutBackend.record`."""
+    def capture_work(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
+        """See `RolloutBackend.capture_work`."""
         if self.capture != "plan":
             return None
         try:
-            return self._record(work)
+            return self._graph_of(work)
         except RuntimeError as error:
-            self.capture = "step"
-            _log.warning("no CUDA graph of the whole plan, but one of each control step: %s", " ".join(str(error).split()))
+            self._fall_back("step", error)
             return None
 
-    def _record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        # A stream, worlds and memory of its own: plans of an older recording go on meanwhile, and nothing else may ever lie where
-        # the graph writes. Warp makes the capture, not torch: at every loop of the solver it ends the capture and takes it up again
-        # under another number, by which torch would no longer know its own.
+    def _fall_back(self, capture: str, error: RuntimeError) -> None:
+        self.capture, self.capture_failure = capture, " ".join(str(error).split())
+        _log.warning("%s: %s", _FALLBACKS[capture], self.capture_failure)
+
+    def _graph_of(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        # A stream, worlds and memory of its own: plans through an older graph go on meanwhile, and nothing else may ever lie where
+        # this one writes.
         stream, pool = torch.cuda.Stream(), torch.cuda.MemPool()
         warp_stream = wp.stream_from_torch(stream)
         worlds: MakeWorlds = lru_cache(maxsize=None)(self._make_worlds)
-        token = _recording.set(worlds)
+        token = _captured_worlds.set(worlds)
         try:
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream), wp.ScopedStream(warp_stream):
-                # Once without recording: kernels are compiled and libraries set up, which must not happen within a capture.
+            with torch.cuda.stream(stream), wp.ScopedStream(warp_stream), torch.cuda.use_mem_pool(pool):
+                # The first time makes worlds and loads kernels, the second finds in the pool what the capture will.
+                work()
                 work()
                 stream.synchronize()
-                with torch.cuda.use_mem_pool(pool), wp.ScopedCapture(stream=warp_stream) as capture:
+                with capturing(self._on, warp_stream) as capture:
                     output = work()
         finally:
-            _recording.reset(token)
+            _captured_worlds.reset(token)
         kept = (capture.graph, worlds, pool, work)
 
         def replay() -> torch.Tensor:
@@ -183,7 +197,7 @@ class WarpBackend:
     @contextmanager
     def _streams(self) -> Iterator[None]:
         """Torch and Warp on one stream, which waits for the caller's and is waited for by it."""
-        if self._stream is None or self._warp_stream is None or _recording.get() is not None:
+        if self._stream is None or self._warp_stream is None or _captured_worlds.get() is not None:
             with wp.ScopedDevice(self._on) if self._stream is None else nullcontext():
                 yield
             return
@@ -226,23 +240,20 @@ class WarpBackend:
             qpos, qvel, sensordata = (
                 views[name].new_empty((samples, horizon, views[name].shape[1])) for name in ("qpos", "qvel", "sensordata")
             )
-            # Compiles and loads the kernels, which must not happen within a capture.
+            # Loads the kernels, which must not happen within a capture.
             mjw.step(self._model, data)
-            graph = None if _recording.get() or self.capture == "none" else self._step_graph(data, repeats)
+            graph = None if _captured_worlds.get() or self.capture == "none" else self._step_graph(data, repeats)
         return Worlds(data, views, initial, qpos, qvel, sensordata, repeats, graph)
 
     def _step_graph(self, data: mjw.Data, repeats: int) -> wp.Graph | None:
         """The physics steps of one control step as a CUDA graph; None where that cannot be."""
         try:
-            with wp.ScopedCapture(self._on) as capture:
+            with capturing(self._on) as capture:
                 for _ in range(repeats):
                     mjw.step(self._model, data)
-        except RuntimeError as error:
-            self.capture = "none"
-            _log.warning("no CUDA graphs, only single kernels: %s", " ".join(str(error).split()))
+        except CaptureError as error:
+            self._fall_back("none", error)
             return None
-        # Memory set up on Warp's own stream is used on another one from now on.
-        wp.synchronize_device(self._on)
         return capture.graph
 
     def _view(self, array: wp.array[Any]) -> torch.Tensor:

@@ -11,22 +11,26 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import yaml
 
 from diffusion_mpc.ros.bringup import Process
+from diffusion_mpc.runtime import trace
 
 
 class Running:
     """Nodes as processes of their own, without `ros2`. Use as a context manager: on leaving, every process has ended."""
 
-    def __init__(self, started: Sequence[Process], folder: Path) -> None:
+    def __init__(self, started: Sequence[Process], folder: Path, traced: bool = False) -> None:
         """Start the nodes.
 
         Args:
             started: what to start, in order
-            folder: existing folder for parameter files and logs
+            folder: existing folder for parameter files, logs and traces
+            traced: whether nodes write traces
         """
         self.folder = folder
+        self._environment = os.environ | ({trace.VARIABLE: str(folder)} if traced else {})
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for process in started:
             self._children[process.name] = self._start(process)
@@ -47,7 +51,9 @@ class Running:
         if process.namespace:
             command += ["-r", f"__ns:=/{process.namespace.strip('/')}"]
         with (self.folder / f"{process.name}.log").open("wb") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment, preexec_fn=_die_with_parent
+            )
 
     def ended(self) -> dict[str, int]:
         """Exit codes of the nodes that have ended."""
@@ -59,12 +65,11 @@ class Running:
         self._children[name].send_signal(number)
 
     def resident(self, name: str) -> int:
-        """Resident memory of a node, bytes; 0 where it has ended or the system does not tell."""
+        """Resident memory of a node, bytes; 0 where it has ended or may not be looked at."""
         try:
-            pages = Path(f"/proc/{self._children[name].pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
+            return int(psutil.Process(self._children[name].pid).memory_info().rss)
+        except psutil.Error:
             return 0
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def log(self, name: str, lines: int = 5) -> str:
         """Last lines that a node has written."""

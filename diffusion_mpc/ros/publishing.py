@@ -10,13 +10,13 @@ from geometry_msgs.msg import Point
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from diffusion_mpc.config import NodeConfig
-from diffusion_mpc.controller import Controller
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.ros.commands import MESSAGES
 from diffusion_mpc.ros.time import to_stamp
-from diffusion_mpc.types import Plan, Reference
+from diffusion_mpc.runtime.controller import Controller
+from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
+from diffusion_mpc.types import Plan
 
 
 def outputs(node: Node, command: str) -> dict[str, Any]:
@@ -48,38 +48,32 @@ def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage
     return message
 
 
-def stats_message(
-    plan: Plan,
-    config: NodeConfig,
-    controller: Controller,
-    reference: Reference,
-    age: float,
-    allowed: float,
-    missed: bool,
-) -> PlannerStats:
-    """How the plan came about, see msg/PlannerStats.msg; counters are left to the node.
+def stats_message(plan: Plan, timing: PlanTiming, session: PlannerSession) -> PlannerStats:
+    """How the plan came about, see msg/PlannerStats.msg.
 
     Args:
         plan: the plan
-        config: the node's parameters
-        controller: what made the plan
-        reference: what the plan tracks
-        age: age of the state when planning began, s
-        allowed: time that planning was allowed to take, s
-        missed: whether the plan came after its start time
+        timing: its timing
+        session: what made it
     """
+    controller, health, reference = session.controller, session.health, session.tracked
+    config = controller.config
     s = plan.stats
     message = PlannerStats(
+        plan_id=health.plans,
         algorithm=config.planner.algorithm,
         backend=controller.backend.name,
         num_samples=config.planner.num_samples,
         horizon_steps=len(plan.controls),
         iterations=s.iterations,
         warm_start=s.warm_start,
-        state_age=age,
+        state_age=timing.state_age,
         plan_time=s.plan_time,
-        deadline=allowed,
-        deadline_missed=missed,
+        deadline=timing.allowed,
+        deadline_missed=timing.missed,
+        deadline_misses=health.misses,
+        clamped_commands=session.follower.clamped,
+        rejected_messages=health.rejected,
         cost=s.cost,
         cost_mean=s.cost_mean,
         term_names=list(s.term_costs),

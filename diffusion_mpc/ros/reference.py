@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,6 @@ from rclpy.node import Node
 
 from diffusion_mpc.estimation.reference import GOAL, VELOCITY, ReferenceKeeper
 from diffusion_mpc.message_fields import xyz, xyzw
-from diffusion_mpc.ros.loops import steady
 
 Take = Callable[[Callable[[], None]], bool]
 
@@ -29,7 +29,7 @@ def subscribe(node: Node, keeper: ReferenceKeeper, stamped: bool, take: Take) ->
     def on_velocity(message: Twist | TwistStamped) -> None:
         twist = message.twist if isinstance(message, TwistStamped) else message
         velocity = np.array([twist.linear.x, twist.linear.y, twist.angular.z])
-        take(lambda: keeper.update_velocity(steady(), velocity))
+        take(lambda: keeper.update_velocity(time.monotonic(), velocity))
 
     def on_goal(message: PoseStamped) -> None:
         take(lambda: keeper.update_goal(xyz(message.pose.position), xyzw(message.pose.orientation)))

@@ -14,6 +14,8 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from diffusion_mpc.runtime import trace
+
 
 class RunnableNode(Protocol):
     """What `run` needs of a node besides what rclpy's Node has; `failure` says why it ended badly, empty where it did not."""
@@ -67,6 +69,7 @@ def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: Fals
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node: Any = make()
+        trace.begin(node.get_name())
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.begin()
@@ -82,6 +85,7 @@ def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: Fals
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         node.end()
+        trace.end()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

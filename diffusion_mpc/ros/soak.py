@@ -13,6 +13,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from diffusion_mpc.benchmark.lateness import compare, gather
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand, PlannerStats
 from diffusion_mpc.percentiles import percentiles
@@ -24,7 +25,9 @@ INTERVAL = 60.0
 """Time between two looks at the planner's memory, s."""
 
 
-def soak(task: str, duration: float, settings: Mapping[str, str], progress: Callable[[float], None]) -> dict[str, Any]:
+def soak(
+    task: str, duration: float, settings: Mapping[str, str], progress: Callable[[float], None], trace: Path | None = None
+) -> dict[str, Any]:
     """Run a task in simulation and look on; an interrupt ends it early.
 
     Args:
@@ -32,9 +35,10 @@ def soak(task: str, duration: float, settings: Mapping[str, str], progress: Call
         duration: time to run, s
         settings: parameters by name, as texts
         progress: called with the time (s) that has passed
+        trace: file for the trace of all nodes; None: nothing is traced
 
     Returns:
-        figures over the whole run, and rows for every interval
+        figures over the whole run, rows for every interval, and of a trace what goes with late plans
 
     Raises:
         ConfigError, TaskError: the description of what to run is wrong
@@ -42,7 +46,10 @@ def soak(task: str, duration: float, settings: Mapping[str, str], progress: Call
     """
     started = processes(Options(task, duration=duration, settings=settings))
     os.environ.update(isolation())
-    with tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as folder, Running(started, Path(folder)) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as folder,
+        Running(started, Path(folder), traced=trace is not None) as running,
+    ):
         # From here on this process only looks on; it must not take time from a planner that shares the machine.
         os.nice(15)
         rclpy.init()
@@ -52,7 +59,17 @@ def soak(task: str, duration: float, settings: Mapping[str, str], progress: Call
         finally:
             observer.close()
             rclpy.try_shutdown()
-    return {"task": task, "duration_s": duration, "complete": complete, **observer.figures(), **_memory(rows), "rows": rows}
+        running.stop()
+        lateness = {"lateness": compare(gather(Path(folder), trace))} if trace else {}
+    return {
+        "task": task,
+        "duration_s": duration,
+        "complete": complete,
+        **observer.figures(),
+        **_memory(rows),
+        "rows": rows,
+        **lateness,
+    }
 
 
 def _watch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,6 @@ from sensor_msgs.msg import JointState
 
 from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
 from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
-from diffusion_mpc.ros.loops import steady
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability, durability=qos_profile_sensor_data.durability)
 
@@ -46,8 +46,8 @@ class OneSource:
         back, self._last = number <= self._last, number
         # The subscription knows whom it hears; the graph of nodes and topics learns of them later.
         if back and self.subscription.get_publisher_count() > 1:
-            self._until = steady() + CONFLICT
-        if steady() < self._until:
+            self._until = time.monotonic() + CONFLICT
+        if time.monotonic() < self._until:
             sources = self._node.get_publishers_info_by_topic(self._topic)
             names = sorted(f"{s.node_namespace.rstrip('/')}/{s.node_name}" for s in sources)
             raise MessageRejectedError(f"{self._topic}: more than one publisher, {' and '.join(names)}; only one may be the robot")

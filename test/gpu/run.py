@@ -15,11 +15,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from diffusion_mpc.benchmark.case import Case
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
-from diffusion_mpc.benchmark.plots import plot_speed
-from diffusion_mpc.benchmark.speed import Case, run_case
-from diffusion_mpc.benchmark.stages import time_stages, timed
-from diffusion_mpc.benchmark.tables import stages_table
+from diffusion_mpc.benchmark.speed import plot_speed, run_case
+from diffusion_mpc.benchmark.stages import stages_table, time_stages, timed
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.tasks import find_task
 

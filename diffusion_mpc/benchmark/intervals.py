@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata, t
-
-from diffusion_mpc.types import Array
+import pandas as pd
+from scipy.stats import sem, t
 
 CONFIDENCE = 0.95
 
@@ -30,18 +30,18 @@ def estimate(values: Sequence[float]) -> Estimate:
     Raises:
         ValueError: there are no values
     """
-    if not values:
+    count = len(values)
+    if not count:
         raise ValueError("no values to estimate a mean from")
-    mean, count = float(np.mean(values)), len(values)
-    if count < 2:
-        return Estimate(mean, math.nan, math.nan, count)
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * float(np.std(values, ddof=1)) / math.sqrt(count)
+    mean = float(np.mean(values))
+    # Not `t.interval`: that has no interval for values that are all equal.
+    half = float(t.ppf(0.5 + CONFIDENCE / 2, count - 1) * sem(values)) if count > 1 else math.nan
     return Estimate(mean, mean - half, mean + half, count)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much less (negative: less, so better) the first costs than the second, pair by pair.
+    """Paired difference of costs: negative where the first one is better.
 
     Attributes:
         difference: mean of first minus second, with its 95 % confidence interval
@@ -62,14 +62,12 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     return Comparison(estimate([a - b for a, b in pairs]), sum(a < b for a, b in pairs))
 
 
-def normalised(costs: Array) -> Array:
-    """Costs (tasks, algorithms) with the best algorithm of each task at 0 and the worst at 1; all 0 where they cost the same."""
-    low, high = costs.min(axis=1, keepdims=True), costs.max(axis=1, keepdims=True)
-    scaled: Array = (costs - low) / np.where(high > low, high - low, 1.0)
-    return scaled
+def compare_columns(costs: pd.DataFrame, first: str, second: str) -> dict[str, Any] | None:
+    """Paired comparison of two columns over the rows (trials) that both have, ready for JSON.
 
-
-def ranks(costs: Array) -> Array:
-    """Rank (tasks, algorithms) of each algorithm in each task, 1 the cheapest; equals share the mean of their ranks."""
-    ranked: Array = rankdata(costs, axis=1)
-    return ranked
+    None where they are the same column, or have no row in common.
+    """
+    if first == second or first not in costs:
+        return None
+    pairs = costs[[first, second]].dropna()
+    return None if pairs.empty else asdict(compare(pairs[first].tolist(), pairs[second].tolist()))

@@ -1,20 +1,18 @@
-"""The two threads of the planner node: one plans, one sends commands. Both are driven by time, and exchange whole snapshots."""
+"""Pacing of plans and commands by time, and the threads that they are made in."""
 
 from __future__ import annotations
 
 import gc
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diffusion_mpc.planner.score import NoFeasibleSampleError
-from diffusion_mpc.types import Plan, State
+from diffusion_mpc.runtime.trace import span
+from diffusion_mpc.types import State
 
 Now = Callable[[], float]
-MAX_BACK_OFF = 2.0
 
 
 @dataclass(frozen=True)
@@ -90,13 +88,13 @@ class Pacer:
 
 
 class Lead:
-    """How long before its first command a plan begins: as long as all but very few of the recent plans took, a period at most.
+    """How long before its first command a plan begins: as long as the longest of the recent plans took, a period at most.
 
     A command that leaves as soon as its plan is there acts on a fresher state than one that waits for the end of the period.
     """
 
-    WINDOW, LEFT_OUT = 400, 200
-    """Plans that are remembered; one in how many may take longer, so that a single hiccup does not set the pace."""
+    WINDOW = 2000
+    """Plans that are remembered. The next one is longer than all `n` before it once in `n + 1` times, if they are alike."""
 
     def __init__(self, period: float) -> None:
         """Nothing is known of plans that are made once in a period (s): they get all of it."""
@@ -106,7 +104,8 @@ class Lead:
     def note(self, taken: float) -> None:
         """Take down the time (s) from a grid time to the end of its plan."""
         self._taken.append(taken)
-        longest = sorted(self._taken)[-1 - len(self._taken) // self.LEFT_OUT]
+        # What takes longer than a period is late with any lead; such a hiccup does not set the pace.
+        longest = max((taken for taken in self._taken if taken <= self._period), default=self._period)
         wanted = min(longest + 0.05 * self._period, self._period)
         # Longer at once, or plans would be late; shorter slowly, for commands are to leave evenly.
         self._lead = max(wanted, self._lead - 0.01 * self._period)
@@ -119,10 +118,16 @@ class Lead:
 class Loop(threading.Thread):
     """A thread that repeats `turn` until it is stopped."""
 
-    def __init__(self, name: str) -> None:
-        """Not started yet."""
+    def __init__(self, name: str, turn: Callable[[threading.Event], None]) -> None:
+        """Not started yet.
+
+        Args:
+            name: name of the thread
+            turn: called again and again, with the event that tells it to return; must return within a fraction of a second
+        """
         super().__init__(name=name, daemon=True)
         self.stopping = threading.Event()
+        self._turn = turn
 
     def stop(self) -> None:
         """Stop after the turn in progress."""
@@ -133,91 +138,7 @@ class Loop(threading.Thread):
     def run(self) -> None:
         """Repeat until stopped."""
         while not self.stopping.is_set():
-            self.turn()
-
-    def turn(self) -> None:
-        """One turn; must return within a fraction of a second."""
-        raise NotImplementedError
-
-
-class PlanLoop(Loop):
-    """Plans from every new state, no faster than its rate.
-
-    In real time a plan begins at a grid time `t` and is meant for `t + lead`, see `Lead`; planning may take all of the period. In
-    lockstep the plan is meant for a fixed time after the state's stamp, and the simulation waits for it. What a plan is meant for
-    is the time at which its first command is sent; when the actuators obey is not known here.
-    """
-
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        plan: Callable[[State, float, float], Plan],
-        done: Callable[[Plan, float, float], None],
-        infeasible: Callable[[str], None],
-        failed: Callable[[str], None],
-        repeat: Callable[[State], bool],
-        now: Now,
-        period: float,
-        lead: Callable[[], float],
-        lockstep: float | None,
-    ) -> None:
-        """Prepare the loop.
-
-        Args:
-            mailbox: where states come in
-            plan: (state, time at which the first command is due, time at which planning has to end at the latest, both s) -> plan
-            done: called with a plan, the time (s) at which planning began and the time it had left then
-            infeasible: called with the reason when every sample was infeasible
-            failed: called with the reason when planning raised
-            repeat: in lockstep, called with a state that was planned from already; says whether it was answered again
-            now: ROS time, s
-            period: time between two plans, s
-            lead: time from the beginning of a plan to its first command, s; 0: measured
-            lockstep: in lockstep, time from a state's stamp to its plan's first command, s; None: real time
-        """
-        super().__init__("planner")
-        self._mailbox, self._plan, self._done, self._repeat = mailbox, plan, done, repeat
-        self._infeasible, self._failed = infeasible, failed
-        self._now, self._asked, self._lockstep = now, lead, lockstep
-        self._pacer, self._lead = Pacer(period), Lead(period)
-        self._seen = 0
-        self._back_off = 0.0
-
-    def turn(self) -> None:
-        """Wait for a state, plan, report."""
-        real_time = self._lockstep is None
-        if real_time:
-            self.stopping.wait(self._pacer.wait(self._now()))
-        after = self._pacer.oldest(self._now()) if real_time else -math.inf
-        arrival = self._mailbox.get(self._seen, after, timeout=0.1)
-        if arrival is None:
-            return
-        state, self._seen = arrival.state, arrival.number
-        if not real_time and self._repeat(state):
-            return
-        begin = self._now()
-        if self._lockstep is None:
-            grid = self._pacer.next(arrival.time, begin)
-            start, end = grid + self._lead.next(self._asked()), grid + self._pacer.period
-        else:
-            grid = begin
-            start = end = state.stamp + self._lockstep
-        try:
-            plan = self._plan(state, start, end)
-        except NoFeasibleSampleError as error:
-            self._infeasible(str(error))
-            return
-        except Exception as error:
-            self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)
-            self._failed(f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s")
-            self.stopping.wait(self._back_off)
-            return
-        self._back_off = 0.0
-        self._lead.note(self._now() - grid)
-        self._done(plan, begin, start - begin)
-        # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
-        # start is frozen, so that this takes well below a millisecond.
-        gc.collect()
+            self._turn(self.stopping)
 
 
 class CommandLoop(Loop):
@@ -240,7 +161,7 @@ class CommandLoop(Loop):
             now: ROS time, s
             period: time between two commands, s
         """
-        super().__init__("commands")
+        super().__init__("commands", lambda stopping: self.turn())
         self._send, self._phase, self._remaining, self._now, self._period = send, phase, remaining, now, period
         self._last = now()
         self._told = False
@@ -270,7 +191,8 @@ class CommandLoop(Loop):
         self._told = self._remaining() == 0.0
         if not (alarmed or expires):
             self._last = due
-            self._send(due)
+            with span("command"):
+                self._send(due)
         elif self._told:
             self._send(self._now())
 
@@ -290,8 +212,3 @@ def quiet_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-
-
-def steady() -> float:
-    """Steady time, s."""
-    return time.monotonic()

@@ -26,6 +26,9 @@ from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, Sta
 # Stamps and command times come from one clock but are rounded on their way; a millisecond is far below a control step.
 ROUNDING = 1e-3
 
+HISTORY = 1.0
+"""Time for which commands are remembered beyond the age that a state may have, s; longer than a period and the actuators' delay."""
+
 
 class Controller:
     """Plans from measured states and evaluates the newest plan by time.
@@ -65,7 +68,7 @@ class Controller:
         self.configure(config, weights)
         self.current: Plan | None = None
         self.start: State | None = None
-        self._sent: deque[tuple[float, ControlLaw]] = deque(maxlen=1024)
+        self._sent: deque[tuple[float, ControlLaw]] = deque()
 
     def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
@@ -127,6 +130,10 @@ class Controller:
     def sent(self, time: float, command: ControlLaw) -> None:
         """Note a command that was really sent, and the time (s) from which the actuators obey it."""
         self._sent.append((time, command))
+        # The prediction looks through all that are kept, and so does every garbage collection: keep those that a state may ask for.
+        oldest = time - self.config.state_timeout - HISTORY
+        while len(self._sent) > 1 and self._sent[1][0] <= oldest:
+            self._sent.popleft()
 
     def command_at(self, time: float) -> ControlLaw:
         """What is in force at `time` (s): what was sent before, what the plan holds for a time yet to come, or no effort."""

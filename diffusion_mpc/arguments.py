@@ -1,0 +1,35 @@
+"""Options common to several commands, and their JSON files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+import numpy as np
+
+SetOption = Annotated[tuple[str, ...], cyclopts.Parameter(name="--set", consume_multiple=False)]
+"""Parameters of a node as texts, `NAME=VALUE` each."""
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, str]:
+    """Texts of parameters by name.
+
+    Raises:
+        ValueError: not of the form NAME=VALUE
+    """
+    values = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: write NAME=VALUE")
+        values[name] = value
+    return values
+
+
+def write_json(figures: object, path: Path | None) -> None:
+    """Write figures, NumPy's numbers among them, to a file, where one is named."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2, default=np.generic.item) + "\n", encoding="utf-8")

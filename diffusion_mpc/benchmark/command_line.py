@@ -1,0 +1,17 @@
+"""`diffusion-mpc benchmark`: the benchmarks by name. The class of each is its command, see `Benchmark`."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from diffusion_mpc.benchmark.black_box import BlackBox
+from diffusion_mpc.benchmark.delay import Delay
+from diffusion_mpc.benchmark.quality import Quality
+from diffusion_mpc.benchmark.renoising import Renoising
+from diffusion_mpc.benchmark.soak import Soak
+from diffusion_mpc.benchmark.speed import Speed
+from diffusion_mpc.benchmark.tune import Tune
+
+app = App(name="benchmark")
+for benchmark in (Speed, Quality, Tune, Delay, Renoising, BlackBox, Soak):
+    app.command(benchmark)

@@ -1,0 +1,1 @@
+"""Planning while the robot moves: controller, threads and sessions. Knows nothing of ROS."""

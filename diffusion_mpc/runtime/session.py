@@ -1,0 +1,345 @@
+"""Controls a robot from its states, without ROS: estimate -> predict -> plan -> command, by threads that share whole snapshots.
+
+    on_state -> Estimator -> Mailbox -> [planner: plan_once] -> Controller.current -> [commands: command_at] -> Output
+
+Each method says which thread runs it: *messages* (the one that receives), *planner*, *commands*. A lock of `ControllerSwap` is held
+while a plan or a command is made; messages never wait for a plan, but for `reset`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from diffusion_mpc.command.watchdog import Timeouts, Watchdog
+from diffusion_mpc.commands import Command, actuators
+from diffusion_mpc.config import NodeConfig, Value, build
+from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
+from diffusion_mpc.estimation.reference import ReferenceKeeper
+from diffusion_mpc.following import Follower, Point
+from diffusion_mpc.planner.score import NoFeasibleSampleError
+from diffusion_mpc.runtime.controller import Controller
+from diffusion_mpc.runtime.controller_swap import ControllerSwap
+from diffusion_mpc.runtime.health import Health, Level, PlanFigures
+from diffusion_mpc.runtime.loops import Loop, Mailbox
+from diffusion_mpc.runtime.scheduling import resident_memory, scheduled
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.types import Plan, Reference, State
+
+MAX_BACK_OFF = 2.0
+"""Longest time between two tries to plan where planning raises, s."""
+
+
+@dataclass(frozen=True)
+class PlanTiming:
+    """How a plan came about in time.
+
+    Attributes:
+        state_age: age of the state when planning began, s
+        allowed: time that planning was allowed to take, s
+        missed: whether the plan came after its first command was due
+    """
+
+    state_age: float
+    allowed: float
+    missed: bool
+
+
+class Output(Protocol):
+    """Where a session's plans and commands go. Any thread may call."""
+
+    def send_command(self, points: Sequence[Point], stamp: float, state_stamp: float | None) -> None:
+        """Send commands; the first applies at `stamp` (s); `state_stamp` None: it is the safe command."""
+        ...
+
+    def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
+        """Publish a plan and its figures."""
+        ...
+
+    def is_heard(self) -> bool:
+        """Whether anybody listens to the commands."""
+        ...
+
+    def all_listen(self) -> bool:
+        """Whether all who are waited for in lockstep listen."""
+        ...
+
+    def health_changed(self) -> None:
+        """Publish the health now."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Log a warning."""
+        ...
+
+    def error(self, text: str) -> None:
+        """Log an error."""
+        ...
+
+    def inform(self, text: str) -> None:
+        """Log what is worth knowing."""
+        ...
+
+
+class PlannerSession(ABC):
+    """What a session has whether or not it runs in real time.
+
+    Attributes:
+        task: the task
+        config: parameters
+        estimator: what the state's messages fill
+        reference: what the reference's messages fill
+        follower: makes commands of plans
+        health: counts
+    """
+
+    def __init__(self, values: Mapping[str, Value], output: Output, now: Callable[[], float]) -> None:
+        """Load the model, and make a plan to warm up (thread: messages).
+
+        Args:
+            values: all parameters
+            output: where plans and commands go
+            now: ROS time, s
+
+        Raises:
+            ValueError: parameters do not fit each other
+        """
+        # Rollouts have threads of their own; torch's would only take their cores away.
+        torch.set_num_threads(1)
+        self.config = build(NodeConfig, values)
+        self.task = find_task(self.config.task)(self.config.model.path)
+        self._output, self._now = output, now
+        self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
+        model = self.controller.backend.model
+        self.estimator = Estimator(model, self.task.base)
+        self.reference = ReferenceKeeper(self.task.reference)
+        self.follower = Follower(actuators(model), *self.task.ctrl_limits, self.config.output)
+        self.health = Health()
+        self.level = Level.OK
+        self.live = False
+        self._figures, self._watchdog, self._mailbox = PlanFigures(), Watchdog(), Mailbox()
+        self._last_state: State | None = None
+        self._seen, self._back_off = 0, 0.0
+        self._period = 1.0 / self.config.planner.rate
+        self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else self._period
+
+    @property
+    def controller(self) -> Controller:
+        """The controller in service (any thread)."""
+        return self.swap.controller
+
+    @property
+    def tracked(self) -> Reference:
+        """What plans track at present (any thread)."""
+        return self.reference.reference(time.monotonic(), self.config)
+
+    # Messages
+
+    def configure(self, values: Mapping[str, Value]) -> None:
+        """Change live parameters, and replace the controller where others change (thread: messages).
+
+        Raises:
+            ValueError: parameters do not fit each other; nothing is changed
+        """
+        # First all that may refuse.
+        change, config = self.swap.prepare(values), build(NodeConfig, values)
+        self.follower.configure(config.output)
+        self.config = config
+        change()
+
+    def accept(self, update: Callable[[], None]) -> bool:
+        """Run an update by a message; one that it rejects is counted and reported (thread: messages)."""
+        try:
+            update()
+        except MessageRejectedError as error:
+            self.health.reject(str(error))
+            self._output.warn(f"message rejected: {error}")
+            return False
+        return True
+
+    def on_state(self, update: Callable[[], None]) -> None:
+        """Run an update of the estimator, and plan from the state that results (thread: messages)."""
+        if not self.accept(update) or self.reference.waiting_for(self.config):
+            return
+        state = self.estimator.take()
+        if state is None or not self._complete():
+            return
+        now = self._now()
+        age = self._age(state, now)
+        if not self.accept(lambda: self._check_clock(age)):
+            return
+        jumped = self._last_state is not None and state.stamp < self._last_state.stamp
+        if jumped:
+            self.reset()
+        self._last_state = state
+        self.health.rejected_since = ""
+        self._watchdog.state_arrived(time.monotonic(), age)
+        if jumped:
+            self._fail("the state's stamp jumped back; the plan is forgotten")
+        # What is too old to be controlled is too old to be planned from: predicting from the year 1970 to now takes for ever.
+        if age <= self.config.state_timeout:
+            self._mailbox.put(state, now)
+
+    def reset(self) -> None:
+        """Forget plan and state (thread: messages)."""
+        with self.swap.planning, self.swap.sending:
+            self.controller.reset()
+            self.follower.reset()
+            self._watchdog.reset()
+            self._last_state = None
+
+    def start(self) -> None:
+        """Start planning and commanding (thread: messages)."""
+        self.reset()
+        self._seen, self._back_off = 0, 0.0
+        self._planning = Loop("planner", self.plan_once)
+        self.live = True
+        with scheduled(self.config.realtime, self._output.warn):
+            self._planning.start()
+
+    def stop(self) -> bool:
+        """Stop both threads, and send the safe command once; whether there was a state to send it for (thread: messages)."""
+        if not self.live:
+            return False
+        self.live = False
+        self._planning.stop()
+        if self._last_state is None:
+            return False
+        self._send_safe_command()
+        return True
+
+    def close(self) -> None:
+        """Wait for a replacement of the controller that is under way (thread: messages)."""
+        self.swap.close()
+
+    def report(self) -> tuple[Level, str, dict[str, object]]:
+        """Level, text and values of the health (any thread)."""
+        waiting = None if self._last_state else self.estimator.waiting_for() + self.reference.waiting_for(self.config)
+        self.level, text = self.health.judge(self.live, waiting, self._lost(), self._output.is_heard(), self.swap.failure)
+        age, backend = self._watchdog.state_age(time.monotonic()), self.controller.backend
+        values = {
+            **self.health.values(),
+            "clamped": self.follower.clamped,
+            "overflowed_samples": backend.overflows,
+            "backend": self.swap.describe(),
+            "capture": f"{backend.capture} ({failure})" if (failure := backend.capture_failure) else backend.capture,
+            "state_age_ms": -1.0 if age is None else age * 1e3,
+            "resident_memory_mb": resident_memory(),
+            **self._figures.values(),
+        }
+        return self.level, text, values
+
+    @abstractmethod
+    def _complete(self) -> bool:
+        """Whether a state may be planned from (thread: messages)."""
+
+    @abstractmethod
+    def _age(self, state: State, now: float) -> float:
+        """Age of a state on its arrival, s (thread: messages)."""
+
+    def _check_clock(self, age: float) -> None:
+        if age < -self.config.state_timeout:
+            raise MessageRejectedError(f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set use_sim_time")
+
+    def _on_swap(self) -> None:
+        self._output.inform(f"planner rebuilt: {self.swap.describe()}")
+
+    # Plans
+
+    @abstractmethod
+    def plan_once(self, stopping: threading.Event) -> None:
+        """Wait for a state, plan from it, report (thread: planner)."""
+
+    def _plan(self, state: State, due: float, budget: float, stopping: threading.Event) -> Plan | None:
+        """Plan whose first command is due at a time (s); None where there is none (thread: planner)."""
+        try:
+            with self.swap.planning:
+                plan = self.controller.plan(state, self.tracked, due + self.config.prediction.command_delay, budget)
+        except NoFeasibleSampleError as error:
+            # The previous plan stands, until it is older than max_plan_age.
+            self.health.infeasible = str(error)
+            self._output.warn(f"previous plan stands: {error}")
+            return None
+        except Exception as error:
+            self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)
+            self._fail(f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s")
+            stopping.wait(self._back_off)
+            return None
+        self._back_off = 0.0
+        return plan
+
+    def _take(self, plan: Plan, until_start: float, timing: PlanTiming) -> None:
+        """Follow a plan from now on; its first command is due in `until_start` seconds (thread: planner)."""
+        self._watchdog.plan_arrived(time.monotonic(), until_start)
+        self.health.infeasible = ""
+        self.health.plans += 1
+        self.health.misses += timing.missed
+        self._figures.add(plan.stats)
+        self._output.send_plan(plan, timing)
+
+    def _prepare(self) -> None:
+        """Do what the next plan needs, while there is time (thread: planner)."""
+        with self.swap.planning:
+            self.controller.prepare()
+
+    def _fail(self, reason: str) -> None:
+        """Control is lost until a plan arrives (thread: planner, messages)."""
+        self._watchdog.plan_failed(reason)
+        self._alarm()
+        self._output.error(reason)
+        self._output.health_changed()
+
+    @abstractmethod
+    def _alarm(self) -> None:
+        """Control is lost: the safe command is due at once (thread: planner, messages)."""
+
+    def _due(self, plan: Plan) -> float:
+        """Time (s) at which a plan's first command is to be sent (any thread)."""
+        return plan.start_time - self.config.prediction.command_delay
+
+    # Commands
+
+    def command_at(self, due: float) -> None:
+        """Send the newest plan's command for a time, s, or the safe one where control is lost (thread: commands, or planner)."""
+        lost = self._lost()
+        plan, state = self.controller.current, self._last_state
+        if lost and state is not None:
+            self._send_safe_command()
+        elif plan is not None and state is not None and not lost:
+            obeyed = due + self.config.prediction.command_delay
+            with self.swap.sending:
+                points = self.follower.points(plan, obeyed, self._command_period, state.qpos)
+                self._note(points[0][1], obeyed)
+            # A horizon counts from the time that its first command is meant for.
+            self._output.send_command(points, obeyed if len(points) > 1 else self._stamp(due), plan.stamp)
+        if bool(lost) != (self.level == Level.ERROR):
+            self._output.health_changed()
+
+    def _send_safe_command(self) -> None:
+        """See `commands.safe_command` (thread: commands, messages)."""
+        c = self.config
+        assert self._last_state is not None
+        now = self._now()
+        with self.swap.sending:
+            safe = self.follower.safe(c.safe_command, self._last_state.qpos, c.safe_kp, c.safe_kd)
+            self._note(safe, now + c.prediction.command_delay)
+        self._output.send_command([(0.0, safe)], now, None)
+
+    def _note(self, command: Command, obeyed: float) -> None:
+        """Predictions count with a command from the time (s) at which the actuators obey it."""
+        self.controller.sent(obeyed, partial(command.applied, self.follower.driven))
+
+    def _lost(self) -> str:
+        """Why control is lost; empty while it is not (any thread)."""
+        return self._watchdog.lost(time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+
+    @abstractmethod
+    def _stamp(self, due: float) -> float:
+        """Stamp of a command that is due at a time (s) (thread: commands)."""

@@ -1,0 +1,240 @@
+"""Sessions without ROS: states in, commands out, in lockstep and in real time."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from diffusion_mpc.config import NodeConfig, load_parameters
+from diffusion_mpc.runtime.health import Level
+from diffusion_mpc.runtime.lockstep import LockstepSession
+from diffusion_mpc.runtime.real_time import RealTimeSession
+
+SIZES = {"task": "cartpole", "planner.num_samples": 8, "planner.horizon_steps": 10, "planner.num_knots": 3, "backend.threads": 1}
+PATIENT = {"state_timeout": 5.0, "max_plan_age": 5.0}
+JOINTS = ["slider", "pole"]
+
+
+class Recorder:
+    """An `Output` that keeps what it is given."""
+
+    def __init__(self):
+        self.commands, self.plans, self.texts = [], [], []
+        self.listening = True
+        self.changed = threading.Condition()
+
+    def send_command(self, points, stamp, state_stamp):
+        with self.changed:
+            self.commands.append((time.monotonic(), points, stamp, state_stamp))
+            self.changed.notify_all()
+
+    def send_plan(self, plan, timing):
+        with self.changed:
+            self.plans.append((plan, timing))
+            self.changed.notify_all()
+
+    def is_heard(self):
+        return self.listening
+
+    def all_listen(self):
+        return self.listening
+
+    def health_changed(self):
+        pass
+
+    def warn(self, text):
+        self.texts.append(text)
+
+    inform = error = warn
+
+    def wait(self, condition, what, timeout=20.0):
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout), f"no {what} within {timeout} s"
+
+
+@pytest.fixture
+def begin():
+    """Starts sessions; returns each with its output."""
+    made = []
+
+    def start(kind, **settings):
+        given = {**SIZES, **{name.replace("__", "."): value for name, value in settings.items()}}
+        output = Recorder()
+        session = kind(load_parameters(NodeConfig, given)[1], output, time.monotonic)
+        made.append(session)
+        session.start()
+        return session, output
+
+    yield start
+    for session in made:
+        session.stop()
+        session.close()
+
+
+def measure(session, stamp, position=0.0):
+    """The message of a state."""
+    session.on_state(lambda: session.estimator.update_joints(stamp, JOINTS, [position, np.pi], [0.0, 0.0]))
+
+
+class Measuring:
+    """States at 100 Hz until the block ends."""
+
+    def __init__(self, session):
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run, args=(session,))
+
+    def run(self, session):
+        while not self.stopping.wait(0.01):
+            measure(session, time.monotonic())
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *error):
+        self.stopping.set()
+        self.thread.join()
+
+
+# In lockstep
+
+
+def test_in_lockstep_every_state_is_answered_once_by_a_command_due_after_the_lead(begin):
+    session, output = begin(LockstepSession, lockstep_lead=0.02)
+    for number in range(3):
+        measure(session, 5.0 + 0.02 * number)
+        output.wait(lambda number=number: len(output.commands) == number + 1, "answer")
+    assert [(round(stamp, 9), round(state, 9)) for _, _, stamp, state in output.commands] == [
+        (5.02, 5.0),
+        (5.04, 5.02),
+        (5.06, 5.04),
+    ]
+    assert [timing.missed for _, timing in output.plans] == [False] * 3
+    assert session.report()[:2] == (Level.OK, "following the plan")
+
+
+def test_in_lockstep_a_state_that_comes_again_gets_the_same_answer_and_no_new_plan(begin):
+    session, output = begin(LockstepSession)
+    for number in range(2):
+        measure(session, 5.0)
+        output.wait(lambda number=number: len(output.commands) == number + 1, "answer")
+    (_, first, *_), (_, second, *_) = output.commands
+    np.testing.assert_array_equal(first[0][1].control, second[0][1].control)
+    assert len(output.plans) == 1
+
+
+def test_in_lockstep_nobody_is_answered_before_all_listen(begin):
+    session, output = begin(LockstepSession)
+    output.listening = False
+    measure(session, 5.0)
+    time.sleep(0.3)
+    assert not output.commands
+    output.listening = True
+    measure(session, 5.0)
+    output.wait(lambda: output.commands, "answer")
+
+
+def test_in_lockstep_the_same_states_give_the_same_commands(begin):
+    found = []
+    for _ in range(2):
+        session, output = begin(LockstepSession)
+        for number in range(5):
+            measure(session, 0.02 * number, position=0.01 * number)
+            output.wait(lambda number=number, output=output: len(output.commands) == number + 1, "answer")
+        found.append(np.array([points[0][1].control for _, points, *_ in output.commands]))
+    np.testing.assert_array_equal(*found)
+
+
+# In real time
+
+
+def test_where_states_stop_the_safe_command_goes_out_and_control_returns_with_them(begin):
+    session, output = begin(RealTimeSession, state_timeout=0.2, max_plan_age=5.0)
+    with Measuring(session):
+        output.wait(lambda: len(output.commands) > 10, "commands")
+    output.wait(lambda: output.commands[-1][3] is None, "safe command")
+    level, text, _ = session.report()
+    assert level == Level.ERROR
+    assert "more than state_timeout of 200 ms" in text
+    with Measuring(session):
+        output.wait(lambda: output.commands[-1][3] is not None, "command of a plan")
+
+
+def test_a_planner_that_raises_is_an_error_with_its_text_and_control_returns(begin):
+    session, output = begin(RealTimeSession, **PATIENT)
+    with Measuring(session):
+        output.wait(lambda: len(output.commands) > 10, "commands")
+        working = session.controller.planner.plan
+
+        def broken(*arguments, **named):
+            raise RuntimeError("device lost")
+
+        session.controller.planner.plan = broken
+        output.wait(lambda: output.commands[-1][3] is None, "safe command")
+        assert session.report()[1].startswith("safe command: planner raised RuntimeError: device lost; next try in")
+        session.controller.planner.plan = working
+        output.wait(lambda: output.commands[-1][3] is not None, "command of a plan")
+    assert any(text.startswith("planner raised RuntimeError: device lost") for text in output.texts)
+
+
+def test_a_stamp_that_jumps_back_forgets_the_plan(begin):
+    session, output = begin(RealTimeSession, **PATIENT)
+    with Measuring(session):
+        output.wait(lambda: len(output.commands) > 5, "commands")
+    measure(session, time.monotonic() - 1.0)
+    output.wait(lambda: output.commands[-1][3] is None, "safe command")
+    assert "the state's stamp jumped back; the plan is forgotten" in output.texts
+
+
+def test_a_state_from_the_future_is_rejected_with_the_reason(begin):
+    session, output = begin(RealTimeSession)
+    measure(session, time.monotonic() + 3600.0)
+    assert session.health.rejected == 1
+    assert "s ahead of this node's clock; synchronise them, or set use_sim_time" in output.texts[-1]
+    assert session.report()[0] == Level.WARN
+
+
+def test_stopping_sends_the_safe_command_once_and_nothing_after_it(begin):
+    session, output = begin(RealTimeSession, **PATIENT)
+    with Measuring(session):
+        output.wait(lambda: len(output.commands) > 5, "commands")
+        assert session.stop()
+    assert [state for *_, state in output.commands].count(None) == 1
+    assert output.commands[-1][3] is None
+    assert not session.stop()
+
+
+# Replacing the controller
+
+
+def test_a_replaced_controller_goes_on_from_the_plan_of_the_previous_one(begin):
+    session, output = begin(RealTimeSession, **PATIENT)
+    other = {"planner.num_samples": 16, "planner.horizon_steps": 20, "planner.num_knots": 6}
+    with Measuring(session):
+        output.wait(lambda: len(output.plans) > 5, "plans")
+        previous = session.controller
+        session.configure(load_parameters(NodeConfig, {**SIZES, **PATIENT, **other})[1])
+        output.wait(lambda: len(output.plans[-1][0].controls) == 20, "plan of the new one")
+    assert session.controller is not previous
+    assert {plan.stats.warm_start for plan, _ in output.plans[1:]} == {"plan"}
+    assert None not in [state for *_, state in output.commands]
+
+
+def test_of_two_replacements_the_last_one_stays(begin):
+    session, _ = begin(RealTimeSession, **PATIENT)
+    for samples in (10, 12, 14):
+        session.configure(load_parameters(NodeConfig, {**SIZES, **PATIENT, "planner.num_samples": samples})[1])
+    deadline = time.monotonic() + 20.0
+    while session.controller.config.planner.num_samples != 14 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    session.close()
+    assert session.controller.config.planner.num_samples == 14
+
+
+def test_parameters_that_do_not_fit_change_nothing(begin):
+    session, _ = begin(RealTimeSession)
+    before, config = session.controller, session.config
+    with pytest.raises(ValueError, match=r"planner\.num_knots is 50"):
+        session.configure(load_parameters(NodeConfig, {**SIZES, "planner.num_knots": 50})[1])
+    assert session.controller is before
+    assert session.config is config
