@@ -1,0 +1,101 @@
+"""Plans on the Warp backend, at the sizes that a GPU is for or, in a rehearsal, at tiny ones."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from budget import Result
+
+from diffusion_mpc.benchmark import speed
+from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.types import Plan
+
+RAW_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything: all of it on a GPU, next to nothing in a rehearsal on Warp's cpu device."""
+
+    rehearsal: bool
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu" if self.rehearsal else "cuda")
+
+    def samples(self, on_gpu: int) -> int:
+        return max(4, on_gpu // 1024) if self.rehearsal else on_gpu
+
+    def count(self, on_gpu: int) -> int:
+        """Repetitions: plans, or passes."""
+        return 2 if self.rehearsal else on_gpu
+
+    def seconds(self, on_gpu: float) -> float:
+        return 0.2 if self.rehearsal else on_gpu
+
+    def timed(self, what: str, measured: str, aim: str, met: bool, row: Mapping[str, Any] | None = None) -> Result:
+        """A result whose aim is one of time, which the cpu device cannot be held to."""
+        return Result(what, measured, aim, None if self.rehearsal else met, row)
+
+
+def absent(what: str) -> Result:
+    """A result that Warp's cpu device cannot have."""
+    return Result(what, "only on a GPU: the cpu device has no CUDA graphs")
+
+
+def sized(task: str, samples: int, horizon: int, iterations: int, **settings: str) -> speed.Case:
+    """A case of `speed`, on this backend."""
+    sizes = {"num_samples": samples, "horizon_steps": horizon, "iterations": iterations}
+    texts = {f"planner.{name}": str(value) for name, value in sizes.items()}
+    return speed.Case(task, {**texts, "backend.name": "warp", **settings})
+
+
+def loop_of(scale: Scale, task: str, samples: int, **settings: str) -> ClosedLoop:
+    """A closed loop with the task's own horizon and iterations."""
+    case = speed.Case(task, {"backend.name": "warp", "planner.num_samples": str(scale.samples(samples)), **settings})
+    return ClosedLoop(speed.case_settings(case), 0)
+
+
+def planned(loop: ClosedLoop) -> Plan:
+    """The next plan of a loop."""
+    plan = loop.plan()
+    if plan is None:
+        raise RuntimeError(f"{loop.task.name}: every sample was infeasible")
+    return plan
+
+
+def time_plans(scale: Scale, case: speed.Case, seconds: float = 5.0) -> dict[str, Any]:
+    """A row as of `speed.row`, of 200 plans in closed loop, or of as many as fit; C MuJoCo beside it a few times only.
+
+    `overflows` in it is the number of samples that found no room for their contacts.
+    """
+    # As in the planner node: torch's own threads would wait busily on the cores that rollouts need.
+    torch.set_num_threads(1)
+    loop = ClosedLoop(speed.case_settings(case), 0)
+    backend, config = loop.controller.backend, loop.config.planner
+    for _ in range(scale.count(10)):
+        planned(loop)
+        loop.advance()
+    times, began = list[float](), time.perf_counter()
+    while len(times) < scale.count(200) and (len(times) < 3 or time.perf_counter() - began < seconds):
+        start = time.perf_counter()
+        plan = planned(loop)
+        times.append(time.perf_counter() - start)
+        loop.advance()
+    repeats = substeps(config.control_dt, backend.model.opt.timestep)
+    controls = torch.from_numpy(plan.controls).expand(min(config.num_samples, speed.RAW_SAMPLES), -1, -1)
+    raw = speed.RawRollout([backend.model], loop.config.backend.threads)
+    raw_times = [raw.time(loop.state(), controls, repeats) for _ in range(RAW_REPEATS)]
+    steps = config.num_samples * config.horizon_steps * config.iterations * repeats
+    raw_steps = controls.shape[0] * controls.shape[1] * repeats
+    arrays = (np.array(times), np.full(len(times), steps), np.array(raw_times), np.full(RAW_REPEATS, raw_steps))
+    return speed.row(loop, *arrays) | {"overflows": backend.overflows}
+
+
+def title(row: Mapping[str, Any]) -> str:
+    """Task and sizes of a row."""
+    return f"{row['model']} {row['num_samples']} x {row['horizon_steps']} x {row['iterations']}"

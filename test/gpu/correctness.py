@@ -1,0 +1,135 @@
+"""Checks that plans on the GPU are right: captures, live parameters, rollouts."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import torch
+import warp as wp
+from budget import Result
+from cases import Scale, absent, loop_of, planned
+
+from diffusion_mpc.rollout.cpu import CpuBackend
+from diffusion_mpc.rollout.warp import CAPTURES
+
+# Two plans from the same numbers, in normalised actions: single precision in another order.
+SAME = 2e-2
+# Two plans that differ.
+DIFFERENT = 1e-3
+BINARIES = {".o", ".cubin", ".ptx"}
+
+
+def machine(scale: Scale) -> Iterator[Result]:
+    """What all of this runs on."""
+    wp.init()
+    names = {"torch": torch.__version__, "warp": wp.__version__, "mujoco": mujoco.__version__, "mujoco_warp": _version("mujoco-warp")}
+    yield Result("versions", ", ".join(f"{name} {number}" for name, number in names.items()))
+    yield Result("cores", str(len(os.sched_getaffinity(0))))
+    yield Result("kernel modules in Warp's cache", str(_modules()))
+    if scale.rehearsal:
+        yield absent("CUDA driver")
+        return
+    driver, toolkit = (wp.get_cuda_driver_version(), wp.get_cuda_toolkit_version())
+    yield Result("CUDA driver", str(driver), ">= (12, 4)", driver is not None and driver >= (12, 4))
+    yield Result("Warp's CUDA toolkit, PyTorch's", f"{toolkit}, {torch.version.cuda}")
+
+
+def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
+    """Plans through the three kinds of capture from the same state with the same seed; nothing falls back, mean knots agree."""
+    wp.init()
+    knots = {}
+    for capture in reversed(CAPTURES):
+        before, began = _modules(), time.perf_counter()
+        loop = loop_of(scale, task, samples, **{"backend.capture": capture})
+        knots[capture] = [planned(loop).knots for _ in range(2)]
+        took = f"{time.perf_counter() - began:.1f} s, {_modules() - before} kernel modules compiled"
+        yield Result(f"{task}: set up and two plans through capture {capture}", took)
+        used, what = loop.controller.backend.capture, f"{task}: capture {capture} is what was asked for"
+        yield absent(what) if scale.rehearsal and capture != "none" else Result(what, used, capture, used == capture)
+        if capture != "none":
+            apart = max(float(np.abs(a - b).max()) for a, b in zip(knots[capture], knots["none"], strict=True))
+            yield _same(f"{task}: knots through capture {capture} against none", apart)
+
+
+def live_parameters(scale: Scale) -> Iterator[Result]:
+    """Temperature, noise, seed and weights reach a captured plan, which is not captured anew."""
+    loop = loop_of(scale, "ant", 256)
+    planner, task = loop.controller.planner, loop.task
+    config, kept, traces = planner._settings.config, planner._settings.recordings, planner._settings.traces
+    state = loop.state()
+
+    def found() -> np.ndarray:
+        planner.reset()
+        return planner.plan(state, loop.reference).knots
+
+    first = found()
+    yield _same("same seed, same plan: knots", float(np.abs(found() - first).max()))
+    for name, value in {"temperature": 1.0, "noise_start": 0.05, "seed": 7}.items():
+        planner.configure(replace(config, **{name: value}), traces)
+        yield _other(f"{name} reaches the plan: knots", first, found())
+    planner.configure(config, traces)
+    weights = {name: 0.0 if name != "effort" else 1.0 for name in task.cost_terms()}
+    loop.controller.objective.configure(weights, loop.config.robust)
+    yield _other("weights reach the plan: knots", first, found())
+    if scale.rehearsal:
+        yield absent("nothing was captured anew")
+    else:
+        same = planner._settings.recordings is kept
+        yield Result("nothing was captured anew", "yes" if same else "no", "yes", same)
+
+
+def succession(scale: Scale) -> Iterator[Result]:
+    """Another number of samples is captured in a thread of its own while plans go on, and then takes over."""
+    loop = loop_of(scale, "ant", 256)
+    planner = loop.controller.planner
+    config = replace(planner._settings.config, num_samples=2 * planner._settings.config.num_samples)
+    planner.configure(config, planner._settings.traces)
+    began, plans = time.perf_counter(), 0
+    while planner._settings.config != config and time.perf_counter() - began < 40.0:
+        planned(loop)
+        loop.advance()
+        plans += 1
+    measured = f"{plans} plans in {time.perf_counter() - began:.1f} s meanwhile"
+    finite = bool(np.isfinite(planned(loop).knots).all())
+    yield Result("ant: another number of samples takes over", measured, "it does", planner._settings.config == config and finite)
+    used, what = loop.controller.backend.capture, "ant: it is captured like the one before"
+    yield absent(what) if scale.rehearsal else Result(what, used, "plan", used == "plan")
+
+
+def rollouts(scale: Scale) -> Iterator[Result]:
+    """Rollouts against C MuJoCo's, where contacts do not amplify single precision."""
+    loop = loop_of(scale, "cartpole", 64)
+    backend, task = loop.controller.backend, loop.task
+    controls = torch.from_numpy(np.random.default_rng(0).uniform(*task.ctrl_limits, (scale.samples(64), 50, 1)))
+    state = loop.state()
+    found = backend.rollout(state, controls.float().to(backend.device), 0.02).qpos.cpu().double()
+    apart = float((found - CpuBackend([backend.model]).rollout(state, controls, 0.02).qpos).abs().max())
+    yield Result("cartpole: positions against C MuJoCo after 1 s", f"{apart:.1e}", "<= 5e-4", apart <= 5e-4)
+
+
+def _same(what: str, apart: float) -> Result:
+    return Result(what, f"{apart:.1e} apart", f"<= {SAME:g}", apart <= SAME)
+
+
+def _other(what: str, before: np.ndarray, after: np.ndarray) -> Result:
+    apart = float(np.abs(after - before).max())
+    return Result(what, f"{apart:.1e} apart", f"> {DIFFERENT:g}", apart > DIFFERENT)
+
+
+def _modules() -> int:
+    """Kernel modules in Warp's cache."""
+    folder = Path(wp.config.kernel_cache_dir)
+    return sum(1 for path in folder.glob("*/*") if path.suffix in BINARIES)
+
+
+def _version(package: str) -> str:
+    # A folder on PYTHONPATH need not have the package's metadata.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of unknown version"
