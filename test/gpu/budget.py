@@ -1,6 +1,7 @@
 """Items of work within a budget of time: each in a process of its own, and all that is known in one JSON file at any time."""
 
 import faulthandler
+import importlib
 import json
 import multiprocessing
 import os
@@ -10,9 +11,9 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -52,13 +53,16 @@ class Item:
         name: its name, by which a later run knows it
         share: time that it should take, s: it begins only where so much is left
         limit: time after which it is ended, s, or earlier where the budget ends
-        work: what it does; yields results, each of which is kept from then on. Importable by its name, or a `partial` of one
+        work: module and name of a function that yields results, each of which is kept from then on; imported in the item's process
+            only
+        arguments: its keyword arguments, beside the one that all items get
     """
 
     name: str
     share: float
     limit: float
-    work: Callable[[Any], Iterator[Result]]
+    work: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
 
 
 class Record:
@@ -107,7 +111,7 @@ def _entry(state: str) -> dict[str, Any]:
 
 
 def import_early(modules: Sequence[str]) -> None:
-    """Import what items need in the process that they are forked from, which goes on beside this one."""
+    """Import what items need in the process that they are forked from."""
     forkserver.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
 
@@ -119,7 +123,7 @@ def run_items(items: Sequence[Item], record: Record, end: float, argument: objec
         items: the items
         record: what is known of them
         end: end of the budget, as of `time.monotonic`, s
-        argument: what each item's work is called with
+        argument: first argument of every item's work
     """
     untried = record.named(NOT_REACHED)
     again = record.named(FAILED, TIMED_OUT, INTERRUPTED)
@@ -142,13 +146,13 @@ def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
     began = time.monotonic()
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
         source, sink = PROCESSES.Pipe(duplex=False)
-        child = PROCESSES.Process(target=_work, args=(sink, item.work, argument, log.name))
+        child = PROCESSES.Process(target=_work, args=(sink, item, argument, log.name))
         try:
             child.start()
             sink.close()
             while entry["state"] == RUNNING:
                 if not source.poll(max(began + seconds - time.monotonic(), 0.0)):
-                    entry |= {"state": TIMED_OUT, "error": f"it had {seconds:.0f} s"}
+                    entry |= {"state": TIMED_OUT, "error": f"not done within {seconds:.0f} s"}
                     break
                 match source.recv():
                     case Result() as result:
@@ -188,7 +192,7 @@ def _ending(code: int | None) -> str:
     return f"its process ended by itself, with exit code {code}"
 
 
-def _work(sink: Connection, work: Callable[[object], Iterator[Result]], argument: object, log: str) -> None:
+def _work(sink: Connection, item: Item, argument: object, log: str) -> None:
     """The process of an item: results to the pipe, all output to the log."""
     os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -196,8 +200,9 @@ def _work(sink: Connection, work: Callable[[object], Iterator[Result]], argument
     os.dup2(output, 1)
     os.dup2(output, 2)
     faulthandler.enable()
+    module, _, name = item.work.rpartition(".")
     try:
-        for result in work(argument):
+        for result in getattr(importlib.import_module(module), name)(argument, **item.arguments):
             sink.send(result)
     except Exception as error:
         sink.send(" ".join(f"{type(error).__name__}: {error}".split())[:400])
@@ -227,7 +232,7 @@ def summary(record: Record) -> str:
         "aims met": [f"{len(judged) - len(missed)} of {len(judged)}"],
         "missed": [f"{result['what']}: {result['measured']}, aim {result['aim']}" for result in missed],
         "failed": [f"{name} ({record.entries[name]['error']})" for name in record.named(FAILED, TIMED_OUT)],
-        "cut off": record.named(RUNNING, INTERRUPTED),
+        "not ended": record.named(RUNNING, INTERRUPTED),
         "not reached": record.named(NOT_REACHED),
     }
     return "; ".join(f"{kind}: {', '.join(said)}" for kind, said in kinds.items() if said)

@@ -2,62 +2,34 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from budget import Result
+from scale import Scale
 
 from diffusion_mpc.benchmark import speed
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.config import Value
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.types import Plan
 
 RAW_REPEATS = 3
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much of everything: all of it on a GPU, next to nothing in a rehearsal on Warp's cpu device."""
-
-    rehearsal: bool
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu" if self.rehearsal else "cuda")
-
-    def samples(self, on_gpu: int) -> int:
-        return max(4, on_gpu // 1024) if self.rehearsal else on_gpu
-
-    def count(self, on_gpu: int) -> int:
-        """Repetitions: plans, or passes."""
-        return 2 if self.rehearsal else on_gpu
-
-    def seconds(self, on_gpu: float) -> float:
-        return 0.2 if self.rehearsal else on_gpu
-
-    def timed(self, what: str, measured: str, aim: str, met: bool, row: Mapping[str, Any] | None = None) -> Result:
-        """A result whose aim is one of time, which the cpu device cannot be held to."""
-        return Result(what, measured, aim, None if self.rehearsal else met, row)
-
-
-def absent(what: str) -> Result:
-    """A result that Warp's cpu device cannot have."""
-    return Result(what, "only on a GPU: the cpu device has no CUDA graphs")
-
-
-def sized(task: str, samples: int, horizon: int, iterations: int, **settings: str) -> speed.Case:
+def sized(scale: Scale, task: str, samples: int, horizon: int, iterations: int, **settings: str) -> speed.Case:
     """A case of `speed`, on this backend."""
-    sizes = {"num_samples": samples, "horizon_steps": horizon, "iterations": iterations}
+    sizes = {"num_samples": scale.samples(samples), "horizon_steps": scale.horizon(horizon), "iterations": iterations}
     texts = {f"planner.{name}": str(value) for name, value in sizes.items()}
     return speed.Case(task, {**texts, "backend.name": "warp", **settings})
 
 
-def loop_of(scale: Scale, task: str, samples: int, **settings: str) -> ClosedLoop:
-    """A closed loop with the task's own horizon and iterations."""
-    case = speed.Case(task, {"backend.name": "warp", "planner.num_samples": str(scale.samples(samples)), **settings})
-    return ClosedLoop(speed.case_settings(case), 0)
+def loop_settings(scale: Scale, task: str, samples: int, **settings: str) -> dict[str, Value]:
+    """Parameters of a closed loop on this backend, with the task's own horizon and iterations but in a rehearsal."""
+    sizes = {"planner.num_samples": str(scale.samples(samples))}
+    if scale.rehearsal:
+        sizes |= {"planner.horizon_steps": "8", "planner.iterations": "2"}
+    return speed.case_settings(speed.Case(task, {"backend.name": "warp", **sizes, **settings}))
 
 
 def planned(loop: ClosedLoop) -> Plan:

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 import warp as wp
 from budget import Result
-from cases import Scale, absent, loop_of, planned
+from cases import loop_settings, planned
+from scale import Scale, absent
 
+from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.warp import CAPTURES
 
@@ -27,7 +29,12 @@ BINARIES = {".o", ".cubin", ".ptx"}
 def machine(scale: Scale) -> Iterator[Result]:
     """What all of this runs on."""
     wp.init()
-    names = {"torch": torch.__version__, "warp": wp.__version__, "mujoco": mujoco.__version__, "mujoco_warp": _version("mujoco-warp")}
+    names = {
+        "torch": torch.__version__,
+        "warp": wp.__version__,
+        "mujoco": mujoco.__version__,
+        "mujoco_warp": _version("mujoco-warp"),
+    }
     yield Result("versions", ", ".join(f"{name} {number}" for name, number in names.items()))
     yield Result("cores", str(len(os.sched_getaffinity(0))))
     yield Result("kernel modules in Warp's cache", str(_modules()))
@@ -45,7 +52,7 @@ def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
     knots = {}
     for capture in reversed(CAPTURES):
         before, began = _modules(), time.perf_counter()
-        loop = loop_of(scale, task, samples, **{"backend.capture": capture})
+        loop = ClosedLoop(loop_settings(scale, task, samples, **{"backend.capture": capture}), 0)
         knots[capture] = [planned(loop).knots for _ in range(2)]
         took = f"{time.perf_counter() - began:.1f} s, {_modules() - before} kernel modules compiled"
         yield Result(f"{task}: set up and two plans through capture {capture}", took)
@@ -58,7 +65,7 @@ def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
 
 def live_parameters(scale: Scale) -> Iterator[Result]:
     """Temperature, noise, seed and weights reach a captured plan, which is not captured anew."""
-    loop = loop_of(scale, "ant", 256)
+    loop = ClosedLoop(loop_settings(scale, "ant", 256), 0)
     planner, task = loop.controller.planner, loop.task
     config, kept, traces = planner._settings.config, planner._settings.recordings, planner._settings.traces
     state = loop.state()
@@ -85,7 +92,7 @@ def live_parameters(scale: Scale) -> Iterator[Result]:
 
 def succession(scale: Scale) -> Iterator[Result]:
     """Another number of samples is captured in a thread of its own while plans go on, and then takes over."""
-    loop = loop_of(scale, "ant", 256)
+    loop = ClosedLoop(loop_settings(scale, "ant", 256), 0)
     planner = loop.controller.planner
     config = replace(planner._settings.config, num_samples=2 * planner._settings.config.num_samples)
     planner.configure(config, planner._settings.traces)
@@ -103,7 +110,7 @@ def succession(scale: Scale) -> Iterator[Result]:
 
 def rollouts(scale: Scale) -> Iterator[Result]:
     """Rollouts against C MuJoCo's, where contacts do not amplify single precision."""
-    loop = loop_of(scale, "cartpole", 64)
+    loop = ClosedLoop(loop_settings(scale, "cartpole", 64), 0)
     backend, task = loop.controller.backend, loop.task
     controls = torch.from_numpy(np.random.default_rng(0).uniform(*task.ctrl_limits, (scale.samples(64), 50, 1)))
     state = loop.state()

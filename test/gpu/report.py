@@ -7,8 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from diffusion_mpc.benchmark.plots import plot_speed
-
 VERDICTS = {True: "met", False: "[red]NOT met[/red]", None: ""}
 
 
@@ -23,6 +21,8 @@ def table(record: Record) -> None:
 
 def draw(record: Record, file: Path) -> None:
     """Draw physics steps/s against samples, where the item `crossover` has measured any."""
+    from diffusion_mpc.benchmark.plots import plot_speed
+
     rows = [result["row"] for result in record.entries["crossover"]["results"] if result["row"]]
     if rows:
         plot_speed(rows, file)

@@ -10,12 +10,26 @@ import argparse
 import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from budget import Record, all_well, import_early, run_items, say, summary
+# Under PYTHONSAFEPATH, which ./dmpc sets, a script's folder is not searched by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-# The libraries take seconds to import.
-LIBRARIES = ("diffusion_mpc.benchmark.stages", "diffusion_mpc.benchmark.speed", "diffusion_mpc.rollout.warp")
+from budget import PROCESSES, Record, all_well, import_early, run_items, say, summary
+from items import ITEMS
+from report import draw, table
+from scale import Scale
+
+# What takes seconds to import.
+LIBRARIES = ("torch", "diffusion_mpc.benchmark.stages", "diffusion_mpc.rollout.warp")
+
+
+def gpu() -> str:
+    """Name of the GPU, empty where there is none. For a process of its own, that this one may stay clear of CUDA."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 def main() -> int:
@@ -29,16 +43,11 @@ def main() -> int:
     if options.rehearse:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import_early(LIBRARIES)
-    # Not before: their imports count as well.
-    import torch
-    from cases import Scale
-    from items import ITEMS
-    from report import draw, table
-
-    if not options.rehearse and not torch.cuda.is_available():
+    with ProcessPoolExecutor(1, PROCESSES) as pool:
+        device = "Warp's cpu device" if options.rehearse else pool.submit(gpu).result()
+    if not device:
         sys.stderr.write("error: PyTorch sees no CUDA GPU; there is nothing to check. --rehearse tries this script without one\n")
         return 2
-    device = "Warp's cpu device" if options.rehearse else torch.cuda.get_device_name()
     try:
         record = Record(options.json, device, ITEMS)
     except ValueError as error:

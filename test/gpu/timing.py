@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from budget import Result
-from cases import Scale, absent, loop_of, planned, sized, time_plans, title
+from cases import loop_settings, planned, sized, time_plans, title
+from scale import Scale, absent
 
-from diffusion_mpc.benchmark.closed_loop import run_episode
+from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
 from diffusion_mpc.benchmark.stages import time_stages, timed
 from diffusion_mpc.rollout.warp import CAPTURES
 
@@ -17,7 +18,7 @@ LAUNCHES = 1000
 
 def plan_time(scale: Scale, task: str, iterations: int, aim_ms: float) -> Iterator[Result]:
     """Time of a plan with 2048 samples and 20 steps."""
-    row = time_plans(scale, sized(task, scale.samples(2048), 20, iterations))
+    row = time_plans(scale, sized(scale, task, 2048, 20, iterations))
     ms = row["plan_ms_p50"]
     measured = f"{ms:.2f} ms (p99 {row['plan_ms_p99']:.2f} ms, graph: {row['capture']})"
     yield scale.timed(f"{title(row)}, p50", measured, f"<= {aim_ms:g} ms", ms <= aim_ms, row)
@@ -33,7 +34,7 @@ def floor(scale: Scale) -> Iterator[Result]:
 
 def stages(scale: Scale, task: str, iterations: int) -> Iterator[Result]:
     """Stages of a plan, and how far the whole is from what its launches, or the memory of its worlds, must take."""
-    case = sized(task, scale.samples(2048), 20, iterations)
+    case = sized(scale, task, 2048, 20, iterations)
     row = time_plans(scale, case, seconds=2.0)
     name, plan = title(row), row["plan_ms_p50"]
     yield Result(f"{name}: plan", f"{plan:.2f} ms")
@@ -41,7 +42,7 @@ def stages(scale: Scale, task: str, iterations: int) -> Iterator[Result]:
     for part in parts:
         measured = f"{part['calls']} x {part['ms']:.3f} ms, {part['share']:.1%}; {part['launches']} launches in a call"
         yield Result(f"{name}: {part['stage']}", measured, row=part)
-    loop = loop_of(scale, task, 2048, **{"backend.capture": "none"})
+    loop = ClosedLoop(loop_settings(scale, task, 2048, **{"backend.capture": "none"}), 0)
     repeats = round(loop.config.planner.control_dt / row["timestep"])
     traffic = 2 * loop.controller.backend.footprint(row["num_samples"]) * row["horizon_steps"] * row["iterations"] * repeats
     least = traffic / _bytes_a_ms(scale)
@@ -60,7 +61,7 @@ def graphs(scale: Scale) -> Iterator[Result]:
     """One graph of the whole plan against one of each control step, and none."""
     ms = {}
     for capture in CAPTURES:
-        row = time_plans(scale, sized("ant", scale.samples(512), 20, 2, **{"backend.capture": capture}))
+        row = time_plans(scale, sized(scale, "ant", 512, 20, 2, **{"backend.capture": capture}))
         ms[capture] = row["plan_ms_p50"]
         yield Result(f"{title(row)} through capture {capture}, p50", f"{ms[capture]:.2f} ms (graph: {row['capture']})", row=row)
     gain, what = ms["step"] / ms["plan"], "ant 512 x 20 x 2: graph of the plan against that of a step"
@@ -71,7 +72,7 @@ def throughput(scale: Scale) -> Iterator[Result]:
     """Whether more samples still use the GPU better."""
     rates = []
     for samples in (8192, 16384):
-        row = time_plans(scale, sized("ant", scale.samples(samples), 20, 2))
+        row = time_plans(scale, sized(scale, "ant", samples, 20, 2))
         rates.append(row["physics_steps_per_s"])
         yield Result(title(row), f"{rates[-1]:,.0f} physics steps/s, {row['plan_ms_p50']:.2f} ms", row=row)
     grows = rates[1] / rates[0]
@@ -80,8 +81,9 @@ def throughput(scale: Scale) -> Iterator[Result]:
 
 def crossover(scale: Scale) -> Iterator[Result]:
     """Where a GPU begins to be faster than the CPU's threads."""
-    for samples in dict.fromkeys(scale.samples(n) for n in SIZES):
-        row = time_plans(scale, sized("ant", samples, 20, 2), seconds=2.0)
+    # In a rehearsal, the small ones are one.
+    for samples in {scale.samples(n): n for n in SIZES}.values():
+        row = time_plans(scale, sized(scale, "ant", samples, 20, 2), seconds=2.0)
         faster = row["physics_steps_per_s"] / row["raw_steps_per_s"]
         yield Result(f"{title(row)} against C MuJoCo on {row['threads']} threads", f"{faster:.2f} times", row=row)
 
@@ -89,19 +91,19 @@ def crossover(scale: Scale) -> Iterator[Result]:
 def horizons(scale: Scale) -> Iterator[Result]:
     """Time against the length of the horizon."""
     for horizon in (10, 30, 50):
-        row = time_plans(scale, sized("ant", scale.samples(2048), horizon, 1), seconds=2.0)
+        row = time_plans(scale, sized(scale, "ant", 2048, horizon, 1), seconds=2.0)
         yield Result(f"{title(row)}, p50", f"{row['plan_ms_p50']:.2f} ms", row=row)
 
 
 def closed_loop(scale: Scale) -> Iterator[Result]:
     """Plans in time, and a robot that walks, at 50 Hz."""
-    loop, times = loop_of(scale, "ant", 2048), []
-    for _ in range(5 + round(scale.seconds(10.0) * loop.config.planner.rate)):
+    settings, times, first = loop_settings(scale, "ant", 2048), [], scale.count(5)
+    loop = ClosedLoop(settings, 0)
+    for _ in range(first + round(scale.seconds(10.0) * loop.config.planner.rate)):
         times.append(planned(loop).stats.plan_time)
         loop.advance()
-    late = float(np.mean(np.array(times[5:]) > 1.0 / loop.config.planner.rate))
+    late = float(np.mean(np.array(times[first:]) > 1.0 / loop.config.planner.rate))
     yield scale.timed("ant in closed loop with 2048 samples: plans later than 20 ms", f"{late:.1%}", "<= 1 %", late <= 0.01)
-    settings = {"task": "ant", "backend.name": "warp", "planner.num_samples": scale.samples(2048), "command.vx": 1.0}
     falls = run_episode(settings, 0, scale.seconds(10.0)).falls
     yield Result("ant in closed loop: falls", str(falls), "0", falls == 0)
 
@@ -125,4 +127,4 @@ def _bytes_a_ms(scale: Scale) -> float:
     """Bytes that the device's memory reads and writes in a millisecond, by copying 1 GiB."""
     source = torch.zeros((1 << 30) // (16 if scale.rehearsal else 1), dtype=torch.uint8, device=scale.device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _median_ms(lambda: target.copy_(source), scale.device)
+    return 2 * source.nbytes / _median_ms(lambda: target.copy_(source), source.device)
