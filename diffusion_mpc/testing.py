@@ -13,6 +13,7 @@ GROUPS = {
     "fuzz": ["-m", "fuzz", "--fuzz-messages=10000"],
     "network": ["-m", "network"],
     "parity": ["-m", "parity"],
+    "rehearsal": ["-m", "rehearsal"],
 }
 """Parts of the tests by name, and what they are to pytest."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from budget import PROCESSES, Record, all_well, import_early, run_items, say, summary
-from items import ITEMS
+from items import BUDGET, ITEMS
 from report import draw, table
 from scale import Scale
 
@@ -25,10 +25,12 @@ from scale import Scale
 LIBRARIES = ("torch", "diffusion_mpc.benchmark.stages", "diffusion_mpc.rollout.warp")
 
 
-def gpu() -> str:
-    """Name of the GPU, empty where there is none. For a process of its own, that this one may stay clear of CUDA."""
+def find_device(rehearsal: bool) -> str:
+    """Name of what is to be checked, empty where there is no GPU. For a process of its own: this one stays clear of CUDA."""
     import torch
 
+    if rehearsal:
+        return "Warp's cpu device"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
@@ -36,7 +38,7 @@ def main() -> int:
     began = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="file for all figures, replaced after every result")
-    parser.add_argument("--budget", type=float, default=420.0, metavar="SECONDS", help="time for all (default: %(default)g)")
+    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help="time for all (default: %(default)g)")
     parser.add_argument("--plot", type=Path, help="draw physics steps/s against samples, GPU and CPU, into a PNG")
     parser.add_argument("--rehearse", action="store_true", help="the same items on Warp's cpu device, tiny; times are not judged")
     options = parser.parse_args()
@@ -44,7 +46,7 @@ def main() -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import_early(LIBRARIES)
     with ProcessPoolExecutor(1, PROCESSES) as pool:
-        device = "Warp's cpu device" if options.rehearse else pool.submit(gpu).result()
+        device = pool.submit(find_device, options.rehearse).result()
     if not device:
         sys.stderr.write("error: PyTorch sees no CUDA GPU; there is nothing to check. --rehearse tries this script without one\n")
         return 2
