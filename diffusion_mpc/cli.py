@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "test",
         test,
-        "Run the tests and linters of a checkout, or a group of tests (faults, fuzz, network, parity, rehearsal); more goes to pytest.",
+        f"Run the tests and linters of a checkout, or a group of tests ({', '.join(GROUPS)}); more goes to pytest.",
     )
     return parser
 
