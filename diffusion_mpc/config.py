@@ -54,8 +54,8 @@ class PlannerConfig:
         rebuilt=True,
     )
     rate: float = param(50.0, "Plans per second.", unit="Hz", low=1.0, high=500.0)
-    num_samples: int = param(32, "Rollouts in one denoising step.", low=2, high=65536, live=True)
-    iterations: int = param(4, "Denoising steps in one plan.", low=1, high=100, live=True)
+    num_samples: int = param(32, "Rollouts in one denoising step.", low=2, high=65536, rebuilt=True)
+    iterations: int = param(4, "Denoising steps in one plan.", low=1, high=100, rebuilt=True)
     horizon_steps: int = param(20, "Control steps that a plan looks ahead.", low=2, high=500, rebuilt=True)
     control_dt: float = param(
         0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5, rebuilt=True
@@ -96,7 +96,11 @@ class PlannerConfig:
     )
     noise_growth: float = param(0.7, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
     elite_share: float = param(
-        0.1, "Share of the samples, two at least, that cem refits mean and standard deviation to.", low=0.001, high=1.0, live=True
+        0.1,
+        "Share of the samples, two at least, that cem refits mean and standard deviation to.",
+        low=0.001,
+        high=1.0,
+        rebuilt=True,
     )
     noise_floor: float = param(
         0.05, "Least standard deviation of cem, so that the search never comes to a stop.", low=0.0, high=2.0, live=True

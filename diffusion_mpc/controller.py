@@ -21,7 +21,7 @@ from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.rollout.choice import Choice, choose
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.types import ControlLaw, Plan, Reference, Schedule, State
+from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 
 # Stamps and command times come from one clock but are rounded on their way; a millisecond is far below a control step.
 ROUNDING = 1e-3
@@ -71,7 +71,7 @@ class Controller:
         """Change live parameters; takes effect with the next plan."""
         self.config = config
         self.objective.configure(weights, config.robust)
-        self.planner.configure(config.planner, self._traces(config))
+        self.planner.configure(config.planner)
         self._tracked, self._predicted = needs_track(config.output), config.prediction.enabled
 
     def _traces(self, config: NodeConfig) -> int:
@@ -88,7 +88,7 @@ class Controller:
         """Go on from where another controller of the same task is."""
         self.current, self.start, self._sent = before.current, before.start, before._sent
         if before.current is not None:
-            self.planner.resume(before.current)
+            self.planner.take_over(before.planner, before.current)
 
     def warm_up(self) -> None:
         """Make one plan from the model's initial state and forget it, so that the first real one is as fast as the others."""
@@ -136,7 +136,7 @@ class Controller:
         earlier = [command for moment, command in sent if moment <= time + ROUNDING]
         return earlier[-1] if earlier else held(np.clip(0.0, *self.task.ctrl_limits))
 
-    def commands(self, begin: float, end: float) -> Schedule:
+    def commands(self, begin: float, end: float) -> CommandHistory:
         """What is in force from one time to another, s."""
         plan, changes = self.current, [moment for moment, _ in list(self._sent)]
         if plan is not None:

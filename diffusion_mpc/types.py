@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 ControlLaw = Callable[[Array, Array], Array]
 """Control (nu,) in actuator units at a state (qpos, qvel): a command, with the gains round its targets where it has any."""
 
-Schedule = Sequence[tuple[float, ControlLaw]]
+CommandHistory = Sequence[tuple[float, ControlLaw]]
 """Commands one after the other, each with the time (s) from which it is in force."""
 
 
@@ -40,13 +40,13 @@ class State:
     qvel: Array
     act: Array = field(default_factory=lambda: np.zeros(0))
 
-    def on(self, dtype: dtype, device: device) -> Start:
+    def on(self, dtype: dtype, device: device) -> StateTensors:
         """The state on a device."""
-        return Start(*(_on(values, dtype, device) for values in (self.qpos, self.qvel, self.act)))
+        return StateTensors(*(_on(values, dtype, device) for values in (self.qpos, self.qvel, self.act)))
 
 
 @dataclass(frozen=True)
-class Start:
+class StateTensors:
     """State that rollouts start from, as tensors on the backend's device.
 
     Attributes:
@@ -58,10 +58,6 @@ class Start:
     qpos: Tensor
     qvel: Tensor
     act: Tensor
-
-    def on(self, dtype: dtype, device: device) -> Start:
-        """Itself: it lies on the device."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,14 @@ class Reference:
     pose: Array = field(default_factory=lambda: np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
     times: Array = field(default_factory=lambda: np.zeros(0))
 
-    def on(self, like: Tensor) -> Target:
+    def on(self, like: Tensor) -> ReferenceTensors:
         """The reference with the type and on the device of a tensor."""
         velocity, pose = (_on(values, like.dtype, like.device) for values in (self.velocity, self.pose))
-        return Target(velocity, pose, _on(self.times, None, like.device))
+        return ReferenceTensors(velocity, pose, _on(self.times, None, like.device))
 
 
 @dataclass(frozen=True)
-class Target:
+class ReferenceTensors:
     """The reference as cost terms see it: tensors on the device of the trajectories.
 
     Attributes:
@@ -98,10 +94,6 @@ class Target:
     velocity: Tensor
     pose: Tensor
     times: Tensor
-
-    def on(self, like: Tensor) -> Target:
-        """Itself: it lies where the trajectories do."""
-        return self
 
 
 def _on(values: Array, dtype: dtype | None, device: device) -> Tensor:
@@ -155,7 +147,7 @@ class PlanStats:
 
 
 @dataclass(frozen=True)
-class Track:
+class PlannedStates:
     """States that the controls of a plan lead to.
 
     Attributes:
@@ -191,7 +183,7 @@ class Plan:
     path: Array
     stats: PlanStats
     traces: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
-    track: Track | None = None
+    track: PlannedStates | None = None
 
     def control(self, time: float) -> Array:
         """Control (nu,) that the plan holds at `time` (s); constant within a control step, and before and after the horizon."""

@@ -20,8 +20,9 @@ from diffusion_mpc.benchmark.tables import renoising_table
 from diffusion_mpc.cli import build_parser, main
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
-from diffusion_mpc.planner.transfer import send
+from diffusion_mpc.planner.search import SearchInput
 from diffusion_mpc.rollout.cpu import CpuBackend
 
 # Statistics
@@ -430,12 +431,12 @@ def test_speed_says_where_the_time_of_a_plan_goes(tmp_path, capsys):
 def test_the_stages_of_a_plan_come_to_what_the_plan_is(task):
     loop = ClosedLoop(settings(task=task, **{"planner.iterations": 1}), 0)
     found = {stage.name: stage.work() for stage in stages.stages(loop)}
-    search, numbers = loop.controller.planner.search(loop.state(), loop.reference)
+    search, inputs = loop.controller.planner.search(loop.state(), loop.reference)
     # The first that is drawn: the stage of that name has drawn again.
     config, origin = loop.config.planner, loop.controller.objective.origin
-    noise = draw_noise(1, config.num_samples, origin, torch.Generator(), config.mirrored)
-    outcome = search(send(numbers, torch.float64, torch.device("cpu")), noise)
-    torch.testing.assert_close(found["conclude"], outcome.packed())
+    noise = draw_noise(1, config.num_samples, origin, torch.Generator(), search.algorithm.antithetic)
+    tensors = send(SearchInput, inputs, torch.float64, torch.device("cpu"))
+    torch.testing.assert_close(found["conclude"], pack_tensors(search(tensors, noise)))
 
 
 def test_launches_are_operations_that_compute():

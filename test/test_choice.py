@@ -86,5 +86,5 @@ def test_a_controller_with_auto_plans_on_what_it_has_chosen(monkeypatch):
     assert controller.choice is not None
     assert controller.choice.name == controller.backend.name == "cpu"
     assert controller.choice.times["cpu"][16] > 0.0
-    assert controller.planner._settings.config.num_samples == 8
+    assert controller.config.planner.num_samples == 8
     controller.warm_up()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from rollouts import roll_out
 
 from diffusion_mpc.command_messages import CommandRejectedError, decode
 from diffusion_mpc.commands import Command, actuators, plain
@@ -9,7 +10,7 @@ from diffusion_mpc.config import ConfigError, NodeConfig, OutputConfig, build, c
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.following import Follower, needs_track
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Plan, PlanStats, Reference, State, Track
+from diffusion_mpc.types import Plan, PlannedStates, PlanStats, Reference, State
 
 # One joint of each kind: driven by effort, position and velocity.
 MODEL = """<mujoco><worldbody><body><joint name='a'/><geom size='.1'/><body pos='0 0 1'><joint name='b'/><geom size='.1'/>
@@ -32,7 +33,7 @@ def plan():
     stats = PlanStats("none", 0.0, 0.0, {}, 1.0, 0.1, 0.0, 0.0, 1)
     controls = np.array([[0.1, 0.4, 1.0], [0.2, 0.5, 1.1], [0.3, 0.6, 1.2]])
     rows = np.arange(4.0)[:, None]
-    track = Track(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
+    track = PlannedStates(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
     return Plan(START, START, DT, controls, controls, np.zeros((3, 3)), stats, track=track)
 
 
@@ -113,8 +114,11 @@ def test_the_planned_motion_is_where_the_controls_lead():
     plan = controller.plan(State(5.0, data.qpos.copy(), data.qvel.copy()), Reference(), 5.0)
     import torch
 
-    batch = controller.backend.rollout(
-        State(5.0, data.qpos, data.qvel), torch.as_tensor(plan.controls)[None].to(controller.backend.dtype), plan.control_dt
+    batch = roll_out(
+        controller.backend,
+        State(5.0, data.qpos, data.qvel),
+        torch.as_tensor(plan.controls)[None].to(controller.backend.dtype),
+        plan.control_dt,
     )
     np.testing.assert_allclose(plan.track.qpos[0], data.qpos)
     np.testing.assert_allclose(plan.track.qpos[1:], batch.qpos[0], atol=1e-5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from rollouts import roll_out
 
 from diffusion_mpc.commands import held
 from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, PlantModelConfig, RobustConfig, build, load_parameters
@@ -61,7 +62,7 @@ START = State(7.0, np.array([0.5]), np.array([-1.0]))
 
 def test_a_double_integrator_moves_as_in_mujoco(slider):
     model = slider.compile(timestep=0.01, integrator="euler")
-    batches = [b.rollout(START, some_controls(), 0.02) for b in (FunctionBackend(slider, model), CpuBackend([model], 1))]
+    batches = [roll_out(b, START, some_controls(), 0.02) for b in (FunctionBackend(slider, model), CpuBackend([model], 1))]
     torch.testing.assert_close(batches[0].qpos, batches[1].qpos, rtol=0.0, atol=1e-12)
     torch.testing.assert_close(batches[0].qvel, batches[1].qvel, rtol=0.0, atol=1e-12)
     assert not batches[0].invalid.any()
@@ -69,15 +70,15 @@ def test_a_double_integrator_moves_as_in_mujoco(slider):
 
 def test_a_rollout_does_not_depend_on_the_one_before_nor_on_its_batch(slider):
     backend = FunctionBackend(slider, slider.compile(timestep=0.01))
-    first = backend.rollout(START, some_controls(), 0.02)
-    backend.rollout(State(0.0, np.array([9.0]), np.array([9.0])), -some_controls(), 0.02)
-    assert torch.equal(backend.rollout(START, some_controls()[2:3], 0.02).qpos[0], first.qpos[2])
+    first = roll_out(backend, START, some_controls(), 0.02)
+    roll_out(backend, State(0.0, np.array([9.0]), np.array([9.0])), -some_controls(), 0.02)
+    assert torch.equal(roll_out(backend, START, some_controls()[2:3], 0.02).qpos[0], first.qpos[2])
 
 
 def test_single_precision_stays_single_precision(slider):
     model = slider.compile(timestep=0.01)
-    single = FunctionBackend(slider, model, dtype=torch.float32).rollout(START, some_controls().float(), 0.02)
-    double = FunctionBackend(slider, model).rollout(START, some_controls(), 0.02)
+    single = roll_out(FunctionBackend(slider, model, dtype=torch.float32), START, some_controls().float(), 0.02)
+    double = roll_out(FunctionBackend(slider, model), START, some_controls(), 0.02)
     assert single.qpos.dtype == single.qvel.dtype == torch.float32
     torch.testing.assert_close(single.qpos.double(), double.qpos, rtol=0.0, atol=1e-5)
 
@@ -85,7 +86,7 @@ def test_single_precision_stays_single_precision(slider):
 def test_a_diverging_sample_is_invalid_and_the_others_are_not(slider):
     controls = some_controls()
     controls[3, 4] = torch.nan
-    batch = FunctionBackend(slider, slider.compile(timestep=0.02)).rollout(START, controls, 0.02)
+    batch = roll_out(FunctionBackend(slider, slider.compile(timestep=0.02)), START, controls, 0.02)
     assert batch.invalid.tolist() == [False, False, False, True, False]
 
 
@@ -98,7 +99,7 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
     plant = Plant(task, PlantModelConfig(timestep=0.02))
     start = plant.state(3.0)
     plant.step(lambda q, v: control, 0.3)
-    batch = backend.rollout(start, torch.from_numpy(control).expand(1, 15, nu), 0.02)
+    batch = roll_out(backend, start, torch.from_numpy(control).expand(1, 15, nu), 0.02)
     predicted = Predictor(task, backend.model).predict(start, 3.3, [(3.0, held(control))])
     assert plant.time == pytest.approx(0.3)
     assert np.abs(plant.data.qpos - start.qpos).max() > 0.02

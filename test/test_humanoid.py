@@ -35,7 +35,8 @@ def straight(task, **changed):
 
 def costs(task, qpos, qvel=None, ctrl=None, velocity=(0.0, 0.0, 0.0), time=0.0):
     reference = Reference(velocity=np.array(velocity), times=np.array([time]))
-    return {name: float(value) for name, value in task.costs(moment(task, qpos, qvel, ctrl), reference).items()}
+    x = moment(task, qpos, qvel, ctrl)
+    return {name: float(value) for name, value in task.costs(x, reference.on(x.qpos)).items()}
 
 
 def moving(task, **velocities):

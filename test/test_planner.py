@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
-from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD, Belief
+from diffusion_mpc.planner.algorithm import Belief
+from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD
 from diffusion_mpc.planner.sampler import draw_noise, sample_knots
-from diffusion_mpc.planner.schedule import Setback, alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
+from diffusion_mpc.planner.schedule import alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
 from diffusion_mpc.planner.score import (
     Evaluation,
     NoFeasibleSampleError,
@@ -24,10 +25,11 @@ from diffusion_mpc.planner.score import (
     sample_weights,
     score_ascent,
     search_costs,
-    success_share,
+    success_rate,
     weighted_mean,
 )
 from diffusion_mpc.planner.spline import Spline
+from diffusion_mpc.planner.stagnation import StagnationDetector
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
 
@@ -183,15 +185,16 @@ def test_elites_weigh_the_same_and_bad_samples_are_none():
 # Algorithms
 
 
-def begin(algorithm, mean, steps, spread=1.0, setback=0.0):
+def begin(algorithm, mean, steps, noise_scale=1.0, stagnated=0.0):
     """What a planner would begin a search with."""
-    levels, live = torch.from_numpy(algorithm.levels(steps))[..., None], torch.tensor(algorithm.live(), dtype=mean.dtype)
-    spread = torch.as_tensor(spread, dtype=mean.dtype).expand_as(mean)
-    return algorithm.start(Belief(mean, spread, levels, live, torch.tensor(setback, dtype=mean.dtype)))
+    sigmas = torch.from_numpy(algorithm.sigmas(steps))[..., None]
+    hyperparameters = algorithm.unpack(torch.from_numpy(algorithm.pack()))
+    noise_scale = torch.as_tensor(noise_scale, dtype=mean.dtype).expand_as(mean)
+    return algorithm.start(Belief(mean, noise_scale, sigmas, hyperparameters, torch.tensor(stagnated, dtype=mean.dtype)))
 
 
 def noise_for(algorithm, mean, steps):
-    return draw_noise(steps, algorithm.config.num_samples, mean, torch.Generator().manual_seed(0), algorithm.mirrored)
+    return draw_noise(steps, algorithm.config.num_samples, mean, torch.Generator().manual_seed(0), algorithm.antithetic)
 
 
 def test_cem_refits_mean_and_deviation_to_the_elites():
@@ -200,7 +203,7 @@ def test_cem_refits_mean_and_deviation_to_the_elites():
     costs = torch.tensor([1.0, 2.0, 3.0, np.nan], dtype=torch.float64)
     belief, _ = cem.update(begin(cem, torch.zeros(2, 1, dtype=torch.float64), 2), knots, costs)
     assert belief.mean.flatten().tolist() == [0.5, 0.5]
-    assert belief.spread.flatten().tolist() == [0.5, 0.2]
+    assert belief.noise_scale.flatten().tolist() == [0.5, 0.2]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -300,12 +303,12 @@ def test_a_plan_says_what_its_search_started_from():
     assert [plan.stats.warm_start for plan in plans] == ["none", "plan", "none"]
 
 
-def test_the_success_share_counts_equals_as_half_and_nan_as_worse():
+def test_the_success_rate_counts_equals_as_half_and_nan_as_worse():
     costs = torch.tensor([2.0, 1.0, 2.0, 3.0, math.nan], dtype=torch.float64)
-    assert float(success_share(searched(costs))) == pytest.approx((1.0 + 0.5) / 4)
+    assert float(success_rate(searched(costs))) == pytest.approx((1.0 + 0.5) / 4)
     # Where all are bad nobody beats anybody.
-    assert float(success_share(searched(costs * math.nan))) == 0.0
-    assert float(success_share(searched(torch.tensor([math.nan, 1.0, 2.0])))) == 1.0
+    assert float(success_rate(searched(costs * math.nan))) == 0.0
+    assert float(success_rate(searched(torch.tensor([math.nan, 1.0, 2.0])))) == 1.0
 
 
 def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
@@ -318,8 +321,8 @@ def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
         knots = mbd.sample(bad, 0, noise)
         bad, _ = mbd.update(bad, knots, -knots.square().sum((1, 2)))
         bad = replace(bad, mean=torch.zeros_like(bad.mean))
-    assert float(good.spread.mean()) == pytest.approx(math.exp(-0.5 * 0.1 * 5), rel=1e-6)
-    assert float(bad.spread.mean()) == pytest.approx(1.5, rel=1e-6)
+    assert float(good.noise_scale.mean()) == pytest.approx(math.exp(-0.5 * 0.1 * 5), rel=1e-6)
+    assert float(bad.noise_scale.mean()) == pytest.approx(1.5, rel=1e-6)
 
 
 def test_noise_shrinks_most_where_it_costs_most():
@@ -328,27 +331,27 @@ def test_noise_shrinks_most_where_it_costs_most():
     for noise in noise_for(mbd, mean, 10):
         knots = mbd.sample(belief, 0, noise)
         belief, _ = mbd.update(belief, knots, knots[..., 0].square().sum(1))
-    assert float((belief.spread[:, 0] / belief.spread[:, 1]).max()) < 0.8
+    assert float((belief.noise_scale[:, 0] / belief.noise_scale[:, 1]).max()) < 0.8
 
 
-def test_a_setback_is_a_plan_worse_than_usual_by_more_than_its_samples_differ():
-    setback, seen = Setback(), []
+def test_plans_stagnate_where_one_is_worse_than_usual_by_more_than_its_samples_differ():
+    detector, seen = StagnationDetector(), []
     for cost, mean_cost in [(5.0, 5.1), *[(1.0, 1.5)] * 9, (3.0, 5.1), (3.0, 4.9), (3.0, 4.9), (1.0, 1.0), *[(3.0, 3.1)] * 60]:
-        setback.note(cost, mean_cost)
-        seen.append(setback.now)
+        detector.note(cost, mean_cost)
+        seen.append(detector.stagnated)
     assert seen[:14] == [False] * 11 + [True, True, False]
     # What stays as bad becomes usual.
     assert seen[14:20] == [True] * 6
     assert not seen[-1]
 
 
-def test_after_a_setback_the_noise_is_that_of_the_schedule_at_least():
+def test_where_plans_stagnate_the_noise_is_that_of_the_schedule_at_least():
     mbd, mean = MBD(PlannerConfig(num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
     narrow = torch.linspace(0.1, 0.5, 8, dtype=torch.float64).view(4, 2)
-    torch.testing.assert_close(begin(mbd, mean, 1, narrow).spread, narrow)
-    torch.testing.assert_close(begin(mbd, mean, 1, narrow, setback=1.0).spread, narrow / narrow.mean())
+    torch.testing.assert_close(begin(mbd, mean, 1, narrow).noise_scale, narrow)
+    torch.testing.assert_close(begin(mbd, mean, 1, narrow, stagnated=1.0).noise_scale, narrow / narrow.mean())
     wide = 1.0 + narrow
-    torch.testing.assert_close(begin(mbd, mean, 1, wide, setback=1.0).spread, wide)
+    torch.testing.assert_close(begin(mbd, mean, 1, wide, stagnated=1.0).noise_scale, wide)
 
 
 def test_a_pole_that_falls_makes_the_search_reach_further():
@@ -363,18 +366,24 @@ def test_a_pole_that_falls_makes_the_search_reach_further():
     assert noise[31] > 2.0 * noise[30]
 
 
-def test_a_search_by_another_algorithm_begins_with_a_spread_of_its_own():
-    controller = make_controller()
-    for number, name in enumerate((*ALGORITHMS, "mbd")):
-        controller.planner.configure(replace(PlannerConfig(), algorithm=name))
-        plan = controller.plan(initial_state(controller, 0.02 * number), Reference(), 0.02 * number)
+def test_a_planner_goes_on_from_the_plan_of_another_and_from_its_noise_where_they_are_alike():
+    first = make_controller()
+    first.plan(initial_state(first), Reference(), 0.0)
+    assert not (first.planner._warm_start.noise_scale == 1.0).all()
+    for name in ALGORITHMS:
+        second = make_controller(**{"planner.algorithm": name, "planner.num_samples": 8})
+        second.take_over(first)
+        kept = np.array_equal(second.planner._warm_start.noise_scale, first.planner._warm_start.noise_scale)
+        assert kept == (name == "mbd")
+        plan = second.plan(initial_state(second, 0.02), Reference(), 0.02)
         assert np.isfinite(plan.controls).all()
+        assert plan.stats.warm_start == "plan"
 
 
 @given(st.integers(2, 40))
-def test_mirrored_noise_comes_in_pairs_that_cancel(num_samples):
+def test_antithetic_noise_comes_in_pairs_that_cancel(num_samples):
     mean = torch.tensor([[0.2], [-0.1]], dtype=torch.float64)
-    noise = draw_noise(3, num_samples, mean, torch.Generator().manual_seed(0), mirrored=True)
+    noise = draw_noise(3, num_samples, mean, torch.Generator().manual_seed(0), antithetic=True)
     assert noise.shape == (3, num_samples, 2, 1)
     knots = sample_knots(mean, torch.full((2, 1), 0.01), noise[2])
     assert knots.shape == (num_samples, 2, 1)
@@ -390,8 +399,8 @@ def test_the_last_step_of_a_shortened_plan_has_the_least_noise():
     config = PlannerConfig(num_samples=2000, iterations=4, noise_start=0.4, noise_end=0.1)
     mbd, mean = ALGORITHMS["mbd"](config), torch.zeros((5, 1), dtype=torch.float64)
     noise = noise_for(mbd, mean, 1)[0]
-    spread = [float(mbd.sample(begin(mbd, mean, steps), steps - 1, noise).std()) for steps in (2, 4)]
-    assert spread == pytest.approx([0.1, 0.1], rel=0.05)
+    deviations = [float(mbd.sample(begin(mbd, mean, steps), steps - 1, noise).std()) for steps in (2, 4)]
+    assert deviations == pytest.approx([0.1, 0.1], rel=0.05)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from rollouts import roll_out
 
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.cpu import CpuBackend
@@ -29,7 +30,7 @@ def backend_and_controls(task, timestep=0.01):
 
 def test_rollouts_are_those_of_mj_step_to_the_last_bit(task):
     backend, state, controls = backend_and_controls(task)
-    batch = backend.rollout(state, controls, control_dt=0.02)
+    batch = roll_out(backend, state, controls, control_dt=0.02)
     for sample in range(SAMPLES):
         data = mujoco.MjData(backend.model)
         data.qpos[:], data.qvel[:] = state.qpos, state.qvel
@@ -43,28 +44,28 @@ def test_rollouts_are_those_of_mj_step_to_the_last_bit(task):
 
 def test_a_rollout_does_not_depend_on_the_one_before(task):
     backend, state, controls = backend_and_controls(task)
-    first = backend.rollout(state, controls, 0.02).qpos.clone()
-    backend.rollout(State(0.0, state.qpos + 0.1, state.qvel + 1.0), -controls, 0.02)
-    assert torch.equal(backend.rollout(state, controls, 0.02).qpos, first)
+    first = roll_out(backend, state, controls, 0.02).qpos.clone()
+    roll_out(backend, State(0.0, state.qpos + 0.1, state.qvel + 1.0), -controls, 0.02)
+    assert torch.equal(roll_out(backend, state, controls, 0.02).qpos, first)
 
 
 def test_a_diverging_sample_is_invalid_and_the_others_are_untouched():
     task = find_task("ant")()
     backend, state, controls = backend_and_controls(task)
-    clean = backend.rollout(state, controls, 0.02).qpos.clone()
+    clean = roll_out(backend, state, controls, 0.02).qpos.clone()
     controls[2, 3] = torch.nan
-    batch = backend.rollout(state, controls, 0.02)
+    batch = roll_out(backend, state, controls, 0.02)
     assert batch.invalid.tolist() == [False, False, True, False, False, False]
     assert torch.equal(batch.qpos[3:], clean[3:])
 
 
 def test_a_simulation_that_diverged_is_as_good_as_new_in_the_next_rollout(task):
     backend, state, controls = backend_and_controls(task)
-    clean = backend.rollout(state, controls, 0.02).qpos.clone()
+    clean = roll_out(backend, state, controls, 0.02).qpos.clone()
     broken = controls.clone()
     broken[2, 3] = torch.nan
-    backend.rollout(state, broken, 0.02)
-    batch = backend.rollout(state, controls, 0.02)
+    roll_out(backend, state, broken, 0.02)
+    batch = roll_out(backend, state, controls, 0.02)
     assert batch.invalid is None
     assert torch.equal(batch.qpos, clean)
 
@@ -98,7 +99,7 @@ def test_activations_delayed_actuators_and_mocap_bodies_are_simulated_as_mj_step
     controls = torch.from_numpy(np.random.default_rng(0).uniform(-1.0, 1.0, (SAMPLES, HORIZON, 2)))
     state = State(7.0, np.array([0.1, -0.2]), np.array([0.3, 0.4]), np.array([0.5]))
     for _ in range(2):
-        batch = backend.rollout(state, controls, 0.02)
+        batch = roll_out(backend, state, controls, 0.02)
         for sample in range(SAMPLES):
             data = mujoco.MjData(model)
             data.qpos[:], data.qvel[:], data.act[:] = state.qpos, state.qvel, state.act
@@ -112,7 +113,7 @@ def test_activations_delayed_actuators_and_mocap_bodies_are_simulated_as_mj_step
 def test_sensors_are_found_by_name():
     task = find_task("ant")()
     backend, state, controls = backend_and_controls(task)
-    batch = backend.rollout(state, controls, 0.02)
+    batch = roll_out(backend, state, controls, 0.02)
     up = batch.sensor("torso_up")
     assert up.shape == (SAMPLES, HORIZON, 3)
     torch.testing.assert_close(up.norm(dim=-1), torch.ones(SAMPLES, HORIZON, dtype=torch.float64))

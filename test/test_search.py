@@ -1,8 +1,6 @@
-"""A search asks the device for nothing and sends it nothing: only so can it be recorded into a CUDA graph."""
+"""A search asks the device for nothing and sends it nothing: only so can it be captured into a CUDA graph."""
 
-import threading
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,9 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from diffusion_mpc.config import NodeConfig, RobustConfig, build, cost_weights, load_parameters
 from diffusion_mpc.controller import Controller
 from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.packing import pack, pack_tensors, send, shapes_of, unpack, unpack_tensors
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.planner.sampler import draw_noise
-from diffusion_mpc.planner.transfer import flatten, send, unpack
+from diffusion_mpc.planner.search import SearchInput
+from diffusion_mpc.planner.step_budget import StepBudget
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import Task, cost
 from diffusion_mpc.types import Reference, State
@@ -47,16 +47,16 @@ def make_controller(task, **settings):
 
 
 def search_without_waiting(controller):
-    """Search once to warm up, then under the ban, with the numbers and noise that `plan` would give it."""
+    """Search once to warm up, then under the ban, with the inputs and noise that `plan` would give it."""
     planner, data = controller.planner, controller.task.initial_data(controller.backend.model)
     state = State(3.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
     with torch.inference_mode():
-        search, numbers = planner._search(planner._settings, state, Reference(velocity=np.array([0.5, 0.0, 0.1])), 2)
+        search, inputs = planner.search(state, Reference(velocity=np.array([0.5, 0.0, 0.1])))
         noise = draw_noise(2, 6, planner.objective.origin, torch.Generator().manual_seed(0))
-        tensors = send(numbers, noise.dtype, noise.device)
-        expected = search(tensors, noise).packed().clone()
+        tensors = send(SearchInput, inputs, noise.dtype, noise.device)
+        expected = pack_tensors(search(tensors, noise)).clone()
         with NoWaiting():
-            found = search(tensors, noise).packed()
+            found = pack_tensors(search(tensors, noise))
     assert torch.equal(found, expected)
     assert found.isfinite().all()
 
@@ -96,21 +96,31 @@ def test_the_ban_finds_a_term_that_asks_for_a_value_and_one_that_sends_a_number(
             search_without_waiting(make_controller(task))
 
 
+@dataclass(frozen=True)
+class Numbers:
+    qpos: object
+    act: object
+    times: object
+
+
 def test_numbers_arrive_as_they_were_sent_and_clock_times_in_double_precision():
-    numbers = {"qpos": np.arange(6.0).reshape(2, 3), "act": np.zeros(0), "times": np.array([1.7e9, 1.7e9 + 0.02])}
-    shapes = {name: values.shape for name, values in numbers.items()}
+    numbers = Numbers(np.arange(6.0).reshape(2, 3), np.zeros(0), np.array([1.7e9, 1.7e9 + 0.02]))
+    shapes = shapes_of(numbers)
     for found in (
-        unpack(torch.from_numpy(flatten(numbers)), shapes, torch.float32),
-        send(numbers, torch.float32, torch.device("cpu")),
+        unpack_tensors(Numbers, torch.from_numpy(pack(numbers)), shapes, torch.float32),
+        send(Numbers, numbers, torch.float32, torch.device("cpu")),
     ):
-        assert {name: tuple(x.shape) for name, x in found.items()} == shapes
-        assert found["qpos"].dtype == torch.float32
-        np.testing.assert_array_equal(found["qpos"].numpy(), numbers["qpos"])
-        np.testing.assert_array_equal(found["times"].numpy(), numbers["times"])
+        assert shapes_of(found) == shapes == [(2, 3), (0,), (2,)]
+        assert found.qpos.dtype == torch.float32
+        np.testing.assert_array_equal(found.qpos.numpy(), numbers.qpos)
+        np.testing.assert_array_equal(found.times.numpy(), numbers.times)
+        back = unpack(Numbers, pack_tensors(found).double().numpy(), shapes)
+        np.testing.assert_array_equal(back.qpos, numbers.qpos)
+        np.testing.assert_array_equal(back.times, numbers.times)
 
 
 class Replaying:
-    """A backend's `record` for machines without a GPU: what is replayed is the work itself, once more."""
+    """A backend's `record` for machines without a GPU: the work itself is replayed, once more."""
 
     def __init__(self, controller):
         self.times = 0
@@ -124,19 +134,19 @@ class Replaying:
         return work
 
 
-def recording_pair(**settings):
-    """A controller that plans as it does without a GPU, one that records its searches, and what counts its recordings."""
-    plain, recorded = make_controller("ant_wall", **settings), make_controller("ant_wall", **settings)
-    replaying = Replaying(recorded)
-    recorded.planner = Planner(recorded.objective, recorded.planner._settings.config)
-    plain.planner = Planner(plain.objective, plain.planner._settings.config)
-    return plain, recorded, replaying
+def capturing_pair(**settings):
+    """A controller that plans as it does without a GPU, one that captures its searches, and what counts its captures."""
+    plain, captured = make_controller("ant_wall", **settings), make_controller("ant_wall", **settings)
+    replaying = Replaying(captured)
+    for controller in (captured, plain):
+        controller.planner = Planner(controller.objective, controller.config.planner)
+    return plain, captured, replaying
 
 
-def plans_are_equal(plain, recorded, stamp, velocity):
+def plans_are_equal(plain, captured, stamp, velocity):
     data = plain.task.initial_data(plain.backend.model)
     state = State(stamp, data.qpos + 0.01, data.qvel.copy(), data.act.copy())
-    plans = [c.plan(state, Reference(velocity=np.array([velocity, 0.0, 0.0])), stamp) for c in (plain, recorded)]
+    plans = [c.plan(state, Reference(velocity=np.array([velocity, 0.0, 0.0])), stamp) for c in (plain, captured)]
     np.testing.assert_array_equal(plans[0].controls, plans[1].controls)
     np.testing.assert_array_equal(plans[0].path, plans[1].path)
     assert plans[0].stats.term_costs == plans[1].stats.term_costs
@@ -146,76 +156,48 @@ def plans_are_equal(plain, recorded, stamp, velocity):
 
 
 @pytest.mark.parametrize("algorithm", ["mbd", "cem"])
-def test_a_recorded_search_finds_what_the_search_finds_and_parameters_change_without_recording_anew(algorithm):
-    plain, recorded, replaying = recording_pair(**{"planner.algorithm": algorithm})
+def test_a_captured_search_finds_what_the_search_finds_and_parameters_change_without_another_capture(algorithm):
+    plain, captured, replaying = capturing_pair(**{"planner.algorithm": algorithm})
     assert replaying.times == 2
-    plans = [plans_are_equal(plain, recorded, 0.0, 1.0), plans_are_equal(plain, recorded, 0.02, -1.0)]
-    config = replace(plain.planner._settings.config, temperature=0.5, noise_start=0.2, noise_end=0.1)
-    for controller in (plain, recorded):
+    plans = [plans_are_equal(plain, captured, 0.0, 1.0), plans_are_equal(plain, captured, 0.02, -1.0)]
+    config = replace(plain.config.planner, temperature=0.5, noise_start=0.2, noise_end=0.1)
+    for controller in (plain, captured):
         controller.planner.configure(config)
         controller.objective.configure(dict.fromkeys(controller.task.cost_terms(), 2.0), RobustConfig())
-    plans.append(plans_are_equal(plain, recorded, 0.04, -1.0))
+    plans.append(plans_are_equal(plain, captured, 0.04, -1.0))
     assert replaying.times == 2
     assert plans[2].stats.cost != plans[1].stats.cost
 
 
-def test_another_structure_is_recorded_while_plans_of_the_old_one_go_on():
-    _, recorded, replaying = recording_pair()
-    data = recorded.task.initial_data(recorded.backend.model)
+def test_a_captured_search_has_as_many_steps_as_there_is_time_for():
+    _, captured, replaying = capturing_pair(**{"planner.iterations": 8})
+    data = captured.task.initial_data(captured.backend.model)
     state = State(0.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
-    planner, before = recorded.planner, replaying.backend.record
-    allowed = threading.Event()
-
-    def slow(work):
-        assert allowed.wait(20.0)
-        return before(work)
-
-    replaying.backend.record = slow
-    planner.configure(replace(planner._settings.config, num_samples=9))
-    planner.configure(replace(planner._settings.config, num_samples=10, temperature=0.5))
-    planner.configure(replace(planner._asked.config, temperature=0.7))
-    assert len(recorded.plan(state, Reference(), 0.0).knots) > 0
-    assert planner._settings.config.num_samples == 6
-    allowed.set()
-    deadline = time.monotonic() + 20.0
-    while planner._settings.config.num_samples != 10 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    # The last word counts, whichever recording ends first.
-    assert (planner._settings.config.num_samples, planner._settings.config.temperature) == (10, 0.7)
-    assert set(planner._settings.recordings) == {1, 2}
-    # The first one was under way or outdated; none was left to overwrite the last.
-    time.sleep(0.1)
-    assert planner._settings.config.num_samples == 10
-    assert recorded.plan(state, Reference(), 0.0).stats.iterations == 2
+    planner = captured.planner
+    assert replaying.times == 5
+    assert set(planner._captured) == {1, 2, 3, 4, 8}
+    assert captured.plan(state, Reference(), 0.0).stats.iterations == 8
+    planner._budget.note([1.0] * 50)
+    assert captured.plan(state, Reference(), 0.0, budget=6.5).stats.iterations == 4
+    planner._budget.note([1.0] * 50)
+    assert captured.plan(state, Reference(), 0.0, budget=0.1).stats.iterations == 1
 
 
-def test_a_recorded_search_has_as_many_steps_as_there_is_time_for():
-    _, recorded, _ = recording_pair(**{"planner.iterations": 8})
-    data = recorded.task.initial_data(recorded.backend.model)
-    state = State(0.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
-    planner = recorded.planner
-    assert set(planner._settings.recordings) == {1, 2, 3, 4, 8}
-    assert recorded.plan(state, Reference(), 0.0).stats.iterations == 8
-    planner._step_times.extend([1.0] * 50)
-    assert recorded.plan(state, Reference(), 0.0, budget=6.5).stats.iterations == 4
-    planner._step_times.extend([1.0] * 50)
-    assert recorded.plan(state, Reference(), 0.0, budget=0.1).stats.iterations == 1
-
-
-def test_where_recording_fails_plans_are_made_without():
-    plain, recorded, replaying = recording_pair()
+def test_where_capturing_fails_plans_are_made_without():
+    plain, captured, replaying = capturing_pair()
     replaying.backend.record = lambda work: None
-    recorded.planner = Planner(recorded.objective, plain.planner._settings.config)
-    assert not recorded.planner._settings.recordings
-    plans_are_equal(plain, recorded, 0.0, 1.0)
+    captured.planner = Planner(captured.objective, plain.config.planner)
+    assert not captured.planner._captured
+    plans_are_equal(plain, captured, 0.0, 1.0)
 
 
 def test_a_step_more_is_made_only_where_it_fits_with_time_to_spare():
-    planner = recording_pair(**{"planner.iterations": 8})[0].planner
+    step_budget = StepBudget(8)
+    assert step_budget.steps_within(0.1) == 8, "before the first step, nothing is known"
 
     def steps(budget):
-        planner._step_times.extend([1.0] * 50)
-        return planner._steps_within(budget, 8)
+        step_budget.note([1.0] * 50)
+        return step_budget.steps_within(budget)
 
     assert steps(2.5) == 2
     assert steps(3.2) == 2  # 3 would fit, but barely

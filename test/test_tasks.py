@@ -36,7 +36,7 @@ def standing(ant, yaw=0.0):
 
 
 def costs(task, x, velocity=(0.0, 0.0, 0.0)):
-    return {name: float(value) for name, value in task.costs(x, Reference(velocity=np.array(velocity))).items()}
+    return {name: float(value) for name, value in task.costs(x, Reference(velocity=np.array(velocity)).on(x.qpos)).items()}
 
 
 def test_a_standing_ant_that_is_asked_to_stand_costs_nothing(ant):
@@ -110,9 +110,10 @@ def test_arm_by_hand():
     task = find_task("arm")()
     # Straight up the tip is at 0.1 + 0.2 + 0.35 + 0.16 + 0.14 + 0.08 + 0.1 = 1.13 m.
     x = moment(task, [0] * 6, [1.0, -2.0, 0, 0, 0, 0], ctrl=[2.0, -1.0, 0, 0, 0, 0])
-    found = {k: float(v) for k, v in task.costs(x, Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0]))).items()}
+    reference = Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0])).on(x.qpos)
+    found = {k: float(v) for k, v in task.costs(x, reference).items()}
     assert found == pytest.approx({"reach": np.sqrt(25.01) - 0.1, "still": 5.0, "effort": 1.25})
-    errors = task.goal_errors(x, Reference(pose=np.array([0.3, 0.0, 0.73, 1, 0, 0, 0])).on(x.qpos))
+    errors = task.goal_errors(x, reference)
     assert float(errors["position_m"]) == pytest.approx(0.5)
 
 
@@ -123,16 +124,15 @@ def goal(x, y, yaw):
 def test_pusht_by_hand():
     task = find_task("pusht")()
     x = moment(task, [0.1, 0.2, -np.pi * 3 / 4, 0.4, 0.6])
-    reference = goal(-0.2, 0.6, np.pi * 3 / 4)
+    reference = goal(-0.2, 0.6, np.pi * 3 / 4).on(x.qpos)
     # The T is 0.5 m from its goal and a quarter turn by the shorter way; the disc is 0.5 m from the T.
     found = {name: float(value) for name, value in task.costs(x, reference).items()}
     assert found == pytest.approx({"position": 0.5, "angle": 0.5, "reach": 0.3})
-    errors = {name: float(value) for name, value in task.goal_errors(x, reference.on(x.qpos)).items()}
+    errors = {name: float(value) for name, value in task.goal_errors(x, reference).items()}
     assert errors == pytest.approx({"position_m": 0.5, "angle_rad": np.pi / 2})
     near = moment(task, [0.1, 0.2, 0.0, 0.1, 0.1])
-    assert {name: float(value) for name, value in task.costs(near, goal(0.1, 0.2, 2 * np.pi)).items()} == pytest.approx(
-        {"position": 0.0, "angle": 0.0, "reach": 0.0}, abs=1e-9
-    )
+    found = {name: float(value) for name, value in task.costs(near, goal(0.1, 0.2, 2 * np.pi).on(near.qpos)).items()}
+    assert found == pytest.approx({"position": 0.0, "angle": 0.0, "reach": 0.0}, abs=1e-9)
 
 
 def run_of(name, *positions, velocity=0.0):
@@ -190,7 +190,7 @@ def test_smooth_abs_is_zero_at_zero_and_linear_far_away():
 def test_every_task_of_ours_loads_and_costs_are_finite(name):
     task = find_task(name)()
     x = moment(task, task.initial_data(task.model).qpos)
-    for term, value in task.costs(x, Reference(times=np.zeros(1))).items():
+    for term, value in task.costs(x, Reference(times=np.zeros(1)).on(x.qpos)).items():
         assert value.shape == (1, 1), term
         assert torch.isfinite(value).all(), term
     assert task.failed(x).shape == (1, 1)

@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from rollouts import roll_out
 
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.stages import count_launches
@@ -50,14 +51,14 @@ def isotropic(model):
 def test_trajectories_and_costs_are_those_of_c_mujoco(name, timestep):
     task, warp, cpu, state, controls = backends(name, timestep, isotropic)
     # Hopping off the ground and falling back onto it: contacts come and go.
-    single, double = warp.rollout(state, controls.float(), 0.02), cpu.rollout(state, controls, 0.02)
+    single, double = roll_out(warp, state, controls.float(), 0.02), roll_out(cpu, state, controls, 0.02)
     for field, atol in ATOL.items():
         assert getattr(single, field).dtype == torch.float32
         torch.testing.assert_close(getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3)
     assert not single.invalid.any()
     reference = Reference(velocity=np.array([1.0, 0.2, 0.3]))
-    for term, value in task.costs(single, reference).items():
-        torch.testing.assert_close(value.double(), task.costs(double, reference)[term], atol=5e-3, rtol=5e-3)
+    for term, value in task.costs(single, reference.on(single.qpos)).items():
+        torch.testing.assert_close(value.double(), task.costs(double, reference.on(double.qpos))[term], atol=5e-3, rtol=5e-3)
 
 
 @pytest.mark.parity
@@ -72,14 +73,14 @@ def test_costs_of_every_task_are_those_of_c_mujoco(name):
     controls = np.random.default_rng(0).uniform(low, high, (SAMPLES, round(0.12 / planner.control_dt), len(low))) * 0.5
     controls, state = torch.from_numpy(controls), loop.state()
     warp, cpu = WarpBackend(task, model, "cpu"), CpuBackend([model], 1)
-    single, double = warp.rollout(state, controls.float(), planner.control_dt), cpu.rollout(state, controls, planner.control_dt)
+    single, double = roll_out(warp, state, controls.float(), planner.control_dt), roll_out(cpu, state, controls, planner.control_dt)
     assert not single.invalid.any()
     assert double.invalid is None
     for field, atol in ATOL.items():
         torch.testing.assert_close(getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3)
     reference = replace(loop.reference, times=state.stamp + planner.control_dt * np.arange(1.0, controls.shape[1] + 1))
-    for term, value in task.costs(single, reference).items():
-        torch.testing.assert_close(value.double(), task.costs(double, reference)[term], atol=5e-3, rtol=5e-3)
+    for term, value in task.costs(single, reference.on(single.qpos)).items():
+        torch.testing.assert_close(value.double(), task.costs(double, reference.on(double.qpos))[term], atol=5e-3, rtol=5e-3)
 
 
 def test_the_robot_of_the_comparison_touches_the_ground():
@@ -96,24 +97,24 @@ def test_the_robot_of_the_comparison_touches_the_ground():
 
 def test_a_rollout_does_not_depend_on_the_one_before():
     _, warp, _, state, controls = backends("ant")
-    first = warp.rollout(state, controls.float(), 0.02)
+    first = roll_out(warp, state, controls.float(), 0.02)
     first = torch.cat((first.qpos, first.qvel, first.sensordata), -1)
-    warp.rollout(State(0.0, state.qpos + 0.1, state.qvel + 1.0), -controls.float(), 0.02)
-    warp.rollout(state, controls[:3].float(), 0.02)
-    again = warp.rollout(state, controls.float(), 0.02)
+    roll_out(warp, State(0.0, state.qpos + 0.1, state.qvel + 1.0), -controls.float(), 0.02)
+    roll_out(warp, state, controls[:3].float(), 0.02)
+    again = roll_out(warp, state, controls.float(), 0.02)
     assert torch.equal(torch.cat((again.qpos, again.qvel, again.sensordata), -1), first)
 
 
 def test_a_diverging_sample_is_invalid_and_the_others_are_untouched():
     _, warp, _, state, controls = backends("ant")
-    clean = warp.rollout(state, controls.float(), 0.02).qpos.clone()
+    clean = roll_out(warp, state, controls.float(), 0.02).qpos.clone()
     controls[2, 3] = torch.nan
-    batch = warp.rollout(state, controls.float(), 0.02)
+    batch = roll_out(warp, state, controls.float(), 0.02)
     assert batch.invalid.tolist() == [False, False, True] + [False] * 5
     others = [0, 1, 3, 4, 5, 6, 7]
     assert torch.equal(batch.qpos[others], clean[others])
     fast = State(0.0, state.qpos, state.qvel + 1e12)
-    assert warp.rollout(fast, controls.float(), 0.02).invalid.all()
+    assert roll_out(warp, fast, controls.float(), 0.02).invalid.all()
 
 
 @pytest.mark.parametrize("small", [Capacity(contacts=58, constraints=2), Capacity(contacts=1, constraints=200)])
@@ -122,13 +123,13 @@ def test_worlds_without_room_for_their_contacts_are_invalid_and_counted(small):
     assert warp.overflows == 0
     warp.capacity = small
     state.qpos[2] = 0.3
-    batch = warp.rollout(state, controls.float(), 0.02)
+    batch = roll_out(warp, state, controls.float(), 0.02)
     assert batch.invalid.any()
     lost = int(batch.invalid.sum())
     assert warp.overflows == lost
     high = State(0.0, state.qpos + np.eye(15)[2], np.zeros(14))
     # Out of reach of the ground for all of the horizon, and with its joints where no limit counts.
-    assert not warp.rollout(high, torch.zeros(SAMPLES, HORIZON, 8), 0.02).invalid.any()
+    assert not roll_out(warp, high, torch.zeros(SAMPLES, HORIZON, 8), 0.02).invalid.any()
     assert warp.overflows == lost
 
 
@@ -137,13 +138,13 @@ def test_there_is_room_for_violent_motion(name):
     task, warp, _, state, _ = backends(name)
     low, high = (torch.from_numpy(limit).float() for limit in task.ctrl_limits)
     controls = torch.rand((64, 25, len(low)), generator=torch.Generator().manual_seed(1)).round() * (high - low) + low
-    assert not warp.rollout(state, controls, 0.02).invalid.any()
+    assert not roll_out(warp, state, controls, 0.02).invalid.any()
     assert warp.overflows == 0
 
 
 def test_kernels_are_counted_and_memory_grows_with_the_worlds():
     _, warp, _, state, controls = backends("cartpole")
-    few, many = (count_launches(lambda n=n: warp.rollout(state, controls[:, :n], 0.02).qpos) for n in (1, 3))
+    few, many = (count_launches(lambda n=n: roll_out(warp, state, controls[:, :n], 0.02).qpos) for n in (1, 3))
     # As many for each step, whatever the solver needs, and those that end a rollout.
     assert many > few > 10
     two, four = warp.footprint(2), warp.footprint(4)

@@ -210,7 +210,7 @@ def run_episode(
     stamps = np.array([state.stamp for state in states])
     qpos, qvel = np.array([s.qpos for s in states]), np.array([s.qvel for s in states])
     x = trajectory(loop.task.model, qpos, qvel, np.array(controls))
-    reference = replace(loop.reference, times=stamps)
+    reference = replace(loop.reference, times=stamps).on(x.qpos)
     costs = loop.task.costs(x, reference)
     return Episode(
         stamps=stamps,
@@ -219,7 +219,7 @@ def run_episode(
         controls=x.ctrl[0].numpy(),
         costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
-        succeeded=bool(loop.task.succeeded(x, reference.on(x.qpos))[0]),
+        succeeded=bool(loop.task.succeeded(x, reference)[0]),
         violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
         plans=plans,
         rollouts=rollouts,

@@ -94,7 +94,7 @@ def run_cell(cell: Cell) -> Figures:
         last = last if plan is None else plan.stats.noise
         state = loop.state()
         x = trajectory(loop.task.model, state.qpos[None], state.qvel[None], loop.advance()[None])
-        found = loop.task.costs(x, replace(loop.reference, times=np.array([state.stamp])))
+        found = loop.task.costs(x, replace(loop.reference, times=np.array([state.stamp])).on(x.qpos))
         noise.append(last)
         costs.append(sum(loop.weights[name] * float(cost[0, 0]) for name, cost in found.items()))
     return {"period": 1.0 / rate, "noise_level": noise, "costs": costs, "cost_after": float(np.mean(costs[event:]))}

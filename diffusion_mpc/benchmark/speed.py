@@ -18,7 +18,7 @@ from diffusion_mpc.config import ConfigError, NodeConfig, Value, load_parameters
 from diffusion_mpc.rollout.base import RolloutBackend, substeps
 from diffusion_mpc.rollout.variants import model_variants
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import Array, RolloutBatch, Start, State
+from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ RAW_SAMPLES = 1024
 """Most samples of a recorded plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
 
 
-def record(backend: RolloutBackend) -> list[tuple[State | Start, torch.Tensor]]:
+def record(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tensor]]:
     """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
-    calls: list[tuple[State | Start, torch.Tensor]] = []
+    calls: list[tuple[StateTensors, torch.Tensor]] = []
     rollouts = backend.rollout
 
-    def noted(state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
-        calls.append((state, controls))
-        return rollouts(state, controls, control_dt)
+    def noted(start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+        calls.append((start, controls))
+        return rollouts(start, controls, control_dt)
 
     backend.rollout = noted  # type: ignore[method-assign]
     return calls
@@ -68,7 +68,7 @@ class RawRollout:
         self._data = [mujoco.MjData(models[0]) for _ in range(count)]
         self._outputs: dict[tuple[int, int], tuple[Array, Array]] = {}
 
-    def time(self, state: State | Start, controls: torch.Tensor, repeats: int) -> float:
+    def time(self, state: StateTensors, controls: torch.Tensor, repeats: int) -> float:
         """Time that the rollouts take, s, without preparing their inputs.
 
         Args:
@@ -130,7 +130,7 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
             if not calls and plan is not None:
                 # A recorded plan calls nobody. In its place, a part of it that the CPU can do: the plan itself, many times.
                 controls = torch.from_numpy(plan.controls).expand(min(config.planner.num_samples, RAW_SAMPLES), -1, -1)
-                calls.append((loop.state(), controls))
+                calls.append((loop.state().on(torch.float64, controls.device), controls))
                 noted = config.planner.num_samples * config.planner.horizon_steps * plan.stats.iterations
             raw_time = sum(raw.time(state, controls, repeats) for state, controls in calls)
             loop.advance()

@@ -19,9 +19,10 @@ from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.speed import Case, case_settings
 from diffusion_mpc.config import ConfigError, NodeConfig, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.score import search_costs
-from diffusion_mpc.planner.transfer import send
+from diffusion_mpc.planner.search import SearchInput
 
 Work = Callable[[], torch.Tensor]
 
@@ -66,15 +67,15 @@ def stages(loop: ClosedLoop) -> list[Stage]:
     """
     controller, steps = loop.controller, loop.config.planner.iterations
     objective, backend = controller.objective, controller.backend
-    search, numbers = controller.planner.search(loop.state(), loop.reference)
+    search, inputs = controller.planner.search(loop.state(), loop.reference)
     algorithm = search.algorithm
     generator = torch.Generator(backend.device)
 
-    def copied_in() -> dict[str, torch.Tensor]:
-        return send(numbers, backend.dtype, backend.device)
+    def copied_in() -> SearchInput[torch.Tensor]:
+        return send(SearchInput, inputs, backend.dtype, backend.device)
 
     def drawn() -> torch.Tensor:
-        return draw_noise(steps, loop.config.planner.num_samples, objective.origin, generator, algorithm.mirrored)
+        return draw_noise(steps, loop.config.planner.num_samples, objective.origin, generator, algorithm.antithetic)
 
     on_device, noise = copied_in(), drawn()
     problem, belief = search.begin(on_device)
@@ -86,16 +87,16 @@ def stages(loop: ClosedLoop) -> list[Stage]:
     found = objective.weigh(problem, batch)
     ranks = search_costs(found)
     after, weights = algorithm.update(belief, knots, ranks)
-    packed = search.conclude(after, knots, found, ranks, weights).packed()
+    packed = pack_tensors(search.conclude(after, knots, found, ranks, weights))
     return [
         Stage("noise", 1, drawn, recorded=False),
-        Stage("copy in", 1, lambda: copied_in()["mean"], recorded=False),
-        Stage("begin", 1, lambda: search.begin(on_device)[1].spread),
+        Stage("copy in", 1, lambda: copied_in().mean, recorded=False),
+        Stage("begin", 1, lambda: search.begin(on_device)[1].noise_scale),
         Stage("sample", steps, lambda: objective.controls(algorithm.sample(belief, 0, noise[0]))),
         Stage("roll out", steps, lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos),
         Stage("weigh", steps, lambda: search_costs(objective.weigh(problem, batch))),
         Stage("update", steps, lambda: algorithm.update(belief, knots, ranks)[0].mean),
-        Stage("conclude", 1, lambda: search.conclude(after, knots, found, ranks, weights).packed()),
+        Stage("conclude", 1, lambda: pack_tensors(search.conclude(after, knots, found, ranks, weights))),
         Stage("copy out", 1, lambda: packed.cpu(), recorded=False),
     ]
 

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.types import Array, Schedule, State, Track
+from diffusion_mpc.types import Array, CommandHistory, PlannedStates, State
 
 
 class Predictor:
@@ -31,7 +31,7 @@ class Predictor:
         self._timestep = model.opt.timestep
         self._data = mujoco.MjData(self._model)
 
-    def predict(self, state: State, time: float, commands: Schedule) -> State:
+    def predict(self, state: State, time: float, commands: CommandHistory) -> State:
         """State at `time`, positions and velocities.
 
         Args:
@@ -50,7 +50,7 @@ class Predictor:
                 self._task.step(self._model, data)
         return State(time, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
 
-    def track(self, state: State, controls: Array, control_dt: float) -> Track:
+    def track(self, state: State, controls: Array, control_dt: float) -> PlannedStates:
         """States that controls (horizon, nu), each held for `control_dt` (s), lead to."""
         data, steps = self._begin(state), self._divide(control_dt)
         qpos, qvel = [np.array(data.qpos)], [np.array(data.qvel)]
@@ -60,7 +60,7 @@ class Predictor:
                 self._task.step(self._model, data)
             qpos.append(np.array(data.qpos))
             qvel.append(np.array(data.qvel))
-        return Track(np.array(qpos), np.array(qvel))
+        return PlannedStates(np.array(qpos), np.array(qvel))
 
     def _divide(self, interval: float) -> int:
         """Equal steps that an interval (s) is made in."""

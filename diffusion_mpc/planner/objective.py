@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
 from diffusion_mpc.config import PlannerConfig, RobustConfig
+from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
-from diffusion_mpc.planner.transfer import send
 from diffusion_mpc.rollout.base import RolloutBackend, substeps
 from diffusion_mpc.tasks.base import Task, columns
-from diffusion_mpc.types import Array, Reference, RolloutBatch, Start, State, Target
+from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch, State, StateTensors
+
+Values = TypeVar("Values", Array, torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,37 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class ProblemInput(Generic[Values]):
+    """What makes a problem: arrays on the host or tensors on the device.
+
+    Attributes:
+        qpos: (nq,), qvel: (nv,) and act: (na,), see `State`
+        velocity: (3,), pose: (7,) and times: (horizon,), see `Reference`
+        weights: (terms,) of the cost terms
+    """
+
+    qpos: Values
+    qvel: Values
+    act: Values
+    velocity: Values
+    pose: Values
+    times: Values
+    weights: Values
+
+
+@dataclass(frozen=True)
 class Problem:
     """What plans are evaluated for, all of it on the backend's device.
 
     Attributes:
         start: state that all samples start from
-        target: what to track
+        reference: what to track
         weights: (terms,) of the cost terms
         demonstration: states to be drawn to, or None
     """
 
-    start: Start
-    target: Target
+    start: StateTensors
+    reference: ReferenceTensors
     weights: torch.Tensor
     demonstration: Demonstration | None = None
 
@@ -119,30 +141,31 @@ class Objective:
         """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
         return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
 
-    def numbers(self, state: State, reference: Reference) -> dict[str, Array]:
-        """All numbers that make a problem, by name, with the present weights."""
-        return {
-            "qpos": state.qpos,
-            "qvel": state.qvel,
-            "act": state.act,
-            "velocity": reference.velocity,
-            "pose": reference.pose,
-            "times": state.stamp + self._row_times,
-            "weights": self._weights,
-        }
+    def inputs(self, state: State, reference: Reference) -> ProblemInput[Array]:
+        """What makes the problem of a state and a reference, with the present weights."""
+        return ProblemInput(
+            qpos=state.qpos,
+            qvel=state.qvel,
+            act=state.act,
+            velocity=reference.velocity,
+            pose=reference.pose,
+            times=state.stamp + self._row_times,
+            weights=self._weights,
+        )
 
-    def problem(self, numbers: Mapping[str, torch.Tensor]) -> Problem:
-        """The problem that numbers on the device make, without a demonstration."""
-        start = Start(numbers["qpos"], numbers["qvel"], numbers["act"])
-        return Problem(start, Target(numbers["velocity"], numbers["pose"], numbers["times"]), numbers["weights"])
+    def problem(self, inputs: ProblemInput[torch.Tensor]) -> Problem:
+        """The problem that inputs on the device make, without a demonstration."""
+        start = StateTensors(inputs.qpos, inputs.qvel, inputs.act)
+        return Problem(start, ReferenceTensors(inputs.velocity, inputs.pose, inputs.times), inputs.weights)
 
     def pose(self, state: State, reference: Reference) -> Problem:
         """The problem of a state and a reference, without a demonstration."""
-        return self.problem(send(self.numbers(state, reference), self.backend.dtype, self.backend.device))
+        inputs = self.inputs(state, reference)
+        return self.problem(send(ProblemInput, inputs, self.backend.dtype, self.backend.device))
 
     def terms(self, batch: RolloutBatch, problem: Problem) -> torch.Tensor:
         """Weighted cost (terms, samples) of each term, averaged over the horizon."""
-        return torch.stack(list(self.task.costs(batch, problem.target).values())).mean(-1).mul_(problem.weights[:, None])
+        return torch.stack(list(self.task.costs(batch, problem.reference).values())).mean(-1).mul_(problem.weights[:, None])
 
     def evaluate(self, problem: Problem, knots: torch.Tensor) -> Trajectories:
         """Roll knots (samples, num_knots, nu) out and weigh what comes of them. Nothing in it waits for the device."""
@@ -158,7 +181,7 @@ class Objective:
         Returns:
             costs, infinite where the simulator could not finish, violations, and trajectories
         """
-        robust, target, demonstration = self._robust, problem.target, problem.demonstration
+        robust, demonstration = self._robust, problem.demonstration
         # (terms, samples * variants) -> (terms, samples, variants)
         terms = self.terms(batch, problem)
         costs = terms.sum(0)
@@ -166,7 +189,7 @@ class Objective:
             costs = costs.masked_fill(batch.invalid, torch.inf)
         violation = breach = None
         if self.constrained:
-            violation, breach = (self.task.violation(batch, target, tightened) for tightened in (True, False))
+            violation, breach = (self.task.violation(batch, problem.reference, tightened) for tightened in (True, False))
         closeness = None if demonstration is None else demonstration.log_density(batch)
         if self.backend.variants > 1:
             by_model = costs.view(-1, self.backend.variants)

@@ -6,7 +6,7 @@ import torch
 
 
 def draw_noise(
-    steps: int, num_samples: int, like: torch.Tensor, generator: torch.Generator, mirrored: bool = False
+    steps: int, num_samples: int, like: torch.Tensor, generator: torch.Generator, antithetic: bool = False
 ) -> torch.Tensor:
     """Standard normal noise of a whole search; the first row is zero, so that it stands for the mean itself.
 
@@ -17,15 +17,15 @@ def draw_noise(
         num_samples: number of rows
         like: (num_knots, nu) tensor that gives shape, type and device
         generator: source of randomness
-        mirrored: draw noise in pairs of opposite sign, so that it averages to zero whatever the number of samples
+        antithetic: draw noise in pairs of opposite sign, so that it averages to zero whatever the number of samples
 
     Returns:
         (steps, num_samples, num_knots, nu)
     """
-    drawn = num_samples // 2 if mirrored else num_samples - 1
+    drawn = num_samples // 2 if antithetic else num_samples - 1
     noise = torch.randn((steps, drawn, *like.shape), generator=generator, dtype=like.dtype, device=like.device)
     parts = (noise.new_zeros((steps, 1, *like.shape)), noise, -noise[:, : num_samples - 1 - drawn])
-    return torch.cat(parts if mirrored else parts[:2], dim=1)
+    return torch.cat(parts if antithetic else parts[:2], dim=1)
 
 
 class NoiseSource:
@@ -43,9 +43,9 @@ class NoiseSource:
         self._generator.manual_seed(seed)
         self._sizes = self._ahead = None
 
-    def take(self, steps: int, num_samples: int, mirrored: bool) -> torch.Tensor:
+    def take(self, steps: int, num_samples: int, antithetic: bool) -> torch.Tensor:
         """Noise of the next search, see `draw_noise`; what was drawn ahead of another size is thrown away."""
-        sizes = (steps, num_samples, mirrored)
+        sizes = (steps, num_samples, antithetic)
         if self._ahead is None or sizes != self._sizes:
             self._sizes = sizes
             self._ahead = self._draw(sizes)
@@ -58,8 +58,8 @@ class NoiseSource:
             self._ahead = self._draw(self._sizes)
 
     def _draw(self, sizes: tuple[int, int, bool]) -> torch.Tensor:
-        steps, num_samples, mirrored = sizes
-        return draw_noise(steps, num_samples, self._like, self._generator, mirrored)
+        steps, num_samples, antithetic = sizes
+        return draw_noise(steps, num_samples, self._like, self._generator, antithetic)
 
 
 def sample_knots(mean: torch.Tensor, std: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from statistics import median
 
 import numpy as np
 import torch
 
 from diffusion_mpc.types import Array
+
+Scalar = float | torch.Tensor
+"""A number on the host, or a tensor () on the device."""
 
 
 def alpha_bars(levels: int, beta_first: float = 1e-4, beta_last: float = 1e-2) -> Array:
@@ -52,48 +53,26 @@ SHAPES = 0.3, 2.0
 """Least and largest noise of a knot and actuator, as a multiple of their mean."""
 
 
-def respread(
-    spread: torch.Tensor, found: torch.Tensor, excess: torch.Tensor, scale_rate: torch.Tensor, shape_rate: torch.Tensor
+def rescale_noise(
+    noise_scale: torch.Tensor, deviation: torch.Tensor, excess: torch.Tensor, scale_rate: Scalar, shape_rate: Scalar
 ) -> torch.Tensor:
-    """How much noise the next denoising step needs, as a multiple of what the schedule says, by knot and actuator.
+    """Noise that the next denoising step needs, as a multiple of the schedule's, by knot and actuator.
 
-    Its scale, the mean, follows the success rule of evolution strategies (Rechenberg, 1973): where many samples beat the plan it is
-    far from good, be it old, or the robot pushed, or the reference another, and the search widens; where none does, it narrows. Its
-    shape follows the deviation of the samples that weigh, as in a diagonal CMA-ES (Ros and Hansen, 2008).
+    Its mean follows the success rule of evolution strategies (Rechenberg, 1973): where many samples beat the plan it is far from
+    good, be it old, or the robot pushed, or the reference another, and the search widens; where none does, it narrows. Its shape
+    follows the deviation of the samples that weigh, as in a diagonal CMA-ES (Ros and Hansen, 2008).
 
     Args:
-        spread: (num_knots, nu) the present multiple
-        found: (num_knots, nu) weighted standard deviation of the samples round the mean that they were drawn from, as a multiple of
-            the schedule's but for a common factor
-        excess: () share of samples that beat the mean, less the share that is asked for
-        scale_rate: how fast the scale follows, in powers of e per step; 0: it stays
-        shape_rate: share of the new shape that comes from this step; 0: it stays
+        noise_scale: (num_knots, nu) the present multiple
+        deviation: (num_knots, nu) weighted standard deviation of the samples round the mean that they were drawn from, as a
+            multiple of the schedule's but for a common factor
+        excess: () fraction of the samples that beat the mean, less the fraction that is asked for
+        scale_rate: how fast the mean follows, in powers of e per step; 0: it stays
+        shape_rate: fraction of the new shape that comes from this step; 0: it stays
     """
-    scale = spread.mean()
-    shape = torch.lerp(spread / scale, found / found.mean().clamp(min=1e-12), shape_rate).clamp(*SHAPES)
+    scale = noise_scale.mean()
+    shape = torch.lerp(noise_scale / scale, deviation / deviation.mean().clamp(min=1e-12), shape_rate).clamp(*SHAPES)
     return shape * ((scale * (scale_rate * excess).exp()).clamp(*SCALES) / shape.mean())
-
-
-class Setback:
-    """Tells when a plan is worse than usual by more than its samples differ.
-
-    None of them leads back then, and the next search must reach further. Left to itself, a search that narrows where nothing beats
-    the plan settles into whatever it is in. An ant that had come to stand on the tips of stretched legs stayed there for most of a
-    second, at ten times its usual cost and with almost the least noise there can be.
-
-    Attributes:
-        now: whether the last plan was one
-    """
-
-    def __init__(self) -> None:
-        """Begin with no plan."""
-        self.now = False
-        self._costs: deque[float] = deque(maxlen=100)
-
-    def note(self, cost: float, mean_cost: float) -> None:
-        """Take note of a plan, by the cost of its cheapest sample and the mean of them all. The first ten say what is usual."""
-        self.now = len(self._costs) >= 10 and cost - median(self._costs) > mean_cost - cost
-        self._costs.append(cost)
 
 
 def dial_noise(step: int, steps: int, num_knots: int, beta1: float, beta2: float) -> Array:

@@ -139,8 +139,8 @@ def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_ba
     return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
 
 
-def success_share(costs: torch.Tensor) -> torch.Tensor:
-    """Share () of the samples that are cheaper than the first one; those that cost the same count as half of one.
+def success_rate(costs: torch.Tensor) -> torch.Tensor:
+    """Fraction () of the samples that are cheaper than the first one; those that cost the same count as half of one.
 
     Args:
         costs: (samples,) finite or positive infinite, as `search_costs` returns them

@@ -1,26 +1,49 @@
-"""One search for a plan: [sample, roll out, cost, update] for each denoising step. Numbers on the device in, numbers out."""
+"""A search: denoising steps from one problem and warm start to a plan. All that it depends on are tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Generic
 
 import torch
 
-from diffusion_mpc.planner.algorithms import Algorithm, Belief
+from diffusion_mpc.planner.algorithm import Algorithm, Belief
 from diffusion_mpc.planner.demonstration import Guide
-from diffusion_mpc.planner.objective import Objective, Problem, Trajectories
+from diffusion_mpc.planner.objective import Objective, Problem, ProblemInput, Trajectories, Values
+from diffusion_mpc.planner.packing import pack_tensors, shapes_of, unpack
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.types import Array
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a search has found.
+class SearchInput(ProblemInput[Values]):
+    """What a search depends on, but for its noise: the problem, and these. Arrays on the host or tensors on the device.
 
     Attributes:
-        mean: (num_knots, nu) the new plan
-        spread: (num_knots, nu) what the algorithm carries on beside it
+        mean: (num_knots, nu) plan to start from, shifted to now
+        noise_scale: (num_knots, nu) see `Belief`
+        sigmas: (steps, num_knots) standard deviation of the noise at each denoising step, by knot
+        hyperparameters: (k,) see `Algorithm.pack`
+        stagnated: () see `Belief`
+        demonstrated: () row of the demonstrated path that is nearest; 0 where there is none
+    """
+
+    mean: Values
+    noise_scale: Values
+    sigmas: Values
+    hyperparameters: Values
+    stagnated: Values
+    demonstrated: Values
+
+
+@dataclass(frozen=True)
+class SearchResult(Generic[Values]):
+    """What a search found: tensors on the device, or arrays on the host.
+
+    Attributes:
+        mean: (num_knots, nu) the plan
+        noise_scale: (num_knots, nu) what the algorithm carries on beside it
         controls: (horizon, nu) its controls
         path: (horizon, nq) predicted positions in the cheapest sample
         traces: (traces, horizon, nq) predicted positions in the cheapest samples, the cheapest first
@@ -33,42 +56,30 @@ class Outcome:
         violation: (1,) by how much the plan breaks them
     """
 
-    mean: torch.Tensor
-    spread: torch.Tensor
-    controls: torch.Tensor
-    path: torch.Tensor
-    traces: torch.Tensor
-    terms: torch.Tensor
-    cost: torch.Tensor
-    costs: torch.Tensor
-    weights: torch.Tensor
-    noise: torch.Tensor
-    violations: torch.Tensor
-    violation: torch.Tensor
+    mean: Values
+    noise_scale: Values
+    controls: Values
+    path: Values
+    traces: Values
+    terms: Values
+    cost: Values
+    costs: Values
+    weights: Values
+    noise: Values
+    violations: Values
+    violation: Values
 
-    def packed(self) -> torch.Tensor:
-        """All of it one after the other, for one copy to the host."""
-        return torch.cat([getattr(self, f.name).flatten() for f in fields(self)])
 
-    def on_host(self) -> dict[str, Array]:
-        """Arrays by name, in double precision: views where the search ran on the host, else a copy, which waits for the device."""
-        if self.mean.device.type == "cpu":
-            return {f.name: getattr(self, f.name).double().numpy() for f in fields(self)}
-        return self.unpacked(self.packed().cpu().double().numpy())
-
-    def unpacked(self, flat: Array) -> dict[str, Array]:
-        """Arrays by name out of what `packed` became on the host."""
-        found, begin = {}, 0
-        for f in fields(self):
-            shape = getattr(self, f.name).shape
-            found[f.name] = flat[begin : begin + shape.numel()].reshape(shape)
-            begin += shape.numel()
-        return found
+def to_host(result: SearchResult[torch.Tensor]) -> SearchResult[Array]:
+    """A result in double precision: views where the search ran on the host, else a copy, which waits for the device."""
+    if result.mean.device.type == "cpu":
+        return SearchResult(*(getattr(result, f.name).double().numpy() for f in fields(result)))
+    return unpack(SearchResult, pack_tensors(result).cpu().double().numpy(), shapes_of(result))
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search of fixed structure. Without `go_on`, nothing in it waits for the device: it can be recorded and replayed.
+    """A search of fixed structure. Without `go_on`, nothing in it waits for the device: it can be captured and replayed.
 
     Attributes:
         objective: what is minimised
@@ -85,70 +96,69 @@ class Search:
     guide: Guide | None
 
     def __call__(
-        self, numbers: Mapping[str, torch.Tensor], noise: torch.Tensor, go_on: Callable[[int], bool] | None = None
-    ) -> Outcome:
+        self, inputs: SearchInput[torch.Tensor], noise: torch.Tensor, go_on: Callable[[int], bool] | None = None
+    ) -> SearchResult[torch.Tensor]:
         """Search.
 
         Args:
-            numbers: those of the problem; `mean` and `spread` (num_knots, nu) that the plan before ended with, `levels` (steps,
-                num_knots), `live` (k,) and `setback` (), see `Belief`; `demonstrated` (), row of the demonstrated path, where there
-                is one
+            inputs: problem and warm start
             noise: (steps, samples, num_knots, nu) standard normal
             go_on: asked after each denoising step but the last whether there is time for the next
         """
         objective, algorithm = self.objective, self.algorithm
-        problem, belief = self.begin(numbers)
+        problem, belief = self.begin(inputs)
         kept: list[torch.Tensor] = []
         for step in range(self.steps):
             knots = algorithm.sample(belief, step, noise[step])
-            found = objective.evaluate(problem, knots)
-            ranks = search_costs(found)
+            trajectories = objective.evaluate(problem, knots)
+            ranks = search_costs(trajectories)
             belief, weights = algorithm.update(belief, knots, ranks)
-            if found.violation is not None:
+            if trajectories.violation is not None:
                 kept.append(knots[_cheapest(ranks, 1)])
             if go_on is not None and step + 1 < self.steps and not go_on(step):
                 break
         # Before other knots are rolled out: the paths lie in memory that the backend may use again.
-        outcome = self.conclude(belief, knots, found, ranks, weights)
+        result = self.conclude(belief, knots, trajectories, ranks, weights)
         if not kept:
-            return outcome
+            return result
         mean, violation = self._safest(problem, torch.cat((belief.mean[None], *reversed(kept))))
-        return replace(outcome, mean=mean, controls=objective.controls(mean), violation=violation)
+        return replace(result, mean=mean, controls=objective.controls(mean), violation=violation)
 
-    def begin(self, numbers: Mapping[str, torch.Tensor]) -> tuple[Problem, Belief]:
-        """What numbers, as above, ask for, and where the search for it starts."""
-        problem = self.objective.problem(numbers)
+    def begin(self, inputs: SearchInput[torch.Tensor]) -> tuple[Problem, Belief]:
+        """The problem, and where the search starts."""
+        problem = self.objective.problem(inputs)
         if self.guide is not None:
-            problem = replace(problem, demonstration=self.guide.ahead(numbers["demonstrated"].long(), problem))
-        belief = Belief(numbers["mean"], numbers["spread"], numbers["levels"][..., None], numbers["live"], numbers["setback"])
+            problem = replace(problem, demonstration=self.guide.ahead(inputs.demonstrated.long(), problem))
+        hyperparameters = self.algorithm.unpack(inputs.hyperparameters)
+        belief = Belief(inputs.mean, inputs.noise_scale, inputs.sigmas[..., None], hyperparameters, inputs.stagnated)
         return problem, self.algorithm.start(belief)
 
     def conclude(
-        self, belief: Belief, knots: torch.Tensor, found: Trajectories, ranks: torch.Tensor, weights: torch.Tensor
-    ) -> Outcome:
-        """The outcome, where nothing constrains it.
+        self, belief: Belief, knots: torch.Tensor, trajectories: Trajectories, ranks: torch.Tensor, weights: torch.Tensor
+    ) -> SearchResult[torch.Tensor]:
+        """The result, where nothing constrains it.
 
         Args:
             belief: what is known in the end
             knots: (samples, num_knots, nu) of the last step
-            found: what came of these
+            trajectories: of these
             ranks: (samples,) costs of these that weights are made of
             weights: (samples,) of these
         """
         order = _cheapest(ranks, max(self.traces, 1))
-        best, paths = order[:1], found.qpos[order]
-        return Outcome(
+        best, paths = order[:1], trajectories.qpos[order]
+        return SearchResult(
             mean=belief.mean,
-            spread=belief.spread,
+            noise_scale=belief.noise_scale,
             controls=self.objective.controls(belief.mean),
             path=paths[0],
             traces=paths[: self.traces],
-            terms=found.terms.index_select(1, best),
-            cost=found.costs.index_select(0, best),
-            costs=found.costs,
+            terms=trajectories.terms.index_select(1, best),
+            cost=trajectories.costs.index_select(0, best),
+            costs=trajectories.costs,
             weights=weights,
             noise=knots.std(0, correction=0).mean()[None],
-            violations=knots.new_zeros(1) if found.violation is None else found.violation,
+            violations=knots.new_zeros(1) if trajectories.violation is None else trajectories.violation,
             violation=knots.new_zeros(1),
         )
 
@@ -156,11 +166,11 @@ class Search:
         """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
         # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than the samples it comes from, and
         # so may be all samples that are drawn round it.
-        found = self.objective.evaluate(replace(problem, demonstration=None), knots)
-        assert found.violation is not None, "the task has constraints"
-        assert found.breach is not None, "the task has constraints"
-        chosen = found.violation.argmin()[None]
-        return knots[chosen][0], found.breach[chosen]
+        trajectories = self.objective.evaluate(replace(problem, demonstration=None), knots)
+        assert trajectories.violation is not None, "the task has constraints"
+        assert trajectories.breach is not None, "the task has constraints"
+        chosen = trajectories.violation.argmin()[None]
+        return knots[chosen][0], trajectories.breach[chosen]
 
 
 def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:

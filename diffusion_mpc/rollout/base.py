@@ -8,7 +8,7 @@ from typing import Protocol
 import mujoco
 import torch
 
-from diffusion_mpc.types import RolloutBatch, Start, State
+from diffusion_mpc.types import RolloutBatch, StateTensors
 
 
 class RolloutBackend(Protocol):
@@ -36,14 +36,13 @@ class RolloutBackend(Protocol):
         """See above."""
         ...
 
-    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """Trajectories that the controls lead to.
 
-        Independent of earlier calls: time, activations and the solver's warm start begin anew. From a `Start` on, nothing waits for
-        the device.
+        Independent of earlier calls: time, activations and the solver's warm start begin anew. Nothing waits for the device.
 
         Args:
-            state: state that all samples start from
+            start: state that all samples start from
             controls: (samples, horizon, nu) in actuator units, each held for one control step
             control_dt: length of a control step, s; a multiple of the model's time step
 

@@ -14,7 +14,7 @@ from mujoco.batch import Batch
 
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.tasks.base import sensor_slices
-from diffusion_mpc.types import Array, RolloutBatch, Start, State
+from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,11 @@ class CpuBackend:
         self._slices = sensor_slices(self.model)
         self._simulations = lru_cache(maxsize=4)(self._make_simulations)
 
-    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         if self.variants > 1:
             controls = controls.repeat_interleave(self.variants, dim=0)
         samples, horizon, _ = controls.shape
-        start = state.on(self.dtype, self.device)
         simulations = self._simulations(samples, horizon, control_dt)
         batch, repeats = simulations.batch, simulations.repeats
         np.concatenate((start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()), out=simulations.qpos_qvel_act)

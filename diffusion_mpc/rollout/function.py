@@ -9,7 +9,7 @@ import torch
 
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.tasks.base import Dynamics, Task, TaskError
-from diffusion_mpc.types import RolloutBatch, Start, State
+from diffusion_mpc.types import RolloutBatch, StateTensors
 
 
 class FunctionBackend:
@@ -49,11 +49,10 @@ class FunctionBackend:
         self._dynamics: Dynamics = task.dynamics
         self._try(task)
 
-    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
         repeats = substeps(control_dt, self.model.opt.timestep)
-        start = state.on(self.dtype, self.device)
         qpos, qvel = (x.expand(samples, -1) for x in (start.qpos, start.qvel))
         positions, velocities = [], []
         for t in range(horizon):

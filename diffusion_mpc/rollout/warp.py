@@ -21,7 +21,7 @@ import warp as wp
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
-from diffusion_mpc.types import RolloutBatch, Start, State
+from diffusion_mpc.types import RolloutBatch, StateTensors
 
 # That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say that something was left out.
 OVERFLOW = int(mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS))
@@ -114,10 +114,9 @@ class WarpBackend:
         """Samples since the start that needed more contacts or constraints than there was memory for; waits for the device."""
         return int(self._overflows)
 
-    def rollout(self, state: State | Start, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
-        start = state.on(self.dtype, self.device)
         worlds = (_recording.get() or self._worlds)(samples, horizon, substeps(control_dt, self.model.opt.timestep))
         with self._streams():
             self._start(worlds, start)
@@ -194,7 +193,7 @@ class WarpBackend:
             yield
         caller.wait_stream(self._stream)
 
-    def _start(self, worlds: Worlds, start: Start) -> None:
+    def _start(self, worlds: Worlds, start: StateTensors) -> None:
         """Put all worlds into a state, with nothing left of the rollout before."""
         for name, initial in worlds.initial.items():
             worlds.views[name].copy_(initial)

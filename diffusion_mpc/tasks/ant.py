@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
 from diffusion_mpc.tasks.terms import follows, heading_velocity
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,27 +31,27 @@ class Ant(Task):
     demo = {"command.vx": 1.0}
 
     @cost(weight=1.0, unit="m/s")
-    def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Horizontal velocity of the torso, in its heading frame, against the commanded one."""
         return heading_velocity(x) - reference.velocity[:2]
 
     @cost(weight=0.2, unit="rad/s")
-    def yaw_rate(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def yaw_rate(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Yaw rate of the torso against the commanded one."""
         return x.qvel[..., 5] - reference.velocity[2]
 
     @cost(weight=20.0, norm=smooth_abs)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return 1.0 - x.sensor("torso_up")[..., 2]
 
     @cost(weight=1.0, unit="0.1 m")
-    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso has sunk below 0.4 m."""
         return (0.4 - x.qpos[..., 2]).clamp(min=0.0) / 0.1
 
     @cost(weight=0.02)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Torques as a share of their limits."""
         return self.normalise(x.ctrl)
 
@@ -59,6 +59,6 @@ class Ant(Task):
         """Fallen: the torso leans by more than 72 degrees, or lies lower than 0.2 m."""
         return (x.sensor("torso_up")[..., 2] < 0.3) | (x.qpos[..., 2] < 0.2)
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the robot never fell, and went at half or more of the commanded velocity."""
         return super().succeeded(x, reference) & follows(x, reference.velocity[:2])

@@ -9,7 +9,7 @@ import torch
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.ant import Ant
 from diffusion_mpc.tasks.base import Task, constraint
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,11 +34,11 @@ class AntWall(Ant):
     }
 
     @constraint(tightening=0.2, unit="m")
-    def wall(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def wall(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the ends of all limbs are beyond 0.1 m before the wall."""
         ends = torch.cat([x.sensor(f"{leg}_{end}")[..., :1] for leg in LEGS for end in ("toe", "ankle")], dim=-1)
         return ends + LIMB_RADIUS + 0.1 - WALL
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the robot neither fell nor touched the wall; where that is, it cannot go on as commanded."""
         return Task.succeeded(self, x, reference)

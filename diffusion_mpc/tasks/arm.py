@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
-from diffusion_mpc.types import Reference, RolloutBatch, Target
+from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,29 +34,29 @@ class Arm(Task):
     }
 
     @cost(weight=1.0, norm=smooth_abs, unit="0.1 m")
-    def reach(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def reach(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the tip from the goal; its orientation is free."""
         return self._distance(x, reference) / 0.1
 
     @cost(weight=0.02, unit="rad/s")
-    def still(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def still(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Joint velocities."""
         return x.qvel
 
     @cost(weight=0.02)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Commanded joint velocities as a share of their limits."""
         return self.normalise(x.ctrl)
 
-    def goal_errors(self, x: RolloutBatch, reference: Target) -> dict[str, Tensor]:
+    def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
         """Distance of the tip from the goal, m."""
         return {"position_m": self._distance(x, reference)}
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the tip ends at the goal, within 3 cm."""
         return self._distance(x, reference)[:, -1] < 0.03
 
-    def _distance(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def _distance(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         return (x.sensor("tip") - reference.pose[:3]).square().sum(-1).sqrt()
 
     def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:

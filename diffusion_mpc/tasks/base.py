@@ -30,7 +30,7 @@ import mujoco
 import numpy as np
 import torch
 
-from diffusion_mpc.types import Reference, RolloutBatch, Target
+from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ class CostTerm:
     unit: str
     description: str
 
-    def __call__(self, task: Task, x: RolloutBatch, reference: Target) -> Tensor:
+    def __call__(self, task: Task, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Unweighted cost (samples, horizon)."""
         value = self.norm(self.residual(task, x, reference))
         return value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value
@@ -107,7 +107,7 @@ class Constraint:
     unit: str
     description: str
 
-    def violation(self, task: Task, x: RolloutBatch, reference: Target, tightened: bool = True) -> Tensor:
+    def violation(self, task: Task, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True) -> Tensor:
         """Mean over the horizon of the sum of all positive values, (samples,); 0 where the constraint is met throughout."""
         value = self.value(task, x, reference)
         value = value if value.ndim > x.qpos.ndim - 1 else value[..., None]
@@ -200,17 +200,15 @@ class Task:
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {name: value.__constraint__ for name, value in members.items() if hasattr(value, "__constraint__")}
 
-    def violation(self, x: RolloutBatch, reference: Reference | Target, tightened: bool = True) -> Tensor:
+    def violation(self, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True) -> Tensor:
         """By how much the constraints are broken, (samples,); see `Constraint.violation`."""
-        target = reference.on(x.qpos)
-        return torch.stack([c.violation(self, x, target, tightened) for c in self.constraints().values()]).sum(0)
+        return torch.stack([c.violation(self, x, reference, tightened) for c in self.constraints().values()]).sum(0)
 
-    def costs(self, x: RolloutBatch, reference: Reference | Target) -> dict[str, Tensor]:
+    def costs(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
         """Unweighted cost of every term, (samples, horizon) each."""
-        target = reference.on(x.qpos)
-        return {name: term(self, x, target) for name, term in self.cost_terms().items()}
+        return {name: term(self, x, reference) for name, term in self.cost_terms().items()}
 
-    def goal_errors(self, x: RolloutBatch, reference: Target) -> dict[str, Tensor]:
+    def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
         """How far the robot is from its goal pose, (samples, horizon) by a name that ends in the unit, e.g. "position_m".
 
         For the evaluation of tasks that pursue a `goal_pose`. A model may show the goal by a mocap body named "goal".
@@ -221,7 +219,7 @@ class Task:
         """Whether the robot has failed (fallen), boolean (samples, horizon). No robot fails unless its task says how."""
         return x.qpos[..., 0].isnan()
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether runs have done what the task asks for, boolean (samples,), for the evaluation; here: nothing failed or violated.
 
         Args:

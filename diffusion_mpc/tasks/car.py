@@ -10,7 +10,7 @@ import torch
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, TaskError, constant, cost
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,11 +85,11 @@ class Car(Task):
         return moved, (moved - qpos) / dt
 
     @cost(weight=1.0)
-    def goal(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def goal(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance from the goal as a share of 0.2 m, 1 at most."""
         return self._apart(x).clamp(max=self.REACHED) / self.REACHED
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the car ends at the goal, within 0.2 m."""
         return self._apart(x)[:, -1] < self.REACHED
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import TWO_STEPS, Task, cost, linear
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,25 +25,25 @@ class Cartpole(Task):
     }
 
     @cost(weight=1.0, norm=linear)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the pole is from upright: (1 - cos(angle)) / 2."""
         return (1.0 - x.qpos[..., 1].cos()) / 2.0
 
     @cost(weight=0.1, unit="m")
-    def centred(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def centred(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the cart from the middle of the rail."""
         return x.qpos[..., 0]
 
     @cost(weight=0.01, unit="rad/s")
-    def still(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def still(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Angular velocity of the pole."""
         return x.qvel[..., 1]
 
     @cost(weight=0.01)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Force on the cart as a share of its limit."""
         return self.normalise(x.ctrl)
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the pole ends upright, within 0.2 rad."""
         return x.qpos[:, -1, 1].cos() > math.cos(0.2)

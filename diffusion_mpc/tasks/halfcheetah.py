@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, linear
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,17 +26,17 @@ class HalfCheetah(Task):
     defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25, "planner.success_share": 0.03}
 
     @cost(weight=1.0, norm=linear, unit="m/s")
-    def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Negative forward velocity of the torso."""
         return -x.qvel[..., 0]
 
     @cost(weight=0.1)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Torques as a share of their limits."""
         return self.normalise(x.ctrl)
 
     @cost(weight=2.0, norm=linear)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso is pitched from level: 1 - cos(pitch)."""
         return 1.0 - x.qpos[..., 2].cos()
 

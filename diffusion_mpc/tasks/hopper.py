@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import TWO_STEPS, Task, cost, linear
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,22 +31,22 @@ class Hopper(Task):
     }
 
     @cost(weight=1.0, norm=linear, unit="m/s")
-    def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Negative forward velocity of the torso, up to 2 m/s."""
         return -x.qvel[..., 0].clamp(max=2.0)
 
     @cost(weight=10.0, norm=linear, unit="m")
-    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's middle has sunk below 1.1 m."""
         return (1.1 - x.qpos[..., 1]).clamp(min=0.0)
 
     @cost(weight=20.0, norm=linear)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso leans: 1 - cos(pitch)."""
         return 1.0 - x.qpos[..., 2].cos()
 
     @cost(weight=0.02)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Torques as a share of their limits."""
         return self.normalise(x.ctrl)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.tasks.base import cost, linear
 from diffusion_mpc.tasks.humanoid import Humanoid, tilt
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,36 +30,36 @@ class HumanoidRun(Humanoid):
     }
 
     @cost(weight=1.0, norm=linear, unit="m/s")
-    def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Negative forward velocity of the torso along x."""
         return -x.qvel[..., 0]
 
     @cost(weight=15.0, norm=linear, unit="m")
-    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the torso from a height of 1.3 m, 1 m at most."""
         return (x.qpos[..., 2] - 1.3).abs().clamp(max=1.0)
 
     @cost(weight=0.5, norm=linear, unit="m")
-    def track(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def track(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the torso from the x axis."""
         return x.qpos[..., 1].abs()
 
     @cost(weight=10.0, norm=linear)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=1.0, norm=linear)
-    def heading(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def heading(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's forward axis turns from the x axis: 1 - cos(angle)."""
         return 1.0 - x.sensor("torso_forward")[..., 0]
 
     @cost(weight=0.1, unit="rad")
-    def posture(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def posture(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far waist, arms, hip yaws and hip rolls are from the stance."""
         return self.from_stance(x, "hip_pitch", "knee", "ankle_pitch")
 
     @cost(weight=0.02)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the servos' targets are from the stance, as a share of their range."""
         return self.normalise(x.ctrl)

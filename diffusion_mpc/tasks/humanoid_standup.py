@@ -8,7 +8,7 @@ import torch
 
 from diffusion_mpc.tasks.base import cost, linear, smooth_abs
 from diffusion_mpc.tasks.humanoid import Humanoid, off_balance, tilt
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,27 +33,27 @@ class HumanoidStandup(Humanoid):
     }
 
     @cost(weight=1.0, norm=linear, unit="m")
-    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the torso from a height of 1.3 m."""
         return (x.qpos[..., 2] - 1.3).abs()
 
     @cost(weight=0.1, norm=linear, unit="m")
-    def place(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def place(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the torso from the origin, along x and y each."""
         return x.qpos[..., :2].abs()
 
     @cost(weight=0.2, norm=linear)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=0.4, norm=smooth_abs, unit="m")
-    def balance(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def balance(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the feet's middle from where it would bring the robot to rest."""
         return off_balance(x)
 
     @cost(weight=1.0, norm=linear)
-    def rest(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def rest(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """What is missing from rest in the stance, 0 to 1. Below 1 m it is 1: motion costs nothing before the robot is up."""
         far = self.from_stance(x).square().sum(-1)
         fast = x.qvel[..., :3].square().sum(-1) + 0.05 * x.qvel[..., 6:].square().sum(-1)
@@ -62,7 +62,7 @@ class HumanoidStandup(Humanoid):
         return 1.0 - risen / (1.0 + far + fast)
 
     @cost(weight=0.004)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the servos' targets are from the stance, as a share of their range."""
         return self.normalise(x.ctrl)
 
@@ -70,7 +70,7 @@ class HumanoidStandup(Humanoid):
         """Never: the robot lies on the ground to begin with."""
         return torch.zeros_like(x.qpos[..., 0], dtype=torch.bool)
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the robot stands in the last half second: the torso above 1.1 m, and leaning by less than 37 degrees."""
         late = reference.times > reference.times[-1] - 0.5
         return ((x.qpos[..., 2] > 1.1) & (tilt(x) < 0.2))[:, late].all(-1)

@@ -8,7 +8,7 @@ import torch
 
 from diffusion_mpc.tasks.base import columns, cost, linear, smooth_abs
 from diffusion_mpc.tasks.humanoid import Humanoid, off_balance, tilt
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,39 +39,39 @@ class HumanoidTrack(Humanoid):
     }
 
     @cost(weight=1.0, unit="rad")
-    def pose(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def pose(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the joints are from the motion's."""
         motion, at_rest = motion_angles(reference.times), torch.zeros_like(reference.times)
         wanted = torch.stack([motion.get(name, at_rest) for name in self.joints], dim=-1)
         return columns(x.qpos, tuple(self.joints.values())) - wanted.to(x.qpos)
 
     @cost(weight=1.0, unit="0.1 m")
-    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's height is from the motion's."""
         return (x.qpos[..., 2] - torso_height(reference.times).to(x.qpos)) / 0.1
 
     @cost(weight=10.0, norm=smooth_abs)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=20.0, unit="m")
-    def balance(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def balance(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the feet's middle from where it brings the robot to rest."""
         return off_balance(x)
 
     @cost(weight=2.0, unit="m")
-    def place(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def place(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the torso from the origin."""
         return x.qpos[..., :2]
 
     @cost(weight=2.0, norm=linear)
-    def heading(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def heading(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso's forward axis turns from the x axis: 1 - cos(angle)."""
         return 1.0 - x.sensor("torso_forward")[..., 0]
 
     @cost(weight=0.002, unit="rad/s")
-    def smoothness(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def smoothness(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Speeds of the joints."""
         return x.qvel[..., 6:]
 

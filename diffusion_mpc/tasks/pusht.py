@@ -12,7 +12,7 @@ from diffusion_mpc.estimation.frames import quaternion_to_yaw, yaw_to_quaternion
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import TWO_STEPS, Task, cost, linear
 from diffusion_mpc.tasks.terms import yaw
-from diffusion_mpc.types import Reference, RolloutBatch, Target
+from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,32 +45,32 @@ class PushT(Task):
     }
 
     @cost(weight=5.0, norm=linear, unit="m")
-    def position(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def position(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the T from its goal."""
         return self._offset(x, reference)
 
     @cost(weight=1.0, norm=linear, unit="half turns")
-    def angle(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def angle(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Angle of the T from its goal, by the shorter way, as a share of a half turn."""
         return self._turn(x, reference) / torch.pi
 
     @cost(weight=1.0, norm=linear, unit="m")
-    def reach(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def reach(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How much farther than 0.2 m the disc is from the T's middle."""
         return ((x.qpos[..., 3:5] - x.qpos[..., :2]).square().sum(-1).sqrt() - 0.2).clamp(min=0.0)
 
-    def goal_errors(self, x: RolloutBatch, reference: Target) -> dict[str, Tensor]:
+    def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
         """Distance, m, and angle, rad, of the T from its goal."""
         return {"position_m": self._offset(x, reference), "angle_rad": self._turn(x, reference)}
 
-    def succeeded(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the T ends at its goal, within 3 cm and 0.15 rad."""
         return (self._offset(x, reference)[:, -1] < 0.03) & (self._turn(x, reference)[:, -1] < 0.15)
 
-    def _offset(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def _offset(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         return (x.qpos[..., :2] - reference.pose[:2]).square().sum(-1).sqrt()
 
-    def _turn(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def _turn(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         off = x.qpos[..., 2] - yaw(reference.pose[3:])
         return torch.atan2(off.sin(), off.cos()).abs()
 

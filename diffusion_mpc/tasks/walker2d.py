@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, linear
-from diffusion_mpc.types import RolloutBatch, Target
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,22 +27,22 @@ class Walker2d(Task):
     defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25, "planner.success_share": 0.03}
 
     @cost(weight=1.0, norm=linear, unit="m/s")
-    def velocity(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Negative forward velocity of the torso."""
         return -x.qvel[..., 0]
 
     @cost(weight=5.0, norm=linear, unit="m")
-    def height(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the torso's middle from a height of 1.1 m, 1 m at most."""
         return (x.qpos[..., 1] - 1.1).abs().clamp(max=1.0)
 
     @cost(weight=10.0, norm=linear)
-    def upright(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """How far the torso leans: 1 - cos(pitch)."""
         return 1.0 - x.qpos[..., 2].cos()
 
     @cost(weight=0.02)
-    def effort(self, x: RolloutBatch, reference: Target) -> Tensor:
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Torques as a share of their limits."""
         return self.normalise(x.ctrl)
 
