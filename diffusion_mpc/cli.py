@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from diffusion_mpc.benchmark.commands import add_benchmark
+from diffusion_mpc.testing import GROUPS, run_all
 
 EXAMPLES = {
     "demo": "diffusion-mpc demo",
@@ -200,8 +201,6 @@ def tasks(options: argparse.Namespace) -> int:
 
 def test(options: argparse.Namespace) -> int:
     """Tests and linters."""
-    from diffusion_mpc.testing import run_all
-
     return run_all(options.extra)
 
 

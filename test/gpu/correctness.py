@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,7 @@ from cases import loop_settings, planned
 from scale import Scale, absent
 
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.rollout.base import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.warp import CAPTURES
 
@@ -66,45 +68,49 @@ def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
 def live_parameters(scale: Scale) -> Iterator[Result]:
     """Temperature, noise, seed and weights reach a captured plan, which is not captured anew."""
     loop = ClosedLoop(loop_settings(scale, "ant", 256), 0)
-    planner, task = loop.controller.planner, loop.task
-    config, kept, traces = planner._settings.config, planner._settings.recordings, planner._settings.traces
-    state = loop.state()
+    controller, state = loop.controller, loop.state()
+    planner, config, weights = controller.planner, loop.config.planner, dict(loop.weights)
+    captured = planner._captured
 
-    def found() -> np.ndarray:
+    def knots() -> np.ndarray:
         planner.reset()
         return planner.plan(state, loop.reference).knots
 
-    first = found()
-    yield _same("same seed, same plan: knots", float(np.abs(found() - first).max()))
+    first = knots()
+    yield _same("same seed, same plan: knots", float(np.abs(knots() - first).max()))
     for name, value in {"temperature": 1.0, "noise_start": 0.05, "seed": 7}.items():
-        planner.configure(replace(config, **{name: value}), traces)
-        yield _other(f"{name} reaches the plan: knots", first, found())
-    planner.configure(config, traces)
-    weights = {name: 0.0 if name != "effort" else 1.0 for name in task.cost_terms()}
-    loop.controller.objective.configure(weights, loop.config.robust)
-    yield _other("weights reach the plan: knots", first, found())
+        planner.configure(replace(config, **{name: value}))
+        yield _other(f"{name} reaches the plan: knots", first, knots())
+    planner.configure(config)
+    controller.objective.configure({name: float(name == "effort") for name in weights}, loop.config.robust)
+    yield _other("weights reach the plan: knots", first, knots())
+    what = "captured once, by denoising steps"
     if scale.rehearsal:
-        yield absent("nothing was captured anew")
+        yield absent(what)
     else:
-        same = planner._settings.recordings is kept
-        yield Result("nothing was captured anew", "yes" if same else "no", "yes", same)
+        kept = bool(captured) and planner._captured is captured
+        yield Result(what, ", ".join(map(str, captured)) or "not captured", "once", kept)
 
 
 def succession(scale: Scale) -> Iterator[Result]:
-    """Another number of samples is captured in a thread of its own while plans go on, and then takes over."""
+    """A controller with more samples is built, and captured, in another thread while plans go on; then it takes over."""
     loop = ClosedLoop(loop_settings(scale, "ant", 256), 0)
-    planner = loop.controller.planner
-    config = replace(planner._settings.config, num_samples=2 * planner._settings.config.num_samples)
-    planner.configure(config, planner._settings.traces)
-    began, plans = time.perf_counter(), 0
-    while planner._settings.config != config and time.perf_counter() - began < 40.0:
-        planned(loop)
-        loop.advance()
-        plans += 1
-    measured = f"{plans} plans in {time.perf_counter() - began:.1f} s meanwhile"
-    finite = bool(np.isfinite(planned(loop).knots).all())
-    yield Result("ant: another number of samples takes over", measured, "it does", planner._settings.config == config and finite)
-    used, what = loop.controller.backend.capture, "ant: it is captured like the one before"
+    plans, began = 0, time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(ClosedLoop, loop_settings(scale, "ant", 8192), 0)
+        while not building.done():
+            planned(loop)
+            loop.advance()
+            plans += 1
+    controller = building.result().controller
+    yield Result("ant: plans while another controller was built", f"{plans} in {time.perf_counter() - began:.1f} s")
+    controller.take_over(loop.controller)
+    plan = controller.plan(loop.state(), loop.reference, loop.state().stamp)
+    warm = plan.stats.warm_start
+    yield Result(
+        "ant: it starts from the plan of the one before", warm, "plan", warm == "plan" and bool(np.isfinite(plan.knots).all())
+    )
+    used, what = controller.backend.capture, "ant: what it captured"
     yield absent(what) if scale.rehearsal else Result(what, used, "plan", used == "plan")
 
 
@@ -114,8 +120,12 @@ def rollouts(scale: Scale) -> Iterator[Result]:
     backend, task = loop.controller.backend, loop.task
     controls = torch.from_numpy(np.random.default_rng(0).uniform(*task.ctrl_limits, (scale.samples(64), 50, 1)))
     state = loop.state()
-    found = backend.rollout(state, controls.float().to(backend.device), 0.02).qpos.cpu().double()
-    apart = float((found - CpuBackend([backend.model]).rollout(state, controls, 0.02).qpos).abs().max())
+
+    def positions(backend: RolloutBackend) -> torch.Tensor:
+        start = state.on(backend.dtype, backend.device)
+        return backend.rollout(start, controls.to(start.qpos), 0.02).qpos.cpu().double()
+
+    apart = float((positions(backend) - positions(CpuBackend([backend.model]))).abs().max())
     yield Result("cartpole: positions against C MuJoCo after 1 s", f"{apart:.1e}", "<= 5e-4", apart <= 5e-4)
 
 

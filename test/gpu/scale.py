@@ -39,4 +39,4 @@ class Scale:
 
 def absent(what: str) -> Result:
     """A result that Warp's cpu device cannot have."""
-    return Result(what, "only on a GPU: the cpu device has no CUDA graphs")
+    return Result(what, "only on a GPU, not on Warp's cpu device")
