@@ -163,6 +163,7 @@ def test_items_go_on_whatever_becomes_of_the_ones_before(start, tmp_path):
     assert items["raises"]["error"] == "ValueError: no such kernel"
     assert any("raise ValueError" in line for line in items["raises"]["log"])
     assert items["hangs"]["error"] == "not done within 3 s"
+    assert any("in hangs" in line for line in items["hangs"]["log"])
     assert "SIGKILL" in items["dies"]["error"]
     assert "exit code 0" in items["leaves"]["error"]
     # What the one that hung had started has ended as well.

@@ -153,6 +153,9 @@ def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
             while entry["state"] == RUNNING:
                 if not source.poll(max(began + seconds - time.monotonic(), 0.0)):
                     entry |= {"state": TIMED_OUT, "error": f"not done within {seconds:.0f} s"}
+                    # It notes in its log where it is.
+                    with suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGUSR1)
                     break
                 match source.recv():
                     case Result() as result:
@@ -200,6 +203,7 @@ def _work(sink: Connection, item: Item, argument: object, log: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
     module, _, name = item.work.rpartition(".")
     try:
         for result in getattr(importlib.import_module(module), name)(argument, **item.arguments):
