@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import warp as wp
 from scale import Scale
 
 from diffusion_mpc.benchmark import speed
@@ -15,6 +17,7 @@ from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.types import Plan
 
 RAW_REPEATS = 3
+BINARIES = {".o", ".cubin", ".ptx"}
 
 
 def sized(scale: Scale, task: str, samples: int, horizon: int, iterations: int, **settings: str) -> speed.Case:
@@ -71,3 +74,9 @@ def time_plans(scale: Scale, case: speed.Case, seconds: float = 5.0) -> dict[str
 def title(row: Mapping[str, Any]) -> str:
     """Task and sizes of a row."""
     return f"{row['model']} {row['num_samples']} x {row['horizon_steps']} x {row['iterations']}"
+
+
+def kernel_modules() -> int:
+    """Number of compiled kernel modules in Warp's cache."""
+    wp.init()
+    return sum(1 for path in Path(wp.config.kernel_cache_dir).glob("*/*") if path.suffix in BINARIES)

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import mujoco
 import numpy as np
 import torch
 import warp as wp
 from budget import Result
-from cases import loop_settings, planned
+from cases import kernel_modules, loop_settings, planned
 from scale import Scale, absent
 
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop
@@ -25,12 +24,10 @@ from diffusion_mpc.rollout.warp import CAPTURES
 SAME = 2e-2
 # Two plans that differ.
 DIFFERENT = 1e-3
-BINARIES = {".o", ".cubin", ".ptx"}
 
 
 def machine(scale: Scale) -> Iterator[Result]:
     """What all of this runs on."""
-    wp.init()
     names = {
         "torch": torch.__version__,
         "warp": wp.__version__,
@@ -39,7 +36,7 @@ def machine(scale: Scale) -> Iterator[Result]:
     }
     yield Result("versions", ", ".join(f"{name} {number}" for name, number in names.items()))
     yield Result("cores", str(len(os.sched_getaffinity(0))))
-    yield Result("kernel modules in Warp's cache", str(_modules()))
+    yield Result("kernel modules in Warp's cache", str(kernel_modules()))
     if scale.rehearsal:
         yield absent("CUDA driver")
         return
@@ -50,13 +47,12 @@ def machine(scale: Scale) -> Iterator[Result]:
 
 def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
     """Plans through the three kinds of capture from the same state with the same seed; nothing falls back, mean knots agree."""
-    wp.init()
     knots = {}
     for capture in reversed(CAPTURES):
-        before, began = _modules(), time.perf_counter()
+        before, began = kernel_modules(), time.perf_counter()
         loop = ClosedLoop(loop_settings(scale, task, samples, **{"backend.capture": capture}), 0)
         knots[capture] = [planned(loop).knots for _ in range(2)]
-        took = f"{time.perf_counter() - began:.1f} s, {_modules() - before} kernel modules compiled"
+        took = f"{time.perf_counter() - began:.1f} s, {kernel_modules() - before} kernel modules compiled"
         yield Result(f"{task}: set up and two plans through capture {capture}", took)
         used, what = loop.controller.backend.capture, f"{task}: capture {capture} is what was asked for"
         yield absent(what) if scale.rehearsal and capture != "none" else Result(what, used, capture, used == capture)
@@ -136,12 +132,6 @@ def _same(what: str, apart: float) -> Result:
 def _other(what: str, before: np.ndarray, after: np.ndarray) -> Result:
     apart = float(np.abs(after - before).max())
     return Result(what, f"{apart:.1e} apart", f"> {DIFFERENT:g}", apart > DIFFERENT)
-
-
-def _modules() -> int:
-    """Kernel modules in Warp's cache."""
-    folder = Path(wp.config.kernel_cache_dir)
-    return sum(1 for path in folder.glob("*/*") if path.suffix in BINARIES)
 
 
 def _version(package: str) -> str:

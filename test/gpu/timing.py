@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from budget import Result
-from cases import loop_settings, planned, sized, time_plans, title
+from cases import kernel_modules, loop_settings, planned, sized, time_plans, title
 from scale import Scale, absent
 
 from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
@@ -18,7 +18,9 @@ LAUNCHES = 1000
 
 def plan_time(scale: Scale, task: str, iterations: int, aim_ms: float) -> Iterator[Result]:
     """Time of a plan with 2048 samples and 20 steps."""
+    before = kernel_modules()
     row = time_plans(scale, sized(scale, task, 2048, 20, iterations))
+    yield Result(f"{title(row)}: kernel modules compiled", str(kernel_modules() - before))
     ms = row["plan_ms_p50"]
     measured = f"{ms:.2f} ms (p99 {row['plan_ms_p99']:.2f} ms, graph: {row['capture']})"
     yield scale.timed(f"{title(row)}, p50", measured, f"<= {aim_ms:g} ms", ms <= aim_ms, row)
