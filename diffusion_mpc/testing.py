@@ -14,6 +14,7 @@ GROUPS = {
     "kernels": ["-m", "kernels"],
     "network": ["-m", "network"],
     "parity": ["-m", "parity"],
+    "rehearsal": ["-m", "rehearsal"],
 }
 """Parts of the tests by name, and what they are to pytest."""
 
