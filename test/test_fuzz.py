@@ -440,7 +440,7 @@ def check_states(bench):
     for state in bench.states:
         assert np.isfinite([*state.position, *state.velocity]).all()
     bench.states.clear()
-    low, high = bench.node.session.task.ctrl_limits
+    low, high = bench.node.task.ctrl_limits
     assert ((low <= bench.node.plant.data.ctrl) & (bench.node.plant.data.ctrl <= high)).all()
 
 

@@ -52,6 +52,11 @@ class Recorder:
         with self.changed:
             assert self.changed.wait_for(condition, timeout), f"no {what} within {timeout} s"
 
+    def wait_for_control(self):
+        """Until a command of a plan goes out: the first ones, before there is a plan, are safe commands."""
+        count = len(self.commands)
+        self.wait(lambda: len(self.commands) > count and self.commands[-1][3] is not None, "command of a plan")
+
 
 @pytest.fixture
 def begin():
@@ -151,19 +156,19 @@ def test_in_lockstep_the_same_states_give_the_same_commands(begin):
 def test_where_states_stop_the_safe_command_goes_out_and_control_returns_with_them(begin):
     session, output = begin(RealTimeSession, state_timeout=0.2, max_plan_age=5.0)
     with Measuring(session):
-        output.wait(lambda: len(output.commands) > 10, "commands")
+        output.wait_for_control()
     output.wait(lambda: output.commands[-1][3] is None, "safe command")
     level, text, _ = session.report()
     assert level == Level.ERROR
     assert "more than state_timeout of 200 ms" in text
     with Measuring(session):
-        output.wait(lambda: output.commands[-1][3] is not None, "command of a plan")
+        output.wait_for_control()
 
 
 def test_a_planner_that_raises_is_an_error_with_its_text_and_control_returns(begin):
     session, output = begin(RealTimeSession, **PATIENT)
     with Measuring(session):
-        output.wait(lambda: len(output.commands) > 10, "commands")
+        output.wait_for_control()
         working = session.controller.planner.plan
 
         def broken(*arguments, **named):
@@ -173,7 +178,7 @@ def test_a_planner_that_raises_is_an_error_with_its_text_and_control_returns(beg
         output.wait(lambda: output.commands[-1][3] is None, "safe command")
         assert session.report()[1].startswith("safe command: planner raised RuntimeError: device lost; next try in")
         session.controller.planner.plan = working
-        output.wait(lambda: output.commands[-1][3] is not None, "command of a plan")
+        output.wait_for_control()
     assert any(text.startswith("planner raised RuntimeError: device lost") for text in output.texts)
 
 
