@@ -7,7 +7,7 @@ import yaml
 
 from diffusion_mpc.config import (
     ConfigError,
-    NodeConfig,
+    PlannerNodeConfig,
     SimConfig,
     build,
     cost_weights,
@@ -22,7 +22,7 @@ CONFIG = Path(__file__).parents[1] / "config"
 
 
 def load(**given):
-    return load_parameters(NodeConfig, given)[1]
+    return load_parameters(PlannerNodeConfig, given)[1]
 
 
 def test_defaults_of_the_task_come_before_those_of_the_package():
@@ -31,7 +31,7 @@ def test_defaults_of_the_task_come_before_those_of_the_package():
 
 
 def test_every_cost_term_is_a_live_parameter():
-    known, values = load_parameters(NodeConfig, {"task": "ant", "cost.upright": 3.0})
+    known, values = load_parameters(PlannerNodeConfig, {"task": "ant", "cost.upright": 3.0})
     assert known["cost.upright"].live
     assert set(cost_weights(values)) == set(find_task("ant").cost_terms())
     assert cost_weights(values)["upright"] == 3.0
@@ -61,7 +61,7 @@ def test_a_whole_number_is_fine_for_a_float():
 
 
 def test_values_become_nested_config_objects():
-    config = build(NodeConfig, load(**{"task": "ant", "planner.rate": 100.0}))
+    config = build(PlannerNodeConfig, load(**{"task": "ant", "planner.rate": 100.0}))
     assert config.planner.rate == 100.0
     assert config.model.integrator == "implicitfast"
 
@@ -71,7 +71,7 @@ def test_shipped_files_hold_every_parameter_as_it_is_described(path):
     """Written by `python -m diffusion_mpc.config TASK > config/TASK.yaml`."""
     assert path.read_text() == to_yaml(path.stem)
     content = yaml.safe_load(path.read_text())
-    assert content["/**/planner"]["ros__parameters"].keys() == parameters(NodeConfig, find_task(path.stem)).keys()
+    assert content["/**/planner"]["ros__parameters"].keys() == parameters(PlannerNodeConfig, find_task(path.stem)).keys()
 
 
 def by_name(options):

@@ -153,7 +153,7 @@ class BagMaker:
             term_costs=costs,
             effective_sample_size=10.0,
             noise=0.3,
-            infeasible_share=0.0,
+            infeasible_fraction=0.0,
             violation=0.0,
             command=self.twist((command[0], command[1], 0), (0, 0, command[2])),
             goal=self.pose(*goal),

@@ -6,7 +6,7 @@ from rollouts import roll_out
 
 from diffusion_mpc.command_messages import CommandRejectedError, decode
 from diffusion_mpc.commands import Command, actuators, plain
-from diffusion_mpc.config import ConfigError, NodeConfig, OutputConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import ConfigError, OutputConfig, PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.following import Follower, needs_track
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
@@ -107,8 +107,8 @@ def test_only_gains_and_trajectories_need_the_planned_motion():
 
 
 def test_the_planned_motion_is_where_the_controls_lead():
-    _, values = load_parameters(NodeConfig, {"task": "cartpole", "backend.threads": 1, "output.kp": "1"})
-    config, task = build(NodeConfig, values), find_task("cartpole")()
+    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", "backend.threads": 1, "output.kp": "1"})
+    config, task = build(PlannerNodeConfig, values), find_task("cartpole")()
     controller = Controller(task, config, cost_weights(values))
     data = task.initial_data(controller.backend.model)
     plan = controller.plan(State(5.0, data.qpos.copy(), data.qvel.copy()), Reference(), 5.0)

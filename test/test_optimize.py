@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_planner import initial_state, make_controller
 
 from diffusion_mpc.cli import main
-from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.functions import FUNCTIONS
 from diffusion_mpc.planner.objective import Demonstration, Objective
 from diffusion_mpc.planner.optimize import (
@@ -233,8 +233,8 @@ def test_both_minima_of_a_double_well_are_among_the_modes():
 
 def make_problem(demonstration=None, **settings):
     controller = make_controller("cartpole", **settings)
-    _, values = load_parameters(NodeConfig, {"task": "cartpole", **settings})
-    config, weights = build(NodeConfig, values).planner, cost_weights(values)
+    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", **settings})
+    config, weights = build(PlannerNodeConfig, values).planner, cost_weights(values)
     state = initial_state(controller)
     objective = Objective(controller.task, controller.backend, config, weights)
     return TrajectoryProblem(objective, replace(objective.pose(state, Reference()), demonstration=demonstration))

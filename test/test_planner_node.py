@@ -141,7 +141,7 @@ def test_diagnostics_hold_the_figures_of_the_plans(controlled):
     assert 0.0 <= float(values["state_age_ms"]) < 100.0
     assert 1.0 <= float(values["effective_sample_size"]) <= 8.0
     assert int(values["plans"]) > 0
-    assert float(values["infeasible_share"]) == 0.0
+    assert float(values["infeasible_fraction"]) == 0.0
     terms = [float(value) for key, value in values.items() if key.startswith("cost.")]
     assert sum(terms) == pytest.approx(float(values["cost"]), rel=1e-2)
 
