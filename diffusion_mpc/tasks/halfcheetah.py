@@ -32,7 +32,7 @@ class HalfCheetah(Task):
 
     @cost(weight=0.1)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Torques as a share of their limits."""
+        """Torques as a fraction of their limits."""
         return self.normalise(x.ctrl)
 
     @cost(weight=2.0, norm=linear)
