@@ -18,7 +18,7 @@ Point = tuple[float, Command]
 Gains = Mapping[str, JointGains]
 """Gains by joint; those of a joint that is not named are 0."""
 
-NONE = JointGains()
+NO_GAINS = JointGains()
 
 TRAJECTORY: OutputType = "joint_trajectory"
 
@@ -37,7 +37,7 @@ class Follower:
     def configure(self, config: OutputConfig, gains: Gains) -> None:
         """Change live parameters; takes effect with the next command."""
         # A servo's gains are its own.
-        by_actuator = [gains.get(a.joint, NONE) if a.field == "effort" else NONE for a in self.driven]
+        by_actuator = [gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS for a in self.driven]
         self._settings = (config, np.array([g.p for g in by_actuator]), np.array([g.d for g in by_actuator]))
 
     @property
@@ -111,4 +111,4 @@ class Follower:
 
 def needs_track(config: OutputConfig, gains: Gains) -> bool:
     """Whether commands carry planned joint positions and velocities."""
-    return config.type == TRAJECTORY or any(g != NONE for g in gains.values())
+    return config.type == TRAJECTORY or any(g != NO_GAINS for g in gains.values())

@@ -302,7 +302,7 @@ def test_weights_scale_their_term(run, ant):
     plain, doubled = summarise(run, ant)["term_costs"], summarise(run, ant, weights={"velocity": 2.0})["term_costs"]
     assert doubled["velocity"] == pytest.approx(2.0 * plain["velocity"])
     assert doubled["effort"] == plain["effort"]
-    with pytest.raises(ValueError, match="no cost term 'speed'"):
+    with pytest.raises(ValueError, match="unknown cost term 'speed'; there are: "):
         measure(run, ant, {"speed": 1.0})
 
 

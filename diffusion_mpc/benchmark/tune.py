@@ -22,7 +22,7 @@ from diffusion_mpc.benchmark.benchmark import Report, state
 from diffusion_mpc.benchmark.figures import Row, number, table
 from diffusion_mpc.benchmark.quality import AlgorithmsBenchmark, Tuned, read_tuned
 from diffusion_mpc.benchmark.runs import RunSpec
-from diffusion_mpc.config import PlannerNodeConfig, Value, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, Value, check, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 
 FIRST_TRIAL = 1000
@@ -137,8 +137,13 @@ class Tune(AlgorithmsBenchmark):
 def candidates(
     task: str, algorithm: str, count: int, seed: int, incumbent: Mapping[str, Value] | None = None
 ) -> list[dict[str, Value]]:
-    """As many settings: the task's defaults first, then the best of an earlier search, where that is another."""
+    """As many settings: the task's defaults first, then the best of an earlier search, where that is another.
+
+    Raises:
+        ConfigError: the earlier search names an unknown parameter, or a value that does not fit
+    """
     known, defaults = load_parameters(PlannerNodeConfig, {"task": task})
+    check(incumbent or {}, known)
     random = np.random.default_rng((seed, list(ALGORITHMS).index(algorithm)))
 
     def draw(name: str, space: tuple[float, float] | list[int]) -> Value:

@@ -13,7 +13,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from diffusion_mpc.names import Variant
+from diffusion_mpc.names import Variant, require_known
 from diffusion_mpc.planner.schedule import alpha_bars, noise_levels
 from diffusion_mpc.planner.score import (
     Evaluation,
@@ -57,8 +57,7 @@ class Settings:
     mode_distance: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"variant '{self.variant}' is not one of {', '.join(VARIANTS)}")
+        require_known("variant", self.variant, VARIANTS)
         if self.samples < 2 or self.levels < 2 or self.temperature <= 0.0:
             raise ValueError("a reverse pass needs at least 2 samples, 2 levels and a temperature above 0")
 
