@@ -144,7 +144,7 @@ def candidates(
     """
     known, defaults = load_parameters(PlannerNodeConfig, {"task": task})
     check(incumbent or {}, known)
-    random = np.random.default_rng((seed, list(ALGORITHMS).index(algorithm)))
+    random = np.random.default_rng((seed, list[str](ALGORITHMS).index(algorithm)))
 
     def draw(name: str, space: tuple[float, float] | list[int]) -> Value:
         if isinstance(space, list):

@@ -136,4 +136,4 @@ def _build(hint: Any, values: Mapping[str, Value], name: str) -> object:  # noqa
     if get_origin(hint) is Mapping:
         keys = dict.fromkeys(full.removeprefix(f"{name}.").rpartition(".")[0] for full in values if full.startswith(f"{name}."))
         return {key: build(get_args(hint)[1], values, f"{name}.{key}.") for key in keys}
-    return build(hint, values, f"{name}.") if dataclasses.is_dataclass(hint) else values[name]
+    return build(cast(type, hint), values, f"{name}.") if dataclasses.is_dataclass(hint) else values[name]
