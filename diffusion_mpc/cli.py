@@ -178,9 +178,9 @@ def optimize(
         demo: demonstration of a task: positions over time, as CSV or as a recorded bag
         json: file to write the figures to
     """
-    from diffusion_mpc.planner.functions import FUNCTIONS
-    from diffusion_mpc.planner.optimize import Settings
-    from diffusion_mpc.planner.run import run_optimize
+    from diffusion_mpc.optimize.functions import FUNCTIONS
+    from diffusion_mpc.optimize.reverse_diffusion import Settings
+    from diffusion_mpc.optimize.named_problem import run_optimize
 
     if temperature is None:
         temperature = 1.0 if problem in FUNCTIONS else 0.1
@@ -236,7 +236,7 @@ def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> in
 def _simulation() -> ModuleType:
     if importlib.util.find_spec("rclpy") is None:
         raise CommandError("this needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
-    from diffusion_mpc.ros import simulate
+    from diffusion_mpc.bringup import simulate
 
     return simulate
 

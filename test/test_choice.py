@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_mpc.config import PlannerNodeConfig, RobustConfig, build, cost_weights, load_parameters
-from diffusion_mpc.rollout.choice import Choice, candidates, choose
+from diffusion_mpc.runtime.backend_choice import Choice, candidates, choose
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
@@ -31,7 +31,7 @@ def test_of_backends_with_as_many_samples_in_time_the_faster_one_is_taken():
 @pytest.fixture
 def a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("diffusion_mpc.rollout.choice.find_spec", lambda name: object())
+    monkeypatch.setattr("diffusion_mpc.runtime.backend_choice.find_spec", lambda name: object())
 
 
 def test_backends_are_timed_until_they_are_late(a_gpu):

@@ -25,7 +25,7 @@ from diffusion_mpc.names import Capture, OutputType, hint
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.spline import DEGREES
 from diffusion_mpc.rollout import BACKENDS
-from diffusion_mpc.ros.bringup import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
+from diffusion_mpc.bringup.description import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import INTEGRATORS
 
@@ -170,7 +170,7 @@ def test_choices_are_those_of_the_registries_that_they_name():
 @pytest.mark.ros
 def test_types_of_commands_are_those_of_the_messages():
     pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
-    from diffusion_mpc.ros.commands import MESSAGES
+    from diffusion_mpc.ros.messages.command import MESSAGES
 
     assert MESSAGES.keys() == set(get_args(OutputType))
 

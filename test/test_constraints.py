@@ -10,7 +10,7 @@ from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, RobustConf
 from diffusion_mpc.planner.objective import aggregation
 from diffusion_mpc.rollout.variants import model_variants, perturbed
 from diffusion_mpc.runtime.controller import Controller
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError, constraint
 from diffusion_mpc.tasks.cartpole import Cartpole

@@ -13,7 +13,7 @@ from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, build, cos
 from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
 

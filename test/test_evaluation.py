@@ -14,7 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from diffusion_mpc.bags.bag_reader import BagError
 from diffusion_mpc.bags.bag_writer import BagWriter
-from diffusion_mpc.commands import actuators
+from diffusion_mpc.command.command import actuators
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.evaluation.metrics import measure, summarise
 from diffusion_mpc.evaluation.recorded_run import read_run

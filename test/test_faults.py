@@ -208,7 +208,7 @@ def on_sim_time(start_planner):
     """A planner that follows the robot's /clock, and the robot with its clock as a timer."""
     from rosgraph_msgs.msg import Clock
 
-    from diffusion_mpc.ros.time import to_stamp
+    from diffusion_mpc.ros.messages.stamps import to_stamp
 
     _, robot = start_planner(use_sim_time=True)
     clock = robot.node.create_timer(0.005, lambda: robot.clock.publish(Clock(clock=to_stamp(robot.now()))))
@@ -384,8 +384,8 @@ def simulated(tmp_path, monkeypatch):
     """Planner, simulation and a witness; every physics step is published, so that forces can be told from motion."""
     from pilot import Witness
 
-    from diffusion_mpc.ros.bringup import Process, free_domain_id
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process, free_domain_id
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -511,8 +511,8 @@ ONE_LINE = "one line that says what to change, exit code 1"
 def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(tmp_path, monkeypatch, settings, message):
     from conftest import CARTPOLE
 
-    from diffusion_mpc.ros.bringup import Process
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.xml").write_text("<mujoco><worldbody>")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from rollouts import roll_out
 
-from diffusion_mpc.command_messages import CommandRejectedError, decode
-from diffusion_mpc.commands import Command, actuators, plain
+from diffusion_mpc.command.decode import CommandRejectedError, decode
+from diffusion_mpc.command.command import Command, actuators, plain
 from diffusion_mpc.config import JointGains, OutputConfig, PlannerNodeConfig, build, cost_weights, load_parameters
-from diffusion_mpc.following import Follower, needs_track
+from diffusion_mpc.command.follower import Follower, needs_track
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, PlannedStates, PlanStats, Reference, State
@@ -121,7 +121,7 @@ def test_the_planned_motion_is_where_the_controls_lead():
 @pytest.fixture
 def messages():
     pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
-    from diffusion_mpc.ros import commands
+    from diffusion_mpc.ros.messages import command as commands
 
     return commands
 

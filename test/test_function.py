@@ -5,7 +5,7 @@ import pytest
 import torch
 from rollouts import roll_out
 
-from diffusion_mpc.commands import held
+from diffusion_mpc.command.command import held
 from diffusion_mpc.config import (
     BackendConfig,
     ModelConfig,
@@ -20,7 +20,7 @@ from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.function import FunctionBackend
 from diffusion_mpc.runtime.controller import Controller
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task, TaskError, cost
 from diffusion_mpc.types import Reference, State

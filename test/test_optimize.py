@@ -12,9 +12,9 @@ from test_planner import initial_state, make_controller
 
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
-from diffusion_mpc.planner.functions import FUNCTIONS
+from diffusion_mpc.optimize.functions import FUNCTIONS
 from diffusion_mpc.planner.objective import Demonstration, Objective
-from diffusion_mpc.planner.optimize import (
+from diffusion_mpc.optimize.reverse_diffusion import (
     Candidate,
     Settings,
     minimize,
@@ -29,7 +29,7 @@ from diffusion_mpc.planner.score import (
     score_ascent,
     search_costs,
 )
-from diffusion_mpc.planner.trajectory import TrajectoryProblem, optimize_trajectory
+from diffusion_mpc.optimize.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.types import Reference
 
 

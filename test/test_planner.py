@@ -438,7 +438,7 @@ def test_a_control_step_that_is_no_multiple_of_the_time_step_is_refused():
 
 @pytest.mark.slow
 def test_the_cartpole_swings_up_and_balances():
-    from diffusion_mpc.benchmark.closed_loop import run_episode
+    from diffusion_mpc.simulation.closed_loop import run_episode
 
     angles = run_episode({"task": "cartpole"}, trial=0, duration=6.0).qpos[:, 1]
     assert np.cos(angles[-100:]).min() > 0.95

@@ -16,8 +16,8 @@ def bring_up(tmp_path, monkeypatch):
     """Starts one planner node that controls a robot; returns both."""
     from robot import Robot
 
-    from diffusion_mpc.ros.bringup import Process, free_domain_id
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process, free_domain_id
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -114,7 +114,7 @@ def test_the_parameters_of_a_running_node_are_a_parameter_file_for_the_next(brin
     from rcl_interfaces.srv import GetParameters, ListParameters
     from rclpy.parameter import parameter_value_to_python
 
-    from diffusion_mpc.ros.bringup import Options, processes
+    from diffusion_mpc.bringup.description import Options, processes
 
     _, robot = bring_up(gains__slider__p=3.0)
     assert robot.set_parameters(planner__horizon_steps=12, planner__temperature=0.07) == (True, "")

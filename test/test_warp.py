@@ -9,7 +9,7 @@ import pytest
 import torch
 from rollouts import roll_out
 
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.stages import count_launches
 from diffusion_mpc.config import (
     BackendConfig,

@@ -22,8 +22,8 @@ from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.names import Variant, require_known
-from diffusion_mpc.planner.functions import FUNCTIONS
-from diffusion_mpc.planner.optimize import Settings, minimize
+from diffusion_mpc.optimize.functions import FUNCTIONS
+from diffusion_mpc.optimize.reverse_diffusion import Settings, minimize
 from diffusion_mpc.versions import versions
 
 # The variant that `optimize` takes where nothing else is asked for.

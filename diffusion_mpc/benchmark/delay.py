@@ -14,7 +14,7 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.benchmark.closed_loop import run_episode
+from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, draw_costs, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import estimate
 from diffusion_mpc.benchmark.quality import plant

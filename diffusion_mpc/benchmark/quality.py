@@ -18,7 +18,7 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.benchmark.closed_loop import run_episode
+from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, difference, draw_costs, interval, number, panels, table, wins
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.runs import Figures, RunSpec

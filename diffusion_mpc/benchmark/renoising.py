@@ -13,7 +13,7 @@ from cyclopts.types import PositiveInt
 from rich.table import Table
 
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.quality import parameters, plant

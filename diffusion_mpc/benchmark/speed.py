@@ -21,7 +21,7 @@ from rich.table import Table
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.case import Case
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, panels, table
 from diffusion_mpc.benchmark.raw_rollout import RawRollout, log_rollouts
 from diffusion_mpc.benchmark.runs import cores

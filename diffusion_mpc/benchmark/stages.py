@@ -21,7 +21,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_mpc.benchmark.case import Case
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, table
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.names import AlgorithmName

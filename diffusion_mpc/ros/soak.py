@@ -17,9 +17,9 @@ from diffusion_mpc.benchmark.lateness import compare, gather
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand, PlannerStats
 from diffusion_mpc.percentiles import percentiles
-from diffusion_mpc.ros.bringup import Options, isolation, processes
-from diffusion_mpc.ros.processes import Running
-from diffusion_mpc.ros.simulate import START_TIMEOUT, SimulationError
+from diffusion_mpc.bringup.description import Options, isolation, processes
+from diffusion_mpc.bringup.processes import Running
+from diffusion_mpc.bringup.simulate import START_TIMEOUT, SimulationError
 
 INTERVAL = 60.0
 """Time between two looks at the planner's memory, s."""

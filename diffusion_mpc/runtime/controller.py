@@ -12,15 +12,15 @@ from statistics import median
 
 import numpy as np
 
-from diffusion_mpc.commands import held
+from diffusion_mpc.command.command import held
 from diffusion_mpc.config import PlannerNodeConfig
 from diffusion_mpc.estimation.predictor import Predictor
-from diffusion_mpc.following import needs_track
+from diffusion_mpc.command.follower import needs_track
 from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
-from diffusion_mpc.rollout.choice import Choice, choose
+from diffusion_mpc.runtime.backend_choice import Choice, choose
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, build, cost_weights, parameters
-from diffusion_mpc.rollout.choice import Choice
+from diffusion_mpc.runtime.backend_choice import Choice
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.scheduling import scheduled
 from diffusion_mpc.tasks.base import Task

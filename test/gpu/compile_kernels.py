@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import warp as wp
 
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.config import split_sim
 from diffusion_mpc.tasks import find_task
 

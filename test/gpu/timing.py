@@ -9,7 +9,7 @@ from budget import Result
 from cases import kernel_modules, loop_settings, planned, sized, time_plans, title
 from scale import Scale, absent
 
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
+from diffusion_mpc.simulation.closed_loop import ClosedLoop, run_episode
 from diffusion_mpc.benchmark.stages import time_stages, timed
 from diffusion_mpc.rollout.capture import capturing
 from diffusion_mpc.rollout.warp import CAPTURES

@@ -15,7 +15,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from diffusion_mpc.ros.bringup import Argument, Options, Process
+from diffusion_mpc.bringup.description import Argument, Options, Process
 
 
 def actions(arguments: Sequence[Argument], processes: Callable[[Options], list[Process]]) -> list[Action]:

@@ -7,7 +7,7 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from diffusion_mpc.ros.time import to_stamp
+from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.types import Array, Plan
 
 PLAN = ColorRGBA(r=0.1, g=0.7, b=0.2, a=1.0)

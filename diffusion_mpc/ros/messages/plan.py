@@ -13,8 +13,8 @@ from rclpy.qos import QoSProfile
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.names import OutputType
-from diffusion_mpc.ros.commands import MESSAGES
-from diffusion_mpc.ros.time import to_stamp
+from diffusion_mpc.ros.messages.command import MESSAGES
+from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
 from diffusion_mpc.types import Plan

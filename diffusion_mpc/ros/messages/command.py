@@ -10,11 +10,11 @@ import numpy as np
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from diffusion_mpc.commands import Actuator, Command
-from diffusion_mpc.following import TRAJECTORY, Point
+from diffusion_mpc.command.command import Actuator, Command
+from diffusion_mpc.command.follower import TRAJECTORY, Point
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.names import OutputType
-from diffusion_mpc.ros.time import to_duration, to_stamp
+from diffusion_mpc.ros.messages.stamps import to_duration, to_stamp
 
 MESSAGES: dict[OutputType, type] = {
     "joint_command": JointCommand,

@@ -27,8 +27,8 @@ from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.percentiles import percentiles
-from diffusion_mpc.ros.bringup import Options, isolation, processes
-from diffusion_mpc.ros.processes import Running
+from diffusion_mpc.bringup.description import Options, isolation, processes
+from diffusion_mpc.bringup.processes import Running
 
 REFRESH = 0.5
 START_TIMEOUT = 180.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffusion_mpc.commands import Actuator, Command, CommandLimiter, safe_command
+from diffusion_mpc.command.command import Actuator, Command, CommandLimiter, safe_command
 from diffusion_mpc.config import JointGains, OutputConfig
 from diffusion_mpc.names import OutputType, SafeCommand
 from diffusion_mpc.types import Array, Plan
