@@ -179,8 +179,8 @@ def optimize(
         json: file to write the figures to
     """
     from diffusion_mpc.optimize.functions import FUNCTIONS
-    from diffusion_mpc.optimize.reverse_diffusion import Settings
     from diffusion_mpc.optimize.named_problem import run_optimize
+    from diffusion_mpc.optimize.reverse_diffusion import Settings
 
     if temperature is None:
         temperature = 1.0 if problem in FUNCTIONS else 0.1

@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.command.command import Actuator, CommandLimiter, actuators, plain, safe_command
-from diffusion_mpc.config import OutputConfig
 from diffusion_mpc.command.follower import Follower
+from diffusion_mpc.command.watchdog import Timeouts, Watchdog
+from diffusion_mpc.config import OutputConfig
 from diffusion_mpc.runtime.loops import CommandLoop, Lead, Mailbox, Pacer
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import State

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from diffusion_mpc.benchmark.tune import SPACES
+from diffusion_mpc.bringup.description import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import (
     ConfigError,
@@ -25,7 +26,6 @@ from diffusion_mpc.names import Capture, OutputType, hint
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.spline import DEGREES
 from diffusion_mpc.rollout import BACKENDS
-from diffusion_mpc.bringup.description import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import INTEGRATORS
 

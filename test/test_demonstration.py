@@ -8,9 +8,10 @@ import torch
 from test_evaluation import START, BagMaker
 from test_planner import initial_state, make_controller
 
+from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, build, cost_weights, load_parameters
-from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of, read_demonstration
+from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.simulation.plant import Plant

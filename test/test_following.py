@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from rollouts import roll_out
 
-from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.command.command import Command, actuators, plain
-from diffusion_mpc.config import JointGains, OutputConfig, PlannerNodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.command.follower import Follower, needs_track
+from diffusion_mpc.config import JointGains, OutputConfig, PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, PlannedStates, PlanStats, Reference, State

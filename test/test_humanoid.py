@@ -5,8 +5,8 @@ import pytest
 from test_tasks import moment
 
 from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, build, cost_weights, load_parameters
-from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.optimize.trajectory import TrajectoryProblem
+from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.simulation.plant import Plant

@@ -13,13 +13,14 @@ from test_planner import initial_state, make_controller
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.optimize.functions import FUNCTIONS
-from diffusion_mpc.planner.objective import Demonstration, Objective
 from diffusion_mpc.optimize.reverse_diffusion import (
     Candidate,
     Settings,
     minimize,
     select_modes,
 )
+from diffusion_mpc.optimize.trajectory import TrajectoryProblem, optimize_trajectory
+from diffusion_mpc.planner.objective import Demonstration, Objective
 from diffusion_mpc.planner.schedule import alpha_bars
 from diffusion_mpc.planner.score import (
     Evaluation,
@@ -29,7 +30,6 @@ from diffusion_mpc.planner.score import (
     score_ascent,
     search_costs,
 )
-from diffusion_mpc.optimize.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.types import Reference
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from rollouts import roll_out
 
-from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.stages import count_launches
 from diffusion_mpc.config import (
     BackendConfig,
@@ -28,6 +27,7 @@ from diffusion_mpc.rollout.capacity import Capacity
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.warp import WarpBackend
 from diffusion_mpc.runtime.controller import Controller
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import Reference, State

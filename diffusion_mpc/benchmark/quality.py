@@ -18,13 +18,13 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, difference, draw_costs, interval, number, panels, table, wins
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import ConfigError, Parameter, PlannerNodeConfig, SimConfig, Value, load_parameters, split_sim
 from diffusion_mpc.names import require_known
 from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.versions import versions
 

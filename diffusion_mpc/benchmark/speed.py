@@ -21,7 +21,6 @@ from rich.table import Table
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.case import Case
-from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, panels, table
 from diffusion_mpc.benchmark.raw_rollout import RawRollout, log_rollouts
 from diffusion_mpc.benchmark.runs import cores
@@ -31,6 +30,7 @@ from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.names import BackendChoice, Capture
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.variants import model_variants
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.types import Array
 
 DEFAULT_CASES = (

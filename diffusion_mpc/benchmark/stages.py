@@ -21,7 +21,6 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_mpc.benchmark.case import Case
-from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, table
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.names import AlgorithmName
@@ -31,6 +30,7 @@ from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.planner.search import SearchInput
 from diffusion_mpc.rollout.base import Work
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from diffusion_mpc.config import (
     require_parameter,
     split_sim,
 )
-from diffusion_mpc.simulation.disturbances import whole_periods
 from diffusion_mpc.names import BackendChoice
+from diffusion_mpc.simulation.disturbances import whole_periods
 from diffusion_mpc.tasks import find_task
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from diffusion_mpc.config import write_parameter_file
 from diffusion_mpc.bringup.description import Process
+from diffusion_mpc.config import write_parameter_file
 from diffusion_mpc.runtime import trace
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_mpc.command.command import Actuator, Command, plain
-from diffusion_mpc.estimation.estimator import bad_number
 from diffusion_mpc.command.follower import Point
+from diffusion_mpc.estimation.estimator import bad_number
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.types import Array
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from diffusion_mpc.config import PlannerNodeConfig
 from diffusion_mpc.estimation.estimator import normalised, require_finite
-from diffusion_mpc.estimation.frames import pose_to_goal, yaw_to_quaternion
+from diffusion_mpc.estimation.frames import pose_to_goal
+from diffusion_mpc.rotations import yaw_to_quaternion
 from diffusion_mpc.types import Array, Reference
 
 VELOCITY, GOAL = "cmd_vel", "goal_pose"

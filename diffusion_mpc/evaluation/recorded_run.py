@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from diffusion_mpc.bags.bag_reader import BagError, Messages, read_messages
 from diffusion_mpc.bags.recorded_states import STATE_TYPES, RecordedStates, states_of
-from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.command.command import actuators
+from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.estimation.frames import pose_to_goal
 from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
 from diffusion_mpc.tasks.base import Task

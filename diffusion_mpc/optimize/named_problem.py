@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.estimation.reference import parameter_reference
-from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.optimize.functions import FUNCTIONS
-from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.optimize.reverse_diffusion import Level, OnLevel, Result, Settings, minimize
 from diffusion_mpc.optimize.trajectory import TrajectoryProblem, optimize_trajectory
+from diffusion_mpc.planner.demonstration import Guide
+from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import State

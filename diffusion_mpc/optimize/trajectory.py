@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from diffusion_mpc.planner.objective import Objective, Problem
 from diffusion_mpc.optimize.reverse_diffusion import OnLevel, Result, Settings, reverse_pass
+from diffusion_mpc.planner.objective import Objective, Problem
 from diffusion_mpc.planner.score import Evaluation
 
 

@@ -13,7 +13,7 @@ import torch
 from diffusion_mpc.config import SearchConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.captured_search import CapturedSearch, SearchWork, capture_searches
-from diffusion_mpc.planner.demonstration import Guide, read_demonstration
+from diffusion_mpc.planner.demonstration import DemonstratedPath, Guide
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.sampler import NoiseSource
@@ -46,20 +46,22 @@ class Planner:
     the random generator, nothing else.
     """
 
-    def __init__(self, objective: Objective, config: SearchConfig, traces: int = 0) -> None:
+    def __init__(
+        self, objective: Objective, config: SearchConfig, traces: int = 0, demonstration: DemonstratedPath | None = None
+    ) -> None:
         """Prepare the search, and capture it where the backend can.
 
         Args:
             objective: what is minimised
             config: parameters of the search; `configure` replaces those that may change live
             traces: number of the cheapest samples whose positions a plan holds
+            demonstration: path to follow where that is cheaper; None: there is none
 
         Raises:
-            ValueError: the demonstration cannot be used
+            DemonstrationError: the demonstration cannot be used
         """
         self.objective = objective
-        named = config.demonstration
-        self._guide = Guide(objective, config, read_demonstration(named, objective.task)) if named else None
+        self._guide = None if demonstration is None else Guide(objective, config, demonstration)
         self._traces = traces
         self._origin = objective.origin
         self._noise = NoiseSource(self._origin)

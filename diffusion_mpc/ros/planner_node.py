@@ -20,17 +20,17 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.command.follower import Point
+from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.ros.messages.command import encode
 from diffusion_mpc.ros.messages.diagnostics import diagnostic, log
 from diffusion_mpc.ros.messages.markers import marker_array
-from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
-from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.messages.plan import outputs, plan_message, stats_message
 from diffusion_mpc.ros.messages.reference import subscribe as subscribe_reference
-from diffusion_mpc.ros.spin import run
 from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
+from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
+from diffusion_mpc.ros.parameters import declare
+from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
 from diffusion_mpc.runtime.real_time import RealTimeSession

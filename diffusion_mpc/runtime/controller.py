@@ -12,10 +12,11 @@ from statistics import median
 
 import numpy as np
 
+from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.command.command import held
+from diffusion_mpc.command.follower import needs_track
 from diffusion_mpc.config import PlannerNodeConfig
 from diffusion_mpc.estimation.predictor import Predictor
-from diffusion_mpc.command.follower import needs_track
 from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
@@ -63,7 +64,9 @@ class Controller:
             config = _on(config, self.choice.name)
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
-        self.planner = Planner(self.objective, config.planner, self._traces(config))
+        named = config.planner.demonstration
+        demonstration = read_demonstration(named, task) if named else None
+        self.planner = Planner(self.objective, config.planner, self._traces(config), demonstration)
         fine = {"timestep": config.prediction.timestep, "iterations": config.prediction.iterations}
         self.predictor = Predictor(task, task.compile(integrator=config.model.integrator, **fine))
         self.configure(config, weights)

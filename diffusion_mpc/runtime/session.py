@@ -18,12 +18,12 @@ from typing import Protocol
 
 import torch
 
-from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.command.command import Command, actuators
+from diffusion_mpc.command.follower import Follower, Point
+from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
-from diffusion_mpc.command.follower import Follower, Point
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.controller_swap import ControllerSwap

@@ -11,10 +11,10 @@ import numpy as np
 
 from diffusion_mpc.command.command import held, plain
 from diffusion_mpc.config import PlannerNodeConfig, SimConfig, Value, build, cost_weights, load_parameters, split_sim
-from diffusion_mpc.simulation.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
+from diffusion_mpc.simulation.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.measured import heading_velocity, trajectory

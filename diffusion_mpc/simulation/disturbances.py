@@ -14,8 +14,8 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.command.command import Command
-from diffusion_mpc.config import NoiseConfig
 from diffusion_mpc.command.follower import Point
+from diffusion_mpc.config import NoiseConfig
 from diffusion_mpc.types import Array, State
 
 # Stamps and delays are sums of rounded steps; a microsecond is far below any of them.

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import warp as wp
 
-from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.config import split_sim
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks import find_task
 
 # A module is compiled once for each size of its thread blocks; 256 is what Warp launches with where nothing else is asked for.
