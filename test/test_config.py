@@ -1,12 +1,15 @@
 """Parameters: one description, checked everywhere."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
-from diffusion_mpc.benchmark.tune import SPACES
+from diffusion_mpc.benchmark.quality import Quality
+from diffusion_mpc.benchmark.tune import SPACES, Tune
 from diffusion_mpc.bringup.description import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import (
@@ -129,6 +132,20 @@ def test_a_former_name_is_answered_with_the_new_one(tmp_path, capsys, name, valu
         assert str(caught.value) == message
     assert main(["benchmark", "speed", "--tasks", "cartpole", "--set", f"{name}={value}"]) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_former_names_in_tuned_parameters_are_answered_too(tmp_path):
+    file = tmp_path / "tuned.yaml"
+    file.write_text("cartpole: {mbd: {planner.success_share: 0.2}}")
+    options = {"tasks": ("cartpole",), "algorithms": ("mbd",), "tuned": file, "output": tmp_path}
+    for benchmark in (Quality(**options), Tune(**options)):
+        with pytest.raises(ConfigError, match=r"^parameter 'planner.success_share' is now 'planner.success_fraction'$"):
+            benchmark.runs()
+
+
+def test_names_are_within_reach_without_heavy_imports():
+    program = "import sys, diffusion_mpc.names; sys.exit(bool({'torch', 'mujoco', 'numpy', 'warp'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_a_robot_without_joints_driven_by_effort_is_told_so():

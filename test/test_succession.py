@@ -173,6 +173,7 @@ def test_a_new_planner_that_cannot_plan_never_takes_over_and_the_diagnostics_say
     task = tmp_path / "touchy.py"
     task.write_text(TOUCHY)
     _, robot = bring_up(task=str(task))
+    robot.diagnostics.clear()
     assert robot.set_parameters(planner__horizon_steps=13) == (True, "")
     robot.spin_until(lambda: robot.diagnostics and robot.diagnostics[-1].level == b"\x01", "a warning")
     assert robot.diagnostics[-1].message == "the previous planner goes on, for the new one raised RuntimeError: thirteen steps"
