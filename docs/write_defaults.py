@@ -27,7 +27,9 @@ MAIN = (
     "planner.num_knots",
     "planner.lead",
     "planner.temperature",
-    "planner.noise_*",
+    "planner.noise_start",
+    "planner.noise_end",
+    "planner.noise_growth",
     "planner.success_*",
     "planner.scale_rate",
     "planner.shape_rate",
@@ -47,14 +49,15 @@ MAIN = (
 def main_parameters() -> list[str]:
     """Table of the parameters in `MAIN`."""
     known = parameters(PLANNER)
-    lines = ["| parameter | default | changes | |", "|---|---|---|---|"]
+    lines = ["| parameter | default | unit | changes | |", "|---|---|---|---|---|"]
     for pattern in MAIN:
         found = [p for name, p in known.items() if fnmatchcase(name, pattern)]
         if not found:
             raise ValueError(f"no parameter is called '{pattern}'; correct MAIN in {Path(__file__).name}")
         for p in found:
             changes = "live" if p.live else "rebuilt" if p.rebuilt else ""
-            lines.append(f"| `{p.name}` | {shown(p.default)}{p.unit and ' ' + p.unit} | {changes} | {p.description} |")
+            choices = f" ({', '.join(p.choices)})" if p.choices else ""
+            lines.append(f"| `{p.name}` | {shown(p.default)} | {p.unit} | {changes} | {p.description}{choices} |")
     return lines
 
 
