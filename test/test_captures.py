@@ -3,6 +3,8 @@
 import gc
 import logging
 import threading
+import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 import warp as wp
 from rollouts import roll_out
 
-from diffusion_mpc.rollout.capture import CapturedOperations, CaptureError, capturing
+from diffusion_mpc.rollout.capture import CapturedOperations, CaptureError, CaptureMemory, capturing
 from diffusion_mpc.rollout.warp import WarpBackend, mjw
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import State
@@ -52,7 +54,7 @@ def test_a_plan_that_cannot_be_captured_becomes_a_graph_of_each_step_and_the_rea
     backend = backend_of("cartpole", "plan")
     with caplog.at_level(logging.WARNING):
         # There is no CUDA stream on this device.
-        assert backend.capture_work(lambda: torch.zeros(1)) is None
+        assert not backend.capture_work([lambda: torch.zeros(1)])
     assert backend.capture == "step"
     assert backend.capture_failure in caplog.text
     assert "\n" not in backend.capture_failure
@@ -86,6 +88,28 @@ def test_garbage_is_not_collected_within_a_capture_and_is_afterwards_also_where_
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_the_memory_of_a_capture_that_is_gone_stays_while_any_other_is_being_used():
+    class Pool:
+        pass
+
+    def used(memory):
+        return memory.used(contextmanager(lambda pool: iter([None])))
+
+    old, new = CaptureMemory(Pool), CaptureMemory(Pool)
+    pool = weakref.ref(old._pool)
+    old.itself = old  # what only a collection of garbage frees
+    with used(new):
+        assert not gc.isenabled()
+        del old
+        gc.collect()
+        with capturing(wp.get_device("cpu")):
+            pass
+        assert pool() is not None
+    assert gc.isenabled()
+    with used(new):
+        assert pool() is None
 
 
 def test_a_kernel_that_cannot_be_launched_is_named_and_the_next_capture_is_a_new_one():

@@ -128,7 +128,7 @@ def test_numbers_arrive_as_they_were_sent_and_clock_times_in_double_precision():
 
 
 class Replaying:
-    """A backend's `capture_work` for machines without a GPU: the work itself is replayed, once more."""
+    """A backend's `capture_work` for machines without a GPU: each work itself is replayed, once more."""
 
     def __init__(self, controller):
         self.times = 0
@@ -136,10 +136,11 @@ class Replaying:
         self.backend.capture = "plan"
         self.backend.capture_work = self.capture_work
 
-    def capture_work(self, work):
-        self.times += 1
-        work()
-        return work
+    def capture_work(self, works, warm_up):
+        self.times += len(works)
+        for work in works:
+            work()
+        return works
 
 
 def capturing_pair(**settings):
@@ -193,7 +194,7 @@ def test_a_captured_search_has_as_many_steps_as_there_is_time_for():
 
 def test_where_capturing_fails_plans_are_made_without():
     plain, captured, replaying = capturing_pair()
-    replaying.backend.capture_work = lambda work: None
+    replaying.backend.capture_work = lambda works, warm_up: []
     captured.planner = Planner(captured.objective, plain.config.planner)
     assert not captured.planner._captured
     plans_are_equal(plain, captured, 0.0, 1.0)

@@ -29,8 +29,7 @@ from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.planner.search import SearchInput
-
-Work = Callable[[], torch.Tensor]
+from diffusion_mpc.rollout.base import Work
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,8 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
     # What is in a graph is launched by nobody.
     launched = ClosedLoop({**case.parameters(), "backend.capture": "none"}, trial=0)
     launches = [count_launches(stage.work) for stage in stages(launched)]
-    runs = [(backend.capture_work(stage.work) if stage.captured else None) or stage.work for stage in parts]
+    captured = iter(backend.capture_work([stage.work for stage in parts if stage.captured]))
+    runs = [next(captured, stage.work) if stage.captured else stage.work for stage in parts]
     times = np.array([[timed(run, backend.device) for run in runs] for _ in range(passes + 3)])[3:]
     ms = 1e3 * np.median(times, axis=0)
     whole = sum(stage.calls * each for stage, each in zip(parts, ms, strict=True))

@@ -12,7 +12,7 @@ import torch
 
 from diffusion_mpc.config import PlannerConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
-from diffusion_mpc.planner.captured_search import CapturedSearch, NotCapturedError
+from diffusion_mpc.planner.captured_search import CapturedSearch, SearchWork, capture_searches
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.packing import send
@@ -200,10 +200,6 @@ class Planner:
         data = self.objective.task.initial_data(self.objective.backend.model)
         state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
         noise = self._origin.new_zeros((config.iterations, config.num_samples, *self._origin.shape))
-        captured = {}
-        try:
-            for steps in sorted({*range(1, min(config.iterations, 5)), config.iterations}):
-                captured[steps] = CapturedSearch(*self.search(state, Reference(), steps), noise[:steps])
-        except NotCapturedError:
-            return {}
-        return captured
+        counts = sorted({*range(1, min(config.iterations, 5)), config.iterations}, reverse=True)
+        works = [SearchWork(*self.search(state, Reference(), steps), noise[:steps]) for steps in counts]
+        return dict(zip(counts, capture_searches(works, self.objective.backend), strict=False))

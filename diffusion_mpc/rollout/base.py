@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import mujoco
 import torch
 
 from diffusion_mpc.types import RolloutBatch, StateTensors
+
+Work = Callable[[], torch.Tensor]
+"""Work on a device, that returns its result."""
 
 
 class RolloutBackend(Protocol):
@@ -54,11 +57,12 @@ class RolloutBackend(Protocol):
         """
         ...
 
-    def capture_work(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
-        """Replay of `work`, all at once, which reads and writes the same memory; None where it cannot be captured.
+    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
+        """A replay of each work, all at once, which reads and writes the same memory; none where they cannot be captured.
 
         Args:
-            work: rollouts and other work on the device, that waits for nothing and returns its result
+            works: rollouts and other work on the device, that wait for nothing; they share memory, so only one may run at a time
+            warm_up: those that use all the kernels and as much memory as any; None: all of them
         """
         ...
 

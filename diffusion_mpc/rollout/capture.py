@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -38,8 +39,12 @@ Sorting is not among them: its buffers come from the caching allocator, as all t
 the same thread and on the same stream, has made cuBLAS's handle and workspace, which PyTorch keeps for each thread and stream.
 """
 
-# Garbage collection and the capture on Warp's `cpu` device belong to the process, so there is one capture at a time.
-_one_at_a_time = threading.Lock()
+# Garbage collection, the pool that memory comes from and the capture on Warp's `cpu` device belong to the process, so there is one
+# capture at a time. Reentrant: a capture lies within the use of its memory.
+_one_at_a_time = threading.RLock()
+
+# Pools of captures that are gone.
+_released: list[object] = []
 
 
 class CaptureError(RuntimeError):
@@ -82,13 +87,33 @@ def refusal(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, objec
     return REFUSED.get(name) or REFUSED.get(str(func).removeprefix("aten.")) or next(tagged, "")
 
 
+class CaptureMemory:
+    """A memory pool of PyTorch's for captures of which only one runs at a time; keep it as long as they are replayed.
+
+    PyTorch ends the process ("captures_underway.empty() INTERNAL ASSERT FAILED") where a pool is destroyed while memory is being
+    taken from any other, in whatever thread. So a pool outlives its CaptureMemory until the next one is about to be used.
+    """
+
+    def __init__(self, make_pool: Callable[[], Any] = torch.cuda.MemPool) -> None:
+        self._pool = make_pool()
+        weakref.finalize(self, _released.append, self._pool).atexit = False
+
+    @contextmanager
+    def used(self, use_pool: Callable[[Any], AbstractContextManager[None]] = torch.cuda.use_mem_pool) -> Iterator[None]:
+        """Take this thread's device memory from the pool, without garbage collection; other threads' captures wait."""
+        with _one_at_a_time, without_garbage_collection():
+            _released.clear()
+            with use_pool(self._pool):
+                yield
+
+
 @contextmanager
 def capturing(device: wp.Device, stream: wp.Stream | None = None) -> Iterator[Any]:
     """Capture the work that this thread launches on a stream; yields a `wp.ScopedCapture`, which has the `graph` afterwards.
 
     Warp begins the capture and PyTorch takes part in it, not the other way round (`external=True`): at every loop of a solver Warp
     ends the capture and takes it up again under another number, by which the allocator of `torch.cuda.CUDAGraph` would no longer
-    know its own. Before, in the same thread, on the same stream and within the same `torch.cuda.use_mem_pool`, do the work twice:
+    know its own. Before, in the same thread, on the same stream and within the same `CaptureMemory.used`, do the work twice:
     that loads kernels, makes cuBLAS's handle and workspace, and leaves memory enough in the pool to allocate none within.
 
     Args:
@@ -117,10 +142,11 @@ def capturing(device: wp.Device, stream: wp.Stream | None = None) -> Iterator[An
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Collect garbage, then suspend its collection."""
+    """Collect garbage, then suspend its collection; nothing where it is suspended already."""
     enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
+    if enabled:
+        gc.collect()
+        gc.disable()
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mujoco.batch import Batch
 
-from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.base import Work, substeps
 from diffusion_mpc.tasks.base import sensor_slices
 from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
@@ -93,8 +93,9 @@ class CpuBackend:
             invalid=torch.from_numpy(ended < simulations.end) if unfinished else None,
         )
 
-    def capture_work(self, work: Callable[[], torch.Tensor]) -> None:
+    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
         """See `RolloutBackend.capture_work`: there is nothing to gain here."""
+        return ()
 
     def _make_simulations(self, samples: int, horizon: int, control_dt: float) -> Simulations:
         model, repeats = self.model, substeps(control_dt, self.model.opt.timestep)

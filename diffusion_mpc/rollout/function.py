@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import mujoco
 import torch
 
-from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.base import Work, substeps
 from diffusion_mpc.tasks.base import Dynamics, Task, TaskError
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
@@ -70,8 +70,9 @@ class FunctionBackend:
             invalid=~(ends.isfinite().flatten(1).all(1) & speeds.isfinite().flatten(1).all(1)),
         )
 
-    def capture_work(self, work: Callable[[], torch.Tensor]) -> None:
+    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
         """See `RolloutBackend.capture_work`: there is nothing to gain here."""
+        return ()
 
     def _tensor(self, values: object) -> torch.Tensor:
         return torch.as_tensor(values, dtype=self.dtype, device=self.device)

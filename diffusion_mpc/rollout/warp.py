@@ -6,7 +6,7 @@ Nothing in a rollout waits for the device, and all its memory is allocated befor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
@@ -18,9 +18,9 @@ import mujoco_warp as mjw
 import torch
 import warp as wp
 
-from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.base import Work, substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
-from diffusion_mpc.rollout.capture import CaptureError, capturing
+from diffusion_mpc.rollout.capture import CaptureError, CaptureMemory, capturing
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
@@ -67,6 +67,32 @@ class Worlds:
 
 
 MakeWorlds = Callable[[int, int, int], Worlds]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Captured work: a call launches its graph on its stream, which waits for the caller's and is waited for by it.
+
+    Attributes:
+        stream, warp_stream: the stream that it was captured on, as PyTorch's and as Warp's
+        graph: CUDA graph
+        output: where the graph writes its result
+        kept: what the graph reads and writes, which must stay as long as it
+    """
+
+    stream: torch.cuda.Stream
+    warp_stream: wp.Stream
+    graph: wp.Graph
+    output: torch.Tensor
+    kept: object
+
+    def __call__(self) -> torch.Tensor:
+        """Launch; the result is there when the current stream gets to it."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        wp.capture_launch(self.graph, stream=self.warp_stream)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return self.output
+
 
 # Worlds of the plan that this thread is capturing: its own, for other plans go on meanwhile.
 _captured_worlds: ContextVar[MakeWorlds | None] = ContextVar("captured_worlds", default=None)
@@ -149,50 +175,46 @@ class WarpBackend:
         with self._streams():
             return sum(array.capacity for array in _arrays(self._worlds(samples, 1, 1).data))
 
-    def capture_work(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor] | None:
+    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> list[Work]:
         """See `RolloutBackend.capture_work`."""
         if self.capture != "plan":
-            return None
+            return []
         try:
-            return self._graph_of(work)
+            return self._graphs_of(works, works if warm_up is None else warm_up)
         except RuntimeError as error:
             self._fall_back("step", error)
-            return None
+            return []
 
     def _fall_back(self, capture: str, error: RuntimeError) -> None:
         self.capture, self.capture_failure = capture, " ".join(str(error).split())
         _log.warning("%s: %s", _FALLBACKS[capture], self.capture_failure)
 
-    def _graph_of(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        # A stream, worlds and memory of its own: plans through an older graph go on meanwhile, and nothing else may ever lie where
-        # this one writes.
-        stream, pool = torch.cuda.Stream(), torch.cuda.MemPool()
+    def _graphs_of(self, works: Sequence[Work], warm_up: Sequence[Work]) -> list[Work]:
+        # A stream, worlds and memory of their own: plans through older graphs go on meanwhile, and nothing else may ever lie where
+        # these write.
+        stream, memory = torch.cuda.Stream(), CaptureMemory()
         warp_stream = wp.stream_from_torch(stream)
         worlds: MakeWorlds = lru_cache(maxsize=None)(self._make_worlds)
         token = _captured_worlds.set(worlds)
+        replays = list[Work]()
         try:
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream), wp.ScopedStream(warp_stream), torch.cuda.use_mem_pool(pool):
-                # The first time makes worlds and loads kernels, the second finds in the pool what the capture will.
-                work()
-                work()
+            with torch.cuda.stream(stream), wp.ScopedStream(warp_stream), memory.used():
+                # The first time makes worlds and loads kernels, the second finds in the pool what the captures will.
+                for work in (*warm_up, *warm_up):
+                    work()
                 stream.synchronize()
-                with capturing(self._on, warp_stream) as capture:
-                    output = work()
+                for work in works:
+                    with capturing(self._on, warp_stream) as capture:
+                        output = work()
+                    replays.append(Replay(stream, warp_stream, capture.graph, output, (worlds, memory, work)))
         finally:
             _captured_worlds.reset(token)
-        kept = (capture.graph, worlds, pool, work)
-
-        def replay() -> torch.Tensor:
-            stream.wait_stream(torch.cuda.current_stream())
-            wp.capture_launch(kept[0], stream=warp_stream)
-            torch.cuda.current_stream().wait_stream(stream)
-            return output
-
         # Once, for the driver prepares a graph when it is launched first.
-        replay()
+        for replay in replays:
+            replay()
         stream.synchronize()
-        return replay
+        return replays
 
     @contextmanager
     def _streams(self) -> Iterator[None]:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 NOT_REACHED, RUNNING, DONE, FAILED, TIMED_OUT, INTERRUPTED = "not reached", "running", "done", "failed", "timed out", "interrupted"
-LOG_LINES = 30
+# An abort says why before it says where, in every thread.
+LOG_LINES = 150
 
 # Forked from one process that has imported the libraries: seconds for each item otherwise.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -20,11 +20,12 @@ def table(record: Record) -> None:
 
 
 def draw(record: Record, file: Path) -> None:
-    """Draw physics steps/s against samples, where the item `crossover` has measured any."""
+    """Draw physics steps/s against samples: plans of the ant of one size but for the samples."""
     from diffusion_mpc.benchmark.speed import plot_speed
 
-    rows = [result["row"] for result in record.entries["crossover"]["results"] if result["row"]]
+    entries = (record.entries[name] for name in ("ant plan", "ant throughput", "crossover"))
+    rows = [result["row"] for entry in entries for result in entry["results"] if result["row"]]
     if rows:
         plot_speed(rows, file)
     else:
-        say("nothing to plot: crossover has no result")
+        say("nothing to plot: no plans of the ant were timed")
