@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from diffusion_mpc.tasks.base import TaskError
+from diffusion_mpc.names import SafeCommand
+from diffusion_mpc.tasks.base import TaskError, drives_joint, is_servo
 from diffusion_mpc.types import Array, ControlLaw
 
 
@@ -43,12 +44,11 @@ def actuators(model: mujoco.MjModel) -> list[Actuator]:
 
 def _actuator(model: mujoco.MjModel, i: int) -> Actuator:
     name = model.actuator(i).name or str(i)
-    if int(model.actuator_trntype[i]) != int(mujoco.mjtTrn.mjTRN_JOINT):
+    if not drives_joint(model, i):
         raise TaskError(f"actuator '{name}' does not drive a joint; only joint actuators can be commanded")
     joint = int(model.actuator_trnid[i, 0])
     gain, bias = model.actuator_gainprm[i], model.actuator_biasprm[i]
-    servo = int(model.actuator_biastype[i]) == int(mujoco.mjtBias.mjBIAS_AFFINE)
-    field = "effort" if not servo else "position" if bias[1] != 0 else "velocity"
+    field = "effort" if not is_servo(model, i) else "position" if bias[1] != 0 else "velocity"
     scale = float(model.actuator_gear[i, 0] * gain[0]) if field == "effort" else 1.0
     if scale == 0.0:
         raise TaskError(f"actuator '{name}' has no gain; give it a gear or a gain")
@@ -89,7 +89,7 @@ def plain(control: Array) -> Command:
     return Command(control, zero, zero, zero, zero)
 
 
-def safe_command(kind: str, driven: Sequence[Actuator], qpos: Array, kp: float, kd: float) -> Command:
+def safe_command(kind: SafeCommand, driven: Sequence[Actuator], qpos: Array, kp: float, kd: float) -> Command:
     """What is sent when control is lost. The robot's own joint controllers close the loop, for the state here may be stale.
 
     Args:

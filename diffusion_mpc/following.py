@@ -1,4 +1,4 @@
-"""From a plan to what is sent: smooth take-over, limits, and the planned joint motion as target of gains. Knows nothing of ROS."""
+"""From a plan to what is sent: a blend at the beginning, limits, the planned joint motion as target of gains. Without ROS."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ from dataclasses import replace
 import numpy as np
 
 from diffusion_mpc.commands import Actuator, Command, CommandLimiter, safe_command
-from diffusion_mpc.config import ConfigError, OutputConfig
+from diffusion_mpc.config import JointGains, OutputConfig
+from diffusion_mpc.names import OutputType, SafeCommand
 from diffusion_mpc.types import Array, Plan
 
 Point = tuple[float, Command]
 """A command, and the time in s after the message's own from which it applies."""
 
-TRAJECTORY = "joint_trajectory"
+Gains = Mapping[str, JointGains]
+"""Gains by joint; those of a joint that is not named are 0."""
+
+NO_GAINS = JointGains()
+
+TRAJECTORY: OutputType = "joint_trajectory"
 
 
 class Follower:
     """Follows plans, one after the other."""
 
-    def __init__(self, driven: Sequence[Actuator], low: Array, high: Array, config: OutputConfig) -> None:
-        """Take the actuators, their limits (nu,) in actuator units, and parameters.
-
-        Raises:
-            ConfigError: as `configure`
-        """
+    def __init__(self, driven: Sequence[Actuator], low: Array, high: Array, config: OutputConfig, gains: Gains) -> None:
+        """Take the actuators, their limits (nu,) in actuator units, and parameters."""
         self.driven = driven
         self._limiter = CommandLimiter(low, high)
         self._qpos, self._qvel = [a.qpos for a in driven], [a.qvel for a in driven]
-        self.configure(config)
+        self.configure(config, gains)
         self.reset()
 
-    def configure(self, config: OutputConfig) -> None:
-        """Change live parameters; takes effect with the next command.
-
-        Raises:
-            ConfigError: a gain is not a number, or for a joint that no actuator drives
-        """
-        kp, kd = (_by_actuator(f"output.{name}", getattr(config, name), self.driven) for name in ("kp", "kd"))
-        self._settings = (config, kp, kd)
+    def configure(self, config: OutputConfig, gains: Gains) -> None:
+        """Change live parameters; takes effect with the next command."""
+        # A servo's gains are its own.
+        by_actuator = [gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS for a in self.driven]
+        self._settings = (config, np.array([g.p for g in by_actuator]), np.array([g.d for g in by_actuator]))
 
     @property
     def clamped(self) -> int:
@@ -51,7 +50,7 @@ class Follower:
         self._limiter.reset()
         self._taken_over: tuple[float, Array] | None = None
 
-    def safe(self, kind: str, qpos: Array, kp: float, kd: float) -> Command:
+    def safe(self, kind: SafeCommand, qpos: Array, kp: float, kd: float) -> Command:
         """The safe command, within the control range; what follows takes over anew. Arguments as `commands.safe_command`."""
         self.reset()
         found = safe_command(kind, self.driven, qpos, kp, kd)
@@ -73,7 +72,7 @@ class Follower:
         if config.type == TRAJECTORY:
             steps = plan.start_time + plan.control_dt * np.arange(len(plan.controls) + 1)
             times = np.append(times, steps[steps > time + 1e-3])
-        wanted = [self._blended(plan.control(t), t, config.takeover) for t in times.tolist()]
+        wanted = [self._blended(plan.control(t), t, config.blend_time) for t in times.tolist()]
         allowed = self._limiter.limit(wanted, times, config.rate_limit)
         # A gain pulls towards its target for a whole period: the middle of it is what it should look at.
         ahead = 0.0 if config.type == TRAJECTORY else 0.5 * period
@@ -105,40 +104,11 @@ class Follower:
         assert plan.track is not None
         row = min(max((time - plan.start_time) / plan.control_dt, 0.0), float(len(plan.controls)))
         before = min(int(row), len(plan.controls) - 1)
-        share = row - before
+        fraction = row - before
         qpos, qvel = plan.track.qpos[before : before + 2, self._qpos], plan.track.qvel[before : before + 2, self._qvel]
-        return qpos[0] + share * (qpos[1] - qpos[0]), qvel[0] + share * (qvel[1] - qvel[0])
+        return qpos[0] + fraction * (qpos[1] - qpos[0]), qvel[0] + fraction * (qvel[1] - qvel[0])
 
 
-def needs_track(config: OutputConfig) -> bool:
-    """Whether commands carry planned joint positions and velocities.
-
-    Raises:
-        ConfigError: a gain is not a number
-    """
-    gains = [*_gains("output.kp", config.kp).values(), *_gains("output.kd", config.kd).values()]
-    return config.type == TRAJECTORY or any(gains)
-
-
-def _gains(name: str, text: str) -> Mapping[str, float]:
-    """Gains by joint; "" stands for all joints."""
-    gains = {}
-    for part in text.replace(",", " ").split():
-        joint, _, number = part.rpartition("=")
-        try:
-            gains[joint] = float(number)
-        except ValueError:
-            raise ConfigError(f"{name}: '{number}' is not a number; write one for all joints, or joint=gain pairs") from None
-        if not 0.0 <= gains[joint] <= 1e4:
-            raise ConfigError(f"{name}: {number} is not between 0 and 10000")
-    return gains
-
-
-def _by_actuator(name: str, text: str, driven: Sequence[Actuator]) -> Array:
-    gains = _gains(name, text)
-    by_effort = {a.joint for a in driven if a.field == "effort"}
-    unknown = [joint for joint in gains if joint and joint not in by_effort]
-    if unknown:
-        known = ", ".join(sorted(by_effort)) or "none"
-        raise ConfigError(f"{name}: no actuator drives a joint '{unknown[0]}' by effort; those that are driven so: {known}")
-    return np.array([gains.get(a.joint, gains.get("", 0.0)) if a.field == "effort" else 0.0 for a in driven])
+def needs_track(config: OutputConfig, gains: Gains) -> bool:
+    """Whether commands carry planned joint positions and velocities."""
+    return config.type == TRAJECTORY or any(g != NO_GAINS for g in gains.values())

@@ -30,7 +30,7 @@ MAIN = (
     "planner.noise_start",
     "planner.noise_end",
     "planner.noise_growth",
-    "planner.success_*",
+    "planner.success_fraction",
     "planner.scale_rate",
     "planner.shape_rate",
     "prediction.command_delay",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from diffusion_mpc.config import NodeConfig, RobustConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, RobustConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack, pack_tensors, send, shapes_of, unpack, unpack_tensors
 from diffusion_mpc.planner.planner import Planner
@@ -35,10 +35,10 @@ def make_controller(task, **settings):
     task_class = find_task(task) if isinstance(task, str) else task
     name = task if isinstance(task, str) else "cartpole"
     _, values = load_parameters(
-        NodeConfig, {"task": name, "planner.num_samples": 6, "planner.iterations": 2, "backend.threads": 1, **settings}
+        PlannerNodeConfig, {"task": name, "planner.num_samples": 6, "planner.iterations": 2, "backend.threads": 1, **settings}
     )
     weights = cost_weights(values) | {name: term.weight for name, term in task_class.cost_terms().items()}
-    return Controller(task_class(), build(NodeConfig, values), weights)
+    return Controller(task_class(), build(PlannerNodeConfig, values), weights)
 
 
 def search_as_in_a_capture(controller):

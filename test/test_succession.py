@@ -70,7 +70,7 @@ def test_of_changes_that_come_one_after_the_other_the_last_one_stands(bring_up):
         ({"planner__num_samples": 16, "planner__num_knots": 50}, "planner.num_knots is 50; a quadratic spline over 10 steps needs"),
         ({"planner__num_samples": 16, "model__timestep": 0.015}, "control step 0.02 s is not a multiple of the time step 0.015 s"),
         ({"planner__num_samples": 16, "backend__name": "function"}, "task 'cartpole' has no dynamics of its own"),
-        ({"planner__horizon_steps": 20, "output__kp": "pole=1"}, "output.kp: no actuator drives a joint 'pole' by effort"),
+        ({"planner__horizon_steps": 20, "gains__pole__p": 1.0}, "unknown parameter 'gains.pole.p'; did you mean 'gains.slider.p'?"),
         ({"planner__num_samples": 16, "planner__rate": 25.0}, "planner.rate is read when the node is configured; first `ros2 life"),
         ({"planner__num_samples": 16, "task": "ant"}, "Trying to set a read-only parameter: task"),
     ],
@@ -116,7 +116,7 @@ def test_the_parameters_of_a_running_node_are_a_parameter_file_for_the_next(brin
 
     from diffusion_mpc.ros.bringup import Options, processes
 
-    _, robot = bring_up(output__kp="slider=3")
+    _, robot = bring_up(gains__slider__p=3.0)
     assert robot.set_parameters(planner__horizon_steps=12, planner__temperature=0.07) == (True, "")
     names = robot.ask(ListParameters, "planner/list_parameters", ListParameters.Request()).result.names
     found = robot.ask(GetParameters, "planner/get_parameters", GetParameters.Request(names=names)).values
@@ -134,7 +134,7 @@ def test_the_parameters_of_a_running_node_are_a_parameter_file_for_the_next(brin
     assert {name: planner[name] for name in SETTINGS if name != "planner.horizon_steps"} == {
         name: value for name, value in SETTINGS.items() if name != "planner.horizon_steps"
     }
-    assert (planner["planner.horizon_steps"], planner["planner.temperature"], planner["output.kp"]) == (12, 0.07, "slider=3")
+    assert (planner["planner.horizon_steps"], planner["planner.temperature"], planner["gains.slider.p"]) == (12, 0.07, 3.0)
 
 
 def test_auto_is_measured_at_the_start_and_not_while_the_node_controls(bring_up):

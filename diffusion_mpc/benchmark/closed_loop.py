@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.commands import held, plain
-from diffusion_mpc.config import NodeConfig, SimConfig, Value, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, SimConfig, Value, build, cost_weights, load_parameters, split_sim
 from diffusion_mpc.disturbances import ROUNDING, Actuation, Commands, Measurements
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.score import NoFeasibleSampleError
@@ -84,10 +84,10 @@ class ClosedLoop:
             ConfigError, TaskError: the settings are wrong
             ValueError: parameters do not fit each other, or the state's delay is no multiple of the simulation's time step
         """
-        simulated = {name.removeprefix("sim."): value for name, value in settings.items() if name.startswith("sim.")}
-        _, values = load_parameters(NodeConfig, {name: value for name, value in settings.items() if not name.startswith("sim.")})
+        planned, simulated = split_sim(settings)
+        _, values = load_parameters(PlannerNodeConfig, planned)
         _, plant_values = load_parameters(SimConfig, {"task": values["task"], **simulated})
-        self.config = build(NodeConfig, values)
+        self.config = build(PlannerNodeConfig, values)
         self.weights = cost_weights(values)
         self.task = find_task(self.config.task)(self.config.model.path)
         self.controller = Controller(self.task, self.config, self.weights)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig
+from diffusion_mpc.config import SearchConfig
 from diffusion_mpc.planner.sampler import sample_knots
 from diffusion_mpc.planner.schedule import knot_profile
 from diffusion_mpc.types import Array
@@ -57,7 +57,7 @@ class Algorithm(ABC):
     antithetic: bool = False
     on_device: ClassVar[bool] = True
 
-    def __init__(self, config: PlannerConfig) -> None:
+    def __init__(self, config: SearchConfig) -> None:
         """Take the configuration of one plan."""
         self.config = config
 

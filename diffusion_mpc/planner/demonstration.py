@@ -8,7 +8,6 @@ the last one it stays. A bag is a recorded run.
 from __future__ import annotations
 
 import csv
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import numpy as np
 import torch
 
 from diffusion_mpc.bags.recorded_states import read_states
-from diffusion_mpc.config import PlannerConfig
+from diffusion_mpc.config import SearchConfig
+from diffusion_mpc.names import hint
 from diffusion_mpc.planner.objective import Demonstration, Objective, Problem
 from diffusion_mpc.tasks.base import Task, columns
 from diffusion_mpc.tasks.measured import rows_of, trajectory
@@ -54,7 +54,7 @@ class Guide:
     following it pays.
     """
 
-    def __init__(self, objective: Objective, config: PlannerConfig, path: DemonstratedPath) -> None:
+    def __init__(self, objective: Objective, config: SearchConfig, path: DemonstratedPath) -> None:
         """Resample the path to the control step.
 
         Args:
@@ -146,8 +146,7 @@ def _from_csv(file: Path, task: Task) -> DemonstratedPath:
         raise DemonstrationError(f"demonstration '{file}' needs a header 'time,NAME,...', each name once; it begins '{begins}'")
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise DemonstrationError(f"demonstration '{file}' has a column '{name}'; did you mean '{near[0]}'?")
+            raise DemonstrationError(f"demonstration '{file}' has a column '{name}'; {hint(name, known)}")
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise DemonstrationError(f"demonstration '{file}': row {number} has {len(row)} values, the header {len(header)}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 
+from diffusion_mpc.names import Variant, require_known
 from diffusion_mpc.planner.schedule import alpha_bars, noise_levels
 from diffusion_mpc.planner.score import (
     Evaluation,
@@ -25,7 +27,7 @@ from diffusion_mpc.planner.score import (
 )
 from diffusion_mpc.types import Array
 
-VARIANTS = ("geometric", "code", "paper", "sde")
+VARIANTS = get_args(Variant)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Settings:
         variant: "paper": samples `N(Y_i / sqrt(abar_{i-1}), (1/abar_{i-1} - 1) I)` and score ascent; "code": samples
             `N(Ybar, (1 - abar_i) I)` clipped to [-1, 1], from a start at 0, and score ascent, as the authors' code does;
             "geometric": as "code", but noise falls between the same ends in equal ratios, which gives every scale as many levels (a
-            linear beta spends half of them above half of the first), and samples are mirrored at their centre, which keeps chance
-            from moving the mean (Brockhoff et al., 2010); "sde": the paper's samples and the reverse SDE
+            linear beta spends half of them above half of the first), and samples are antithetic about their centre, which keeps
+            chance from moving the mean (Brockhoff et al., 2010); "sde": the paper's samples and the reverse SDE
         seed: same seed, same result on the CPU
         modes: number of modes to return
         mode_distance: least distance of two modes, root mean square over coordinates
@@ -49,14 +51,13 @@ class Settings:
     samples: int = 64
     levels: int = 100
     temperature: float = 0.1
-    variant: str = "geometric"
+    variant: Variant = "geometric"
     seed: int = 0
     modes: int = 3
     mode_distance: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"variant '{self.variant}' is not one of {', '.join(VARIANTS)}")
+        require_known("variant", self.variant, VARIANTS)
         if self.samples < 2 or self.levels < 2 or self.temperature <= 0.0:
             raise ValueError("a reverse pass needs at least 2 samples, 2 levels and a temperature above 0")
 
@@ -205,7 +206,7 @@ def _alpha_bars(settings: Settings) -> Array:
     return geometric
 
 
-def _samples_at(noisy: torch.Tensor, bar: float, bar_before: float, variant: str) -> tuple[torch.Tensor, float]:
+def _samples_at(noisy: torch.Tensor, bar: float, bar_before: float, variant: Variant) -> tuple[torch.Tensor, float]:
     """Mean (d,) and standard deviation of the samples at a level."""
     if variant in ("code", "geometric"):
         return noisy / bar**0.5, (1.0 - bar) ** 0.5

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig
+from diffusion_mpc.config import SearchConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.captured_search import CapturedSearch, SearchWork, capture_searches
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
@@ -46,7 +46,7 @@ class Planner:
     the random generator, nothing else.
     """
 
-    def __init__(self, objective: Objective, config: PlannerConfig, traces: int = 0) -> None:
+    def __init__(self, objective: Objective, config: SearchConfig, traces: int = 0) -> None:
         """Prepare the search, and capture it where the backend can.
 
         Args:
@@ -68,7 +68,7 @@ class Planner:
         self.reset()
         self._captured = self._capture()
 
-    def configure(self, config: PlannerConfig) -> None:
+    def configure(self, config: SearchConfig) -> None:
         """Change live parameters; takes effect with the next plan, and needs no other capture."""
         algorithm = ALGORITHMS[config.algorithm](config)
         # In one assignment: another thread may be planning.
@@ -120,7 +120,7 @@ class Planner:
             term_costs=dict(zip(self.objective.task.cost_terms(), result.terms[:, 0].tolist(), strict=True)),
             effective_sample_size=effective_sample_size(result.weights),
             noise=float(result.noise[0]),
-            infeasible_share=1.0 - float((finite & (result.violations <= 0.0)).mean()),
+            infeasible_fraction=1.0 - float((finite & (result.violations <= 0.0)).mean()),
             violation=float(result.violation[0]),
             iterations=steps,
             plan_time=time.perf_counter() - began,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.demonstration import Guide, read_demonstration
 from diffusion_mpc.planner.functions import FUNCTIONS
@@ -79,8 +79,8 @@ def _function(name: str, dim: int, settings: Settings, on_level: OnLevel) -> tup
 def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[Result, Any]:
     """A task's result from its initial state and demo reference, and the controls (horizon, nu) of the best trajectory."""
     task_class = find_task(name)
-    _, values = load_parameters(NodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo})
-    config, task = build(NodeConfig, values), task_class(str(values["model.path"]))
+    _, values = load_parameters(PlannerNodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo})
+    config, task = build(PlannerNodeConfig, values), task_class(str(values["model.path"]))
     backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))

@@ -8,6 +8,7 @@ from typing import Protocol
 import mujoco
 import torch
 
+from diffusion_mpc.names import Capture
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
 Work = Callable[[], torch.Tensor]
@@ -33,7 +34,7 @@ class RolloutBackend(Protocol):
     device: torch.device
     dtype: torch.dtype
     variants: int
-    capture: str
+    capture: Capture
     capture_failure: str
 
     @property

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import torch
 
 from diffusion_mpc.config import RobustConfig
+from diffusion_mpc.names import BackendName
 from diffusion_mpc.tasks.base import Task, TaskError
 
 SIZES = (16, 64, 256, 1024, 4096, 16384, 65536)
@@ -26,28 +27,28 @@ class Choice:
         excluded: why other backends were not measured, by their name
     """
 
-    times: Mapping[str, Mapping[int, float]]
+    times: Mapping[BackendName, Mapping[int, float]]
     deadline: float
     excluded: Mapping[str, str]
 
     @property
-    def name(self) -> str:
+    def name(self) -> BackendName:
         """The backend with the most samples in time; of those with as many, the faster one."""
 
-        def merit(name: str) -> tuple[int, float]:
+        def merit(name: BackendName) -> tuple[int, float]:
             samples = self.samples(name)
             return samples, -self.times[name][samples or min(self.times[name])]
 
         return max(self.times, key=merit)
 
-    def samples(self, name: str) -> int:
+    def samples(self, name: BackendName) -> int:
         """The most samples that a backend had in time; 0: not even the fewest."""
         return max((samples for samples, time in self.times[name].items() if time <= self.deadline), default=0)
 
     def describe(self) -> str:
         """In one line, for people."""
 
-        def figures(name: str) -> str:
+        def figures(name: BackendName) -> str:
             times, samples = self.times[name], self.samples(name)
             shown = [f"{samples} samples in {times[samples] * 1e3:.1f} ms"] if samples else []
             shown += [f"{most} in {times[most] * 1e3:.1f} ms" for most in [max(times)] if times[most] > self.deadline]
@@ -57,7 +58,7 @@ class Choice:
         return f"{self.name}, for plans of {self.deadline * 1e3:.1f} ms at most ({'; '.join(parts)})"
 
 
-def choose(task: Task, robust: RobustConfig, plan_time: Callable[[str, int], float], deadline: float) -> Choice:
+def choose(task: Task, robust: RobustConfig, plan_time: Callable[[BackendName, int], float], deadline: float) -> Choice:
     """Time plans on all backends that can be used here.
 
     Args:
@@ -70,7 +71,7 @@ def choose(task: Task, robust: RobustConfig, plan_time: Callable[[str, int], flo
         TaskError: no backend can be used
     """
     names, excluded = candidates(task, robust)
-    times: dict[str, dict[int, float]] = {}
+    times: dict[BackendName, dict[int, float]] = {}
     for name in names:
         try:
             times[name] = _times(partial(plan_time, name), deadline)
@@ -90,7 +91,7 @@ def _times(plan_time: Callable[[int], float], deadline: float) -> dict[int, floa
     return found
 
 
-def candidates(task: Task, robust: RobustConfig) -> tuple[Sequence[str], dict[str, str]]:
+def candidates(task: Task, robust: RobustConfig) -> tuple[Sequence[BackendName], dict[str, str]]:
     """Backends that can be used for a task on this machine, and why others cannot."""
     if task.dynamics is not None:
         return ["function"], {}

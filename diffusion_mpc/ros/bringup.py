@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import random
-import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import yaml
-
-from diffusion_mpc.config import NODES, ROS_OWN, ConfigError, SimConfig, Value, build, load_parameters, parameters
+from diffusion_mpc.config import (
+    NODES,
+    ROS_OWN,
+    ConfigError,
+    Parameter,
+    SimConfig,
+    Value,
+    build,
+    load_parameters,
+    parameters,
+    read_parameter_file,
+    require_parameter,
+    split_sim,
+)
 from diffusion_mpc.disturbances import whole_periods
+from diffusion_mpc.names import BackendChoice
 from diffusion_mpc.tasks import find_task
 
 
@@ -32,7 +41,7 @@ class Argument:
 ARGUMENTS = (
     Argument("task", "ant", "Name of the task, or a Python file that defines one."),
     Argument("params_file", "", "ROS parameter file for the nodes; the other arguments win over it."),
-    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", "cpu", "warp", "function")),
+    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", *get_args(BackendChoice))),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
     Argument(
@@ -122,8 +131,8 @@ def processes(options: Options) -> list[Process]:
     # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under `/**/planner` and one under `/planner`
     # override each other in the order in which these names first appear, not in the order of the files.
     task = find_task(options.task)
-    given = _read_all(options)
-    settings = _split(options.settings, options.task)
+    given = read_parameter_file(options.params_file, options.namespace)
+    settings = _settings(options.settings, options.task, str(given["planner"].get("model.path", "")))
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Robot and recorder listen to the commands, planner and recorder to the states.
     together: dict[str, Value] = {
@@ -156,7 +165,7 @@ def robot_processes(options: Options) -> list[Process]:
     Raises:
         ConfigError, TaskError: as `processes`
     """
-    given = _read_all(options)
+    given = read_parameter_file(options.params_file, options.namespace)
     backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Not the task's demo, which asks for motion: a robot waits for somebody to command it.
@@ -177,77 +186,19 @@ def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
     return load_parameters(NODES[node], {name: value for name, value in values.items() if not name.startswith(ROS_OWN)})[1]
 
 
-def _split(settings: Mapping[str, str], task: str) -> dict[str, dict[str, Value]]:
-    """Settings by node: those of the planner have their own names, those of the simulation begin with `sim.`."""
-    known = {name: parameters(config, find_task(task)) for name, config in NODES.items()}
-    split: dict[str, dict[str, Value]] = {name: {} for name in NODES}
-    for name, text in settings.items():
-        node, key = ("sim", name.removeprefix("sim.")) if name.startswith("sim.") else ("planner", name)
-        if key not in known[node]:
-            load_parameters(NODES[node], {"task": task, key: text} if node != "recorder" else {key: text})
-        split[node][key] = known[node][key].parse(text)
-    return split
+def _settings(texts: Mapping[str, str], task: str, model_path: str) -> dict[str, dict[str, Value]]:
+    """Values of the settings by node; without `model.path` among them, the planner's model is that of `model_path`."""
+    path = texts.get("model.path", model_path)
+    return {
+        node: _parsed(mine, parameters(NODES[node], find_task(task), path))
+        for node, mine in zip(("planner", "sim"), split_sim(texts), strict=True)
+    }
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as rcl does; PyYAML wants 1.0e-3."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
-
-
-def _read_all(options: Options) -> dict[str, dict[str, Any]]:
-    namespace = options.namespace.strip("/")
-    return {node: _read(options.params_file, node, f"/{namespace}/{node}" if namespace else f"/{node}") for node in NODES}
-
-
-def _read(file: str, node: str, path: str) -> dict[str, Any]:
-    """Flat parameters of one node, by its path, in a ROS parameter file; none where there is no file."""
-    if not file:
-        return {}
-    if not Path(file).is_file():
-        raise ConfigError(f"parameter file '{file}' does not exist")
-    try:
-        content = yaml.load(Path(file).read_text(), _Loader) or {}
-    except OSError as error:
-        raise ConfigError(f"parameter file '{file}' cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"parameter file '{file}' is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"parameter file '{file}' is not a mapping from nodes to their parameters")
-    values: dict[str, Any] = {}
-    for pattern, section in _sections(content):
-        # A file may hold the parameters of other nodes, but one that is nearly ours is a slip.
-        name = pattern.rsplit("/", 1)[-1]
-        near = difflib.get_close_matches(name, NODES, n=1, cutoff=0.75)
-        if near and name not in NODES:
-            raise ConfigError(f"parameter file '{file}' has a section '{pattern}'; did you mean '{near[0]}'?")
-        if _matches(pattern, path):
-            values.update(_flat(section))
-    return values
-
-
-def _sections(content: Mapping[Any, Any], namespace: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Nodes' names or patterns, and their parameters; a name may be spread over nested namespaces."""
-    for name, section in content.items():
-        path = f"{namespace}/{str(name).strip('/')}"
-        if name == "ros__parameters" and isinstance(section, Mapping):
-            yield namespace, section
-        elif isinstance(section, Mapping):
-            yield from _sections(section, path)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """As rcl: `*` stands for one part of a name, `**` for any number of parts."""
-    parts = {"**": r"(/\w+)*", "*": r"/\w+"}
-    return re.fullmatch("".join(parts.get(part, f"/{re.escape(part)}") for part in pattern.split("/")[1:]), name) is not None
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return flat
+def _parsed(texts: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, Value]:
+    for name in texts:
+        require_parameter(name, known)
+    return {name: known[name].parse(text) for name, text in texts.items()}
 
 
 def isolation() -> dict[str, str]:

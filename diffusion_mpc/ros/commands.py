@@ -13,9 +13,10 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from diffusion_mpc.commands import Actuator, Command
 from diffusion_mpc.following import TRAJECTORY, Point
 from diffusion_mpc.msg import JointCommand
+from diffusion_mpc.names import OutputType
 from diffusion_mpc.ros.time import to_duration, to_stamp
 
-MESSAGES: dict[str, type] = {
+MESSAGES: dict[OutputType, type] = {
     "joint_command": JointCommand,
     "float64_multi_array": Float64MultiArray,
     TRAJECTORY: JointTrajectory,
@@ -23,7 +24,7 @@ MESSAGES: dict[str, type] = {
 """Command message types by the value of the parameter `output.type`."""
 
 
-def encode(kind: str, points: Sequence[Point], driven: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
+def encode(kind: OutputType, points: Sequence[Point], driven: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
     """Command message.
 
     Args:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-import yaml
 
+from diffusion_mpc.config import write_parameter_file
 from diffusion_mpc.ros.bringup import Process
 from diffusion_mpc.runtime import trace
 
@@ -45,7 +45,7 @@ class Running:
 
     def _start(self, process: Process) -> subprocess.Popen[bytes]:
         path = self.folder / f"{process.name}.yaml"
-        path.write_text(yaml.safe_dump({f"/**/{process.name}": {"ros__parameters": dict(process.parameters)}}))
+        write_parameter_file(path, process.name, process.parameters)
         module = f"diffusion_mpc.ros.{process.name}_node"
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
         if process.namespace:

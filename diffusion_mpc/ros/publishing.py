@@ -12,6 +12,7 @@ from rclpy.qos import QoSProfile
 
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.names import OutputType
 from diffusion_mpc.ros.commands import MESSAGES
 from diffusion_mpc.ros.time import to_stamp
 from diffusion_mpc.runtime.controller import Controller
@@ -19,7 +20,7 @@ from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
 from diffusion_mpc.types import Plan
 
 
-def outputs(node: Node, command: str) -> dict[str, Any]:
+def outputs(node: Node, command: OutputType) -> dict[str, Any]:
     """The planner's publishers by name; the type of commands is as the parameter `output.type` says."""
     return {
         "command": node.create_publisher(MESSAGES[command], "joint_command", QoSProfile(depth=1)),
@@ -80,7 +81,7 @@ def stats_message(plan: Plan, timing: PlanTiming, session: PlannerSession) -> Pl
         term_costs=array("d", s.term_costs.values()),
         effective_sample_size=s.effective_sample_size,
         noise=s.noise,
-        infeasible_share=s.infeasible_share,
+        infeasible_fraction=s.infeasible_fraction,
         violation=s.violation,
     )
     message.header.stamp = to_stamp(plan.stamp)

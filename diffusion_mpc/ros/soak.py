@@ -99,7 +99,7 @@ def _watch(
 
 
 def _memory(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Growth of the resident memory since the first interval, which is warm-up, as a share."""
+    """Growth of the resident memory since the first interval, which is warm-up, as a fraction."""
     if len(rows) < 2:
         return {"memory_growth": None}
     return {"memory_growth": max(row["resident_mb"] for row in rows[1:]) / rows[0]["resident_mb"] - 1.0}

@@ -20,7 +20,7 @@ import torch
 
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.commands import Command, actuators
-from diffusion_mpc.config import NodeConfig, Value, build
+from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
 from diffusion_mpc.following import Follower, Point
@@ -113,14 +113,14 @@ class PlannerSession(ABC):
         """
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
-        self.config = build(NodeConfig, values)
+        self.config = build(PlannerNodeConfig, values)
         self.task = find_task(self.config.task)(self.config.model.path)
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
         self.reference = ReferenceKeeper(self.task.reference)
-        self.follower = Follower(actuators(model), *self.task.ctrl_limits, self.config.output)
+        self.follower = Follower(actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains)
         self.health = Health()
         self.level = Level.OK
         self.live = False
@@ -148,9 +148,9 @@ class PlannerSession(ABC):
         Raises:
             ValueError: parameters do not fit each other; nothing is changed
         """
-        # First all that may refuse.
-        change, config = self.swap.prepare(values), build(NodeConfig, values)
-        self.follower.configure(config.output)
+        # First what may refuse.
+        change, config = self.swap.prepare(values), build(PlannerNodeConfig, values)
+        self.follower.configure(config.output, config.gains)
         self.config = config
         change()
 

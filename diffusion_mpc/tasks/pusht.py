@@ -51,7 +51,7 @@ class PushT(Task):
 
     @cost(weight=1.0, norm=linear, unit="half turns")
     def angle(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Angle of the T from its goal, by the shorter way, as a share of a half turn."""
+        """Angle of the T from its goal, by the shorter way, as a fraction of a half turn."""
         return self._turn(x, reference) / torch.pi
 
     @cost(weight=1.0, norm=linear, unit="m")

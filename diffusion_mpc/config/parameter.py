@@ -1,13 +1,15 @@
-"""Description of a parameter, and values checked against it. What parameters there are is in `config`."""
+"""Description of a parameter, config classes made of them, and values checked against them."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from diffusion_mpc.config.renamed import replacement
+from diffusion_mpc.names import require_known
 
 C = TypeVar("C")
 Value = bool | int | float | str
@@ -30,7 +32,7 @@ class Parameter:
         low, high: inclusive bounds of a number
         choices: allowed values of a string; empty: any
         live: may change while the node runs
-        rebuilt: may change while the node runs, too: a planner is built anew while the one before goes on. Parameters that are
+        rebuilt: may change while the node runs, too: a planner is built anew while the previous one goes on. Parameters that are
             neither are read once, when the node is configured
     """
 
@@ -85,36 +87,53 @@ def param(default: Value, description: str, **details: Any) -> Any:  # noqa: ANN
 
 
 def fields(config: type, prefix: str = "") -> Iterator[Parameter]:
-    """The parameters that the fields of a config class describe, those of classes within included."""
+    """The parameters that the fields of a config class describe, those of classes within included.
+
+    The choices of a string are those of its type, a Literal. A mapping from names to config classes stands for parameters that the
+    model decides on, and describes none.
+    """
     hints = get_type_hints(config)
     for f in dataclasses.fields(config):
-        if dataclasses.is_dataclass(hints[f.name]):
-            yield from fields(hints[f.name], f"{prefix}{f.name}.")
-        else:
-            yield Parameter(f"{prefix}{f.name}", hints[f.name], cast(Value, f.default), **f.metadata)
+        hint, name = hints[f.name], f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(hint):
+            yield from fields(cast(type, hint), f"{name}.")
+        elif get_origin(hint) is Literal:
+            yield Parameter(name, str, cast(Value, f.default), choices=get_args(hint), **f.metadata)
+        elif get_origin(hint) is not Mapping:
+            yield Parameter(name, hint, cast(Value, f.default), **f.metadata)
 
 
 def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str, Value]:
     """Values for all known parameters: those given, checked, and defaults for the others.
 
     Raises:
-        ConfigError: a name is unknown (the message names the nearest one) or a value does not fit
+        ConfigError: a name is unknown or one of before, or a value does not fit; the message says what to write instead
     """
     for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise ConfigError(f"unknown parameter '{name}'; did you mean '{near[0]}'?")
+        require_parameter(name, known)
     return {name: p.check(values[name]) if name in values else p.default for name, p in known.items()}
+
+
+def require_parameter(name: str, known: Iterable[str]) -> None:
+    """Refuse names of no parameter.
+
+    Raises:
+        ConfigError: the name is unknown or one of before; the message says what to write instead
+    """
+    if name not in known:
+        if instead := replacement(name, known):
+            raise ConfigError(instead)
+        require_known("parameter", name, known, ConfigError)
 
 
 def build(config: type[C], values: Mapping[str, Value], prefix: str = "") -> C:
     """Config object from checked values by full name."""
     hints = get_type_hints(config)
-    return config(
-        **{
-            f.name: build(hints[f.name], values, f"{prefix}{f.name}.")
-            if dataclasses.is_dataclass(hints[f.name])
-            else values[f"{prefix}{f.name}"]
-            for f in dataclasses.fields(config)  # type: ignore[arg-type]
-        }
-    )
+    return config(**{f.name: _build(hints[f.name], values, f"{prefix}{f.name}") for f in dataclasses.fields(cast(Any, config))})
+
+
+def _build(hint: Any, values: Mapping[str, Value], name: str) -> object:  # noqa: ANN401  (a type hint)
+    if get_origin(hint) is Mapping:
+        keys = dict.fromkeys(full.removeprefix(f"{name}.").rpartition(".")[0] for full in values if full.startswith(f"{name}."))
+        return {key: build(get_args(hint)[1], values, f"{name}.{key}.") for key in keys}
+    return build(cast(type, hint), values, f"{name}.") if dataclasses.is_dataclass(hint) else values[name]
