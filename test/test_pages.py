@@ -9,6 +9,9 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from diffusion_mpc.config import NODES, parameters
+from diffusion_mpc.tasks import available_tasks
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 FENCED = re.compile(r"^(```+).*?^\1\s*?$", re.MULTILINE | re.DOTALL)
@@ -91,7 +94,7 @@ AHEAD = ("CONTRIBUTING.md", "docs/architecture.md")
 
 
 def missing_paths(page):
-    """Files and folders that a page names in backticks, relative to the repository, the package or itself, and that are not there."""
+    """Files and folders that a page names in backticks and that are neither in the repository, the package nor beside the page."""
     words = [word.rstrip(",.;:") for text in re.findall(r"`([^`\n]+)`", prose(page)) for word in text.split()]
     named = [word for word in words if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/([\w-]+\.(py|md|yaml|csv|msg))?", word)]
     folders = (ROOT, ROOT / "diffusion_mpc", page.parent)
@@ -105,3 +108,23 @@ def moving(page):
 @pytest.mark.parametrize("page", [pytest.param(page, marks=moving(page), id=ident(page)) for page in PAGES])
 def test_paths_are_those_of_files(page):
     assert missing_paths(page) == []
+
+
+NO_PARAMETERS = {"cost.calm", "planner.launch.py", "planner.rviz"}
+"""Names that look like those of parameters: a term of an example, and files."""
+
+
+@cache
+def known_parameters():
+    """Names that users type, of all tasks, those of the simulation with and without `sim.`."""
+    planner = {name for task in available_tasks().values() for name in parameters(NODES["planner"], task)}
+    sim = set(parameters(NODES["sim"]))
+    return planner | sim | {f"sim.{name}" for name in sim}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ident)
+def test_parameters_are_there(page):
+    known = known_parameters() | NO_PARAMETERS
+    groups = {name.split(".")[0] for name in known if "." in name}
+    named = re.findall(r"`(?:--set )?([a-z]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", prose(page))
+    assert [name for name in named if name.split(".")[0] in groups and name not in known] == []
