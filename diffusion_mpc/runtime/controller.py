@@ -34,8 +34,8 @@ HISTORY = 1.0
 class Controller:
     """Plans from measured states and evaluates the newest plan by time.
 
-    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread while another calls `sent` and reads
-    `current`: they share a reference to the newest plan and the history of commands, and nothing else.
+    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread while another calls `sent` and
+    reads `current`: they share a reference to the newest plan and the history of commands, and nothing else.
 
     Attributes:
         config: parameters of the newest plan to come
