@@ -295,7 +295,7 @@ def test_a_planner_that_raises_brings_the_safe_command_and_tries_again(fragile, 
     robot.regains_control()
 
 
-@fault("no sample is feasible", "the plan before stands; safe command when it is too old")
+@fault("no sample is feasible", "the previous plan stands; safe command when it is too old")
 def test_when_no_sample_is_feasible_the_previous_plan_stands_until_it_is_too_old(fragile, time_to_safe):
     robot, folder = fragile
     inject(folder / "nan")
@@ -306,7 +306,7 @@ def test_when_no_sample_is_feasible_the_previous_plan_stands_until_it_is_too_old
     robot.regains_control()
 
 
-@fault("plans take three periods (overrun)", "the plan before goes on by time, misses are counted; no safe command")
+@fault("plans take three periods (overrun)", "the previous plan goes on by time, misses are counted; no safe command")
 def test_plans_that_are_late_are_counted_and_commands_go_on(fragile):
     robot, folder = fragile
     before = robot.stats[-1].deadline_misses

@@ -1,4 +1,7 @@
-"""What every sampling algorithm has: where a search starts, what it samples, what it learns from the costs."""
+"""Base class of the sampling algorithms: where a search starts, what it samples, what it learns from the costs.
+
+A new one needs a child of `Algorithm` and its name in `ALGORITHMS`, `AlgorithmName` and `SPACES`, see CONTRIBUTING.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every rollout backend does."""
+"""Protocol of the rollout backends. A new one needs a class like this and a function that makes it in `BACKENDS`."""
 
 from __future__ import annotations
 

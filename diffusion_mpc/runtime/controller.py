@@ -35,8 +35,8 @@ HISTORY = 1.0
 class Controller:
     """Plans from measured states and evaluates the newest plan by time.
 
-    `plan` may run in one thread while `command` runs in another: they share a reference to the newest plan and the history of
-    commands, and nothing else.
+    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread while another calls `sent` and
+    reads `current`: they share a reference to the newest plan and the history of commands, and nothing else.
 
     Attributes:
         config: parameters of the newest plan to come
@@ -113,7 +113,7 @@ class Controller:
             budget: time that planning may take, s
 
         Raises:
-            NoFeasibleSampleError: every sample is infeasible; the previous plan stays in force
+            NoFeasibleSampleError: no sample has a finite cost; the previous plan stays in force
         """
         began = clock.perf_counter()
         if self._predicted:

@@ -165,7 +165,10 @@ class PlannerSession(ABC):
         return True
 
     def on_state(self, update: Callable[[], None]) -> None:
-        """Run an update of the estimator, and plan from the state that results (thread: messages)."""
+        """Run an update of the estimator, and hand the state that results to the planner (thread: messages).
+
+        A state older than `state_timeout` is not planned from: it only tells the watchdog how old it is.
+        """
         if not self.accept(update) or self.reference.waiting_for(self.config):
             return
         state = self.estimator.take()
@@ -258,7 +261,10 @@ class PlannerSession(ABC):
         """Wait for a state, plan from it, report (thread: planner)."""
 
     def _plan(self, state: State, due: float, budget: float, stopping: threading.Event) -> Plan | None:
-        """Plan whose first command is due at a time (s); None where there is none (thread: planner)."""
+        """Plan whose first command is due at a time (s); None where there is none (thread: planner).
+
+        The only call of `Controller.plan` while the robot is controlled.
+        """
         try:
             with self.swap.planning:
                 plan = self.controller.plan(state, self.tracked, due + self.config.prediction.command_delay, budget)

@@ -324,7 +324,7 @@ TWO_STEPS = {
     "planner.noise_growth": 1.0,
     "planner.temperature": 0.05,
 }
-"""Defaults for tasks that two steps, following the best samples only, suit better than the usual four; see docs/online-mbd.md."""
+"""Defaults for tasks that two steps suit better than the usual four, see docs/experiments/search.md."""
 
 INTEGRATORS: dict[Integrator, int] = {
     "euler": int(mujoco.mjtIntegrator.mjINT_EULER),
