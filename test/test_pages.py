@@ -89,9 +89,6 @@ def test_hooks_are_local_and_run_what_the_tests_run():
 ELSEWHERE = {"run/", "lto/"}
 """Folders that pages name and that are not of this repository: those of a run, of a cache."""
 
-AHEAD = ("CONTRIBUTING.md", "docs/architecture.md")
-"""Pages that name the layout that modules are moving to. Where they pass, this list is to go."""
-
 
 def missing_paths(page):
     """Files and folders that a page names in backticks and that are neither in the repository, the package nor beside the page."""
@@ -101,11 +98,7 @@ def missing_paths(page):
     return [path for path in named if path not in ELSEWHERE and not any((folder / path).exists() for folder in folders)]
 
 
-def moving(page):
-    return pytest.mark.xfail(strict=True, reason="modules are moving") if ident(page) in AHEAD else ()
-
-
-@pytest.mark.parametrize("page", [pytest.param(page, marks=moving(page), id=ident(page)) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=ident)
 def test_paths_are_those_of_files(page):
     assert missing_paths(page) == []
 

@@ -49,7 +49,7 @@ class Planner:
     def __init__(
         self, objective: Objective, config: SearchConfig, traces: int = 0, demonstration: DemonstratedPath | None = None
     ) -> None:
-        """Prepare the search, and capture it where the backend can.
+        """Prepare the search. Where the backend can, it is captured with the first plan, in the thread that makes it.
 
         Args:
             objective: what is minimised
@@ -68,7 +68,7 @@ class Planner:
         self._budget = StepBudget(config.iterations)
         self.configure(config)
         self.reset()
-        self._captured = self._capture()
+        self._captured: dict[int, CapturedSearch] | None = None
 
     def configure(self, config: SearchConfig) -> None:
         """Change live parameters; takes effect with the next plan, and needs no other capture."""
@@ -105,6 +105,9 @@ class Planner:
         Raises:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the warm start is kept
         """
+        if self._captured is None:
+            # Not when it is built: that is in the thread that takes in the states, and this takes seconds.
+            self._captured = self._capture()
         began = time.perf_counter()
         result, steps = self._search(state, reference, began, budget)
         config, cost = self._settings[0], float(result.cost[0])
