@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from diffusion_mpc.arguments import SetOption, parse_settings, write_json
+from diffusion_mpc.names import Variant
 
 
 class CommandError(Exception):
@@ -158,7 +159,7 @@ def optimize(
     levels: int = 100,
     temperature: float | None = None,
     seed: int = 0,
-    variant: Literal["geometric", "code", "paper", "sde"] = "geometric",
+    variant: Variant = "geometric",
     demo: str = "",
     json: Path | None = None,
 ) -> int:
@@ -177,9 +178,9 @@ def optimize(
         demo: demonstration of a task: positions over time, as CSV or as a recorded bag
         json: file to write the figures to
     """
-    from diffusion_mpc.planner.functions import FUNCTIONS
-    from diffusion_mpc.planner.optimize import Settings
-    from diffusion_mpc.planner.run import run_optimize
+    from diffusion_mpc.optimize.functions import FUNCTIONS
+    from diffusion_mpc.optimize.named_problem import run_optimize
+    from diffusion_mpc.optimize.reverse_diffusion import Settings
 
     if temperature is None:
         temperature = 1.0 if problem in FUNCTIONS else 0.1
@@ -188,21 +189,29 @@ def optimize(
 
 
 @app.command
-def tasks(*, json: Path | None = None) -> int:
-    """List the tasks.
+def tasks(name: str | None = None, /, *, yaml: bool = False, json: Path | None = None) -> int:
+    """List the tasks, or print all parameters of one.
 
-    example: diffusion-mpc tasks
+    example: diffusion-mpc tasks cartpole --yaml
 
     Args:
+        name: a task: its name, or a Python file that defines one (default: all)
+        yaml: print a parameter file with all parameters of all nodes, explained and at their defaults for the task
         json: file to write the list to
     """
     from rich.console import Console
     from rich.table import Table
 
-    from diffusion_mpc.tasks import available_tasks
+    from diffusion_mpc.config import reference_yaml
+    from diffusion_mpc.tasks import available_tasks, find_task
 
+    if yaml:
+        if name is None:
+            raise CommandError("--yaml needs the name of a task: diffusion-mpc tasks NAME --yaml")
+        sys.stdout.write(reference_yaml(name))
+        return 0
     table = Table("task", "what the robot does", "reference", "cost terms")
-    found = available_tasks()
+    found = available_tasks() if name is None else {name: find_task(name)}
     for name, task in found.items():
         table.add_row(name, (task.__doc__ or "").splitlines()[0], task.reference, ", ".join(task.cost_terms()))
     Console().print(table)
@@ -227,7 +236,7 @@ def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> in
 def _simulation() -> ModuleType:
     if importlib.util.find_spec("rclpy") is None:
         raise CommandError("this needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
-    from diffusion_mpc.ros import simulate
+    from diffusion_mpc.bringup import simulate
 
     return simulate
 

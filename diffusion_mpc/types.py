@@ -140,7 +140,7 @@ class PlanStats:
     term_costs: Mapping[str, float]
     effective_sample_size: float
     noise: float
-    infeasible_share: float
+    infeasible_fraction: float
     violation: float
     iterations: int
     plan_time: float = 0.0

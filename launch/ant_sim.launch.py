@@ -6,8 +6,8 @@ ros2 launch diffusion_mpc ant_sim.launch.py duration:=20.0 record:=ant_bag
 from launch.actions import LogInfo, SetEnvironmentVariable
 from launch.launch_description import LaunchDescription
 
-from diffusion_mpc.ros.bringup import ARGUMENTS, isolation, processes
-from diffusion_mpc.ros.launching import actions
+from diffusion_mpc.bringup.description import ARGUMENTS, isolation, processes
+from diffusion_mpc.bringup.launch_actions import actions
 
 
 def generate_launch_description() -> LaunchDescription:

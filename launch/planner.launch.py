@@ -5,8 +5,8 @@ ros2 launch diffusion_mpc planner.launch.py task:=my_robot.py params_file:=my_ro
 
 from launch.launch_description import LaunchDescription
 
-from diffusion_mpc.ros.bringup import ROBOT_ARGUMENTS, robot_processes
-from diffusion_mpc.ros.launching import actions
+from diffusion_mpc.bringup.description import ROBOT_ARGUMENTS, robot_processes
+from diffusion_mpc.bringup.launch_actions import actions
 
 
 def generate_launch_description() -> LaunchDescription:

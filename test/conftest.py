@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from diffusion_mpc.ros.bringup import free_domain_id
+from diffusion_mpc.bringup.description import free_domain_id
 
 # Tests must neither reach another ROS system nor be reached by one.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -48,8 +48,8 @@ def start_planner(tmp_path, monkeypatch):
     """Starts one planner node with its robot; returns both."""
     from robot import Robot
 
-    from diffusion_mpc.ros.bringup import Process
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
-from diffusion_mpc.ros.time import to_stamp
+from diffusion_mpc.ros.messages.stamps import to_stamp
 
 DEEP = QoSProfile(depth=1000)
 SERVICES = {"reset": Trigger, "step": Trigger, "pause": SetBool, "change_state": ChangeState, "get_state": GetState}

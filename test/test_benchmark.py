@@ -15,7 +15,6 @@ import yaml
 
 from diffusion_mpc.benchmark import black_box, quality, renoising, stages, tune
 from diffusion_mpc.benchmark.black_box import BlackBox
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop, DivergedError, run_episode
 from diffusion_mpc.benchmark.intervals import compare, compare_columns, estimate
 from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
@@ -28,6 +27,7 @@ from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.search import SearchInput
 from diffusion_mpc.rollout.cpu import CpuBackend
+from diffusion_mpc.simulation.closed_loop import ClosedLoop, DivergedError, run_episode
 
 # Intervals
 

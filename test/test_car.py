@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from diffusion_mpc.config import PlantModelConfig
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
 

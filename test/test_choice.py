@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from diffusion_mpc.config import NodeConfig, RobustConfig, build, cost_weights, load_parameters
-from diffusion_mpc.rollout.choice import Choice, candidates, choose
+from diffusion_mpc.config import PlannerNodeConfig, RobustConfig, build, cost_weights, load_parameters
+from diffusion_mpc.runtime.backend_choice import Choice, candidates, choose
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
@@ -31,7 +31,7 @@ def test_of_backends_with_as_many_samples_in_time_the_faster_one_is_taken():
 @pytest.fixture
 def a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("diffusion_mpc.rollout.choice.find_spec", lambda name: object())
+    monkeypatch.setattr("diffusion_mpc.runtime.backend_choice.find_spec", lambda name: object())
 
 
 def test_backends_are_timed_until_they_are_late(a_gpu):
@@ -81,8 +81,8 @@ def test_without_a_gpu_the_reason_is_told(monkeypatch):
 
 def test_a_controller_with_auto_plans_on_what_it_has_chosen(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    _, values = load_parameters(NodeConfig, {"task": "cartpole", "backend.name": "auto", "planner.num_samples": 8})
-    controller = Controller(find_task("cartpole")(), build(NodeConfig, values), cost_weights(values))
+    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", "backend.name": "auto", "planner.num_samples": 8})
+    controller = Controller(find_task("cartpole")(), build(PlannerNodeConfig, values), cost_weights(values))
     assert controller.choice is not None
     assert controller.choice.name == controller.backend.name == "cpu"
     assert controller.choice.times["cpu"][16] > 0.0

@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 
+from diffusion_mpc.command.command import Actuator, CommandLimiter, actuators, plain, safe_command
+from diffusion_mpc.command.follower import Follower
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
-from diffusion_mpc.commands import Actuator, CommandLimiter, actuators, plain, safe_command
 from diffusion_mpc.config import OutputConfig
-from diffusion_mpc.following import Follower
 from diffusion_mpc.runtime.loops import CommandLoop, Lead, Mailbox, Pacer
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import State
@@ -46,7 +46,7 @@ def test_commands_are_kept_within_the_control_range_and_counted():
 
 def test_the_safe_command_of_a_servo_is_within_its_range():
     servo = [Actuator("servo", "hinge", "position", 1.0, qpos=0, qvel=0)]
-    follower = Follower(servo, np.array([-1.0]), np.array([1.0]), OutputConfig())
+    follower = Follower(servo, np.array([-1.0]), np.array([1.0]), OutputConfig(), {})
     # Pushed beyond what it may be commanded to.
     assert follower.safe("hold", np.array([1.3]), 20.0, 2.0).control.tolist() == [1.0]
     assert follower.safe("hold", np.array([0.3]), 20.0, 2.0).control.tolist() == [0.3]

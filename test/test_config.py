@@ -1,28 +1,42 @@
 """Parameters: one description, checked everywhere."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from diffusion_mpc.benchmark.quality import Quality
+from diffusion_mpc.benchmark.tune import SPACES, Tune
+from diffusion_mpc.bringup.description import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
+from diffusion_mpc.cli import main
 from diffusion_mpc.config import (
     ConfigError,
-    NodeConfig,
+    JointGains,
+    PlannerNodeConfig,
     SimConfig,
     build,
     cost_weights,
     load_parameters,
     parameters,
-    to_yaml,
+    reference_yaml,
+    split_sim,
 )
-from diffusion_mpc.ros.bringup import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
+from diffusion_mpc.config.renamed import GAINS, RENAMED
+from diffusion_mpc.names import Capture, OutputType, hint
+from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.planner.spline import DEGREES
+from diffusion_mpc.rollout import BACKENDS
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.base import INTEGRATORS
 
 CONFIG = Path(__file__).parents[1] / "config"
 
 
 def load(**given):
-    return load_parameters(NodeConfig, given)[1]
+    return load_parameters(PlannerNodeConfig, given)[1]
 
 
 def test_defaults_of_the_task_come_before_those_of_the_package():
@@ -31,7 +45,7 @@ def test_defaults_of_the_task_come_before_those_of_the_package():
 
 
 def test_every_cost_term_is_a_live_parameter():
-    known, values = load_parameters(NodeConfig, {"task": "ant", "cost.upright": 3.0})
+    known, values = load_parameters(PlannerNodeConfig, {"task": "ant", "cost.upright": 3.0})
     assert known["cost.upright"].live
     assert set(cost_weights(values)) == set(find_task("ant").cost_terms())
     assert cost_weights(values)["upright"] == 3.0
@@ -61,17 +75,146 @@ def test_a_whole_number_is_fine_for_a_float():
 
 
 def test_values_become_nested_config_objects():
-    config = build(NodeConfig, load(**{"task": "ant", "planner.rate": 100.0}))
+    config = build(PlannerNodeConfig, load(**{"task": "ant", "planner.rate": 100.0}))
     assert config.planner.rate == 100.0
     assert config.model.integrator == "implicitfast"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_files_hold_every_parameter_as_it_is_described(path):
-    """Written by `python -m diffusion_mpc.config TASK > config/TASK.yaml`."""
-    assert path.read_text() == to_yaml(path.stem)
+def test_the_shipped_file_holds_every_parameter_as_it_is_described():
+    """Written by `diffusion-mpc tasks ant --yaml`; other tasks' are printed."""
+    (path,) = CONFIG.glob("*.yaml")
+    assert path.read_text() == reference_yaml(path.stem)
     content = yaml.safe_load(path.read_text())
-    assert content["/**/planner"]["ros__parameters"].keys() == parameters(NodeConfig, find_task(path.stem)).keys()
+    assert content["/**/planner"]["ros__parameters"].keys() == parameters(PlannerNodeConfig, find_task(path.stem)).keys()
+
+
+def test_the_parameters_of_a_task_are_printed_as_a_file_that_can_be_read(capsys, tmp_path):
+    assert main(["tasks", "ant", "--yaml"]) == 0
+    assert capsys.readouterr().out == (CONFIG / "ant.yaml").read_text()
+    assert main(["tasks", "cartpole", "--yaml"]) == 0
+    (tmp_path / "p.yaml").write_text(capsys.readouterr().out)
+    started = by_name(Options("cartpole", params_file=str(tmp_path / "p.yaml")))
+    assert started["planner"].parameters["planner.horizon_steps"] == 50
+    assert main(["tasks", "--yaml"]) == 1
+    assert capsys.readouterr().err == "error: --yaml needs the name of a task: diffusion-mpc tasks NAME --yaml\n"
+
+
+# Names
+
+
+OLD = {
+    "planner.mirrored": (False, "parameter 'planner.mirrored' is now 'planner.antithetic'"),
+    "planner.success_share": (0.1, "parameter 'planner.success_share' is now 'planner.success_fraction'"),
+    "planner.elite_share": (0.1, "parameter 'planner.elite_share' is now 'planner.elite_fraction'"),
+    "output.takeover": (0.5, "parameter 'output.takeover' is now 'output.blend_time'"),
+    "output.kp": ("20", "parameter 'output.kp' is no more; gains are parameters of each joint: gains.slider.p"),
+    "output.kd": ("2", "parameter 'output.kd' is no more; gains are parameters of each joint: gains.slider.d"),
+}
+
+
+def test_no_former_name_is_left_out():
+    assert set(OLD) == {*RENAMED, *GAINS}
+    assert set(RENAMED.values()) <= parameters(PlannerNodeConfig).keys()
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [(name, *told) for name, told in OLD.items()], ids=OLD)
+def test_a_former_name_is_answered_with_the_new_one(tmp_path, capsys, name, value, message):
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump({"/**/planner": {"ros__parameters": {name: value}}}))
+    for start in (
+        lambda: load(task="cartpole", **{name: value}),
+        lambda: processes(Options("cartpole", params_file=str(file))),
+        lambda: robot_processes(Options("cartpole", params_file=str(file))),
+        lambda: processes(Options("cartpole", settings={name: str(value)})),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            start()
+        assert str(caught.value) == message
+    assert main(["benchmark", "speed", "--tasks", "cartpole", "--set", f"{name}={value}"]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_former_names_in_tuned_parameters_are_answered_too(tmp_path):
+    file = tmp_path / "tuned.yaml"
+    file.write_text("cartpole: {mbd: {planner.success_share: 0.2}}")
+    options = {"tasks": ("cartpole",), "algorithms": ("mbd",), "tuned": file, "output": tmp_path}
+    for benchmark in (Quality(**options), Tune(**options)):
+        with pytest.raises(ConfigError, match=r"^parameter 'planner.success_share' is now 'planner.success_fraction'$"):
+            benchmark.runs()
+
+
+def test_names_are_within_reach_without_heavy_imports():
+    program = "import sys, diffusion_mpc.names; sys.exit(bool({'torch', 'mujoco', 'numpy', 'warp'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_robot_without_joints_driven_by_effort_is_told_so():
+    with pytest.raises(ConfigError, match=r"^parameter 'output.kp' is no more; no joint of this robot is driven by effort$"):
+        load(task="humanoid_walk", **{"output.kp": "20"})
+
+
+def test_every_joint_driven_by_effort_has_gains_of_its_own_that_change_live():
+    known, values = load_parameters(PlannerNodeConfig, {"task": "ant", "gains.front_left_hip.p": 20.0})
+    joints = find_task("ant")().effort_joints()
+    assert len(joints) == 8
+    assert {name for name in known if name.startswith("gains.")} == {f"gains.{j}.{gain}" for j in joints for gain in "pd"}
+    assert all(known[name].live for name in known if name.startswith("gains."))
+    assert build(PlannerNodeConfig, values).gains == {j: JointGains(p=20.0 if j == "front_left_hip" else 0.0) for j in joints}
+
+
+def test_gains_are_those_of_the_joints_of_the_model_that_is_used(tmp_path):
+    model = tmp_path / "other.xml"
+    model.write_text(find_task("cartpole").model_path.read_text().replace('"slider"', '"rail.x"'))
+    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", "model.path": str(model), "gains.rail.x.d": 1.0})
+    assert build(PlannerNodeConfig, values).gains == {"rail.x": JointGains(d=1.0)}
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"model.path": str(model)}}}))
+    started = by_name(Options("cartpole", params_file=str(file), settings={"gains.rail.x.d": "2"}))
+    assert started["planner"].parameters["gains.rail.x.d"] == 2.0
+
+
+def test_choices_are_those_of_the_registries_that_they_name():
+    choices = {name: set(p.choices) for name, p in parameters(PlannerNodeConfig).items() if p.choices}
+    assert choices.pop("planner.algorithm") == ALGORITHMS.keys() == SPACES.keys()
+    assert choices.pop("planner.spline") == DEGREES.keys()
+    assert choices.pop("backend.name") == BACKENDS.keys() | {"auto"}
+    assert choices.pop("backend.capture") == set(get_args(Capture))
+    assert choices.pop("model.integrator") == INTEGRATORS.keys() == set(parameters(SimConfig)["model.integrator"].choices)
+    assert choices.pop("output.type") == set(get_args(OutputType))
+    assert choices.keys() == {"robust.aggregate", "safe_command"}
+
+
+@pytest.mark.ros
+def test_types_of_commands_are_those_of_the_messages():
+    pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
+    from diffusion_mpc.ros.messages.command import MESSAGES
+
+    assert MESSAGES.keys() == set(get_args(OutputType))
+
+
+def test_the_backend_of_the_launch_files_may_be_any_of_the_parameters_or_none():
+    (argument,) = (a for a in ARGUMENTS if a.name == "backend")
+    assert argument in ROBOT_ARGUMENTS
+    assert argument.choices == ("", *parameters(PlannerNodeConfig)["backend.name"].choices)
+    options = Options.from_texts({"task": "cartpole", "backend": "auto"})
+    assert by_name(options)["planner"].parameters["backend.name"] == "auto"
+
+
+def test_values_of_the_simulation_are_those_whose_names_begin_so():
+    assert split_sim({"planner.rate": 50, "sim.rate": 25, "simple": 1}) == ({"planner.rate": 50, "simple": 1}, {"rate": 25})
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "told"),
+    [
+        ("antt", ["ant", "arm"], "did you mean 'ant'?"),
+        ("zebra", ["ant", "arm"], "there are: ant, arm"),
+        ("zebra", [], "there are: none"),
+        ("zebra", [f"x{i}" for i in range(100)] + ["bear"], "did you mean 'bear'?"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_or_with_all(name, known, told):
+    assert hint(name, known) == told
 
 
 def by_name(options):

@@ -6,11 +6,11 @@ import torch
 from test_planner import make_controller
 from test_tasks import moment
 
-from diffusion_mpc.config import NodeConfig, PlantModelConfig, RobustConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, RobustConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.objective import aggregation
 from diffusion_mpc.rollout.variants import model_variants, perturbed
 from diffusion_mpc.runtime.controller import Controller
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError, constraint
 from diffusion_mpc.tasks.cartpole import Cartpole
@@ -31,8 +31,8 @@ class LeftOf(Cartpole):
 
 
 def controller_for(task_class, **settings):
-    _, values = load_parameters(NodeConfig, {"task": "cartpole", **settings})
-    return Controller(task_class(), build(NodeConfig, values), cost_weights(values))
+    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", **settings})
+    return Controller(task_class(), build(PlannerNodeConfig, values), cost_weights(values))
 
 
 def drive(controller, plant, seconds, reference):
@@ -83,7 +83,7 @@ def test_with_no_feasible_sample_the_planner_still_moves_towards_feasibility():
     controller = controller_for(LeftOf)
     plant = Plant(controller.task, PlantModelConfig())
     plans = drive(controller, plant, 2.0, Reference())
-    assert plans[0].stats.infeasible_share == 1.0
+    assert plans[0].stats.infeasible_fraction == 1.0
     assert plans[0].stats.violation > 0.0
     assert plans[-1].stats.violation == 0.0
     assert float(plant.data.qpos[0]) < -0.2
@@ -104,7 +104,7 @@ def test_a_plan_half_way_between_two_feasible_ones_is_not_sent():
     plan = controller_for(Gap, **{"planner.temperature": 10.0, "planner.noise_start": 1.0}).plan(
         State(0.0, np.zeros(2), np.zeros(2)), Reference(), 0.0
     )
-    assert plan.stats.infeasible_share > 0.0
+    assert plan.stats.infeasible_fraction > 0.0
     assert plan.stats.violation == 0.0
     assert abs(plan.controls[0, 0]) >= 0.5 * Cartpole().ctrl_limits[1][0]
 

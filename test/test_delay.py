@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
 from diffusion_mpc.cli import main
-from diffusion_mpc.commands import held
+from diffusion_mpc.command.command import held
+from diffusion_mpc.simulation.closed_loop import ClosedLoop, run_episode
 
 SMALL = {"backend.threads": 1, "planner.num_samples": 8}
 

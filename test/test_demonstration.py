@@ -8,12 +8,13 @@ import torch
 from test_evaluation import START, BagMaker
 from test_planner import initial_state, make_controller
 
+from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.cli import main
-from diffusion_mpc.config import NodeConfig, PlantModelConfig, build, cost_weights, load_parameters
-from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of, read_demonstration
+from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, build, cost_weights, load_parameters
+from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Reference, State
 
@@ -24,8 +25,8 @@ def car():
 
 
 def make_guide(task, path, weights=None, **settings):
-    _, values = load_parameters(NodeConfig, {"task": task.name, **settings})
-    config = build(NodeConfig, values)
+    _, values = load_parameters(PlannerNodeConfig, {"task": task.name, **settings})
+    config = build(PlannerNodeConfig, values)
     backend = make_backend(config.backend, config.model, config.robust, task)
     return Guide(Objective(task, backend, config.planner, weights or cost_weights(values)), config.planner, path)
 
@@ -166,8 +167,8 @@ def test_sensors_and_velocities_of_a_demonstration_are_those_of_its_positions(tm
 def test_single_precision_stays_single_precision(car):
     from diffusion_mpc.rollout.function import FunctionBackend
 
-    _, values = load_parameters(NodeConfig, {"task": "car"})
-    config = build(NodeConfig, values).planner
+    _, values = load_parameters(PlannerNodeConfig, {"task": "car"})
+    config = build(PlannerNodeConfig, values).planner
     objective = Objective(car, FunctionBackend(car, car.compile(timestep=0.1), dtype=torch.float32), config, {"goal": 1.0})
     guide = Guide(objective, config, read_demonstration("round_the_wall.csv", car))
     assert guide.ahead(0, posed(guide)).positions.dtype == torch.float32

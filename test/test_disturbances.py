@@ -6,10 +6,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from diffusion_mpc.commands import plain
+from diffusion_mpc.command.command import plain
 from diffusion_mpc.config import NoiseConfig, PlantModelConfig
-from diffusion_mpc.disturbances import Actuation, Commands, Measurements, whole_periods
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.disturbances import Actuation, Commands, Measurements, whole_periods
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import State

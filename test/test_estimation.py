@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from diffusion_mpc.commands import held
+from diffusion_mpc.command.command import held
 from diffusion_mpc.config import PlantModelConfig
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.predictor import Predictor
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
 

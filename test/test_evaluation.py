@@ -14,7 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from diffusion_mpc.bags.bag_reader import BagError
 from diffusion_mpc.bags.bag_writer import BagWriter
-from diffusion_mpc.commands import actuators
+from diffusion_mpc.command.command import actuators
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.evaluation.metrics import measure, summarise
 from diffusion_mpc.evaluation.recorded_run import read_run
@@ -27,10 +27,10 @@ START = 1.7e9
 PERIOD = 0.02
 
 
-def typestore():
+def typestore(edit=lambda definition: definition):
     store = get_typestore(Stores.LATEST)
     for name in ("JointCommand", "PlannerStats"):
-        store.register(get_types_from_msg((MESSAGES / f"{name}.msg").read_text(), f"diffusion_mpc/msg/{name}"))
+        store.register(get_types_from_msg(edit((MESSAGES / f"{name}.msg").read_text()), f"diffusion_mpc/msg/{name}"))
     return store
 
 
@@ -153,7 +153,7 @@ class BagMaker:
             term_costs=costs,
             effective_sample_size=10.0,
             noise=0.3,
-            infeasible_share=0.0,
+            infeasible_fraction=0.0,
             violation=0.0,
             command=self.twist((command[0], command[1], 0), (0, 0, command[2])),
             goal=self.pose(*goal),
@@ -302,7 +302,7 @@ def test_weights_scale_their_term(run, ant):
     plain, doubled = summarise(run, ant)["term_costs"], summarise(run, ant, weights={"velocity": 2.0})["term_costs"]
     assert doubled["velocity"] == pytest.approx(2.0 * plain["velocity"])
     assert doubled["effort"] == plain["effort"]
-    with pytest.raises(ValueError, match="no cost term 'speed'"):
+    with pytest.raises(ValueError, match="unknown cost term 'speed'; there are: "):
         measure(run, ant, {"speed": 1.0})
 
 
@@ -340,6 +340,26 @@ def test_distances_from_the_goal_are_those_of_the_goal_that_the_newest_plan_purs
     np.testing.assert_allclose(measured.goal_errors["angle_rad"], [0.0, 0.0, math.pi / 2, math.pi / 2], atol=1e-12)
     np.testing.assert_allclose(measured.costs["position"], [2.5, 2.5, 0.0, 0.0], atol=1e-12)
     assert summarise(run, task)["goal_errors"] == pytest.approx({"position_m": 0.0, "angle_rad": math.pi / 2})
+
+
+class FormerBagMaker(BagMaker):
+    """Writes messages as they were defined before their fields had the names of today."""
+
+    def __init__(self, folder, task):
+        super().__init__(folder, task)
+        self.store = typestore(lambda definition: definition.replace("infeasible_fraction", "infeasible_share"))
+
+    def make(self, kind, **fields):
+        return super().make(kind, **{name.replace("infeasible_fraction", "infeasible_share"): fields[name] for name in fields})
+
+
+def test_a_bag_from_before_a_field_had_its_name_of_today_is_read(tmp_path, ant):
+    with FormerBagMaker(tmp_path / "bag", ant) as bag:
+        bag.state(START, *standing(ant))
+        bag.stats(START)
+    run = read_run(tmp_path / "bag", ant)
+    assert run.plans.infeasible_fraction.tolist() == [0.0]
+    assert not run.problems
 
 
 def test_a_robot_in_a_namespace_is_found(tmp_path, ant):

@@ -208,7 +208,7 @@ def on_sim_time(start_planner):
     """A planner that follows the robot's /clock, and the robot with its clock as a timer."""
     from rosgraph_msgs.msg import Clock
 
-    from diffusion_mpc.ros.time import to_stamp
+    from diffusion_mpc.ros.messages.stamps import to_stamp
 
     _, robot = start_planner(use_sim_time=True)
     clock = robot.node.create_timer(0.005, lambda: robot.clock.publish(Clock(clock=to_stamp(robot.now()))))
@@ -295,7 +295,7 @@ def test_a_planner_that_raises_brings_the_safe_command_and_tries_again(fragile, 
     robot.regains_control()
 
 
-@fault("no sample is feasible", "the plan before stands; safe command when it is too old")
+@fault("no sample is feasible", "the previous plan stands; safe command when it is too old")
 def test_when_no_sample_is_feasible_the_previous_plan_stands_until_it_is_too_old(fragile, time_to_safe):
     robot, folder = fragile
     inject(folder / "nan")
@@ -306,7 +306,7 @@ def test_when_no_sample_is_feasible_the_previous_plan_stands_until_it_is_too_old
     robot.regains_control()
 
 
-@fault("plans take three periods (overrun)", "the plan before goes on by time, misses are counted; no safe command")
+@fault("plans take three periods (overrun)", "the previous plan goes on by time, misses are counted; no safe command")
 def test_plans_that_are_late_are_counted_and_commands_go_on(fragile):
     robot, folder = fragile
     before = robot.stats[-1].deadline_misses
@@ -384,8 +384,8 @@ def simulated(tmp_path, monkeypatch):
     """Planner, simulation and a witness; every physics step is published, so that forces can be told from motion."""
     from pilot import Witness
 
-    from diffusion_mpc.ros.bringup import Process, free_domain_id
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process, free_domain_id
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -511,8 +511,8 @@ ONE_LINE = "one line that says what to change, exit code 1"
 def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(tmp_path, monkeypatch, settings, message):
     from conftest import CARTPOLE
 
-    from diffusion_mpc.ros.bringup import Process
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.xml").write_text("<mujoco><worldbody>")

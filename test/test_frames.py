@@ -5,7 +5,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_mpc.estimation.frames import odometry_to_qpos_qvel, qpos_qvel_to_odometry, rotation_matrix
+from diffusion_mpc.estimation.frames import odometry_to_qpos_qvel, qpos_qvel_to_odometry
+from diffusion_mpc.rotations import rotation_matrix
 
 numbers = st.floats(-10.0, 10.0)
 vectors = st.tuples(numbers, numbers, numbers).map(np.array)

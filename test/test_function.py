@@ -5,14 +5,22 @@ import pytest
 import torch
 from rollouts import roll_out
 
-from diffusion_mpc.commands import held
-from diffusion_mpc.config import BackendConfig, ModelConfig, NodeConfig, PlantModelConfig, RobustConfig, build, load_parameters
+from diffusion_mpc.command.command import held
+from diffusion_mpc.config import (
+    BackendConfig,
+    ModelConfig,
+    PlannerNodeConfig,
+    PlantModelConfig,
+    RobustConfig,
+    build,
+    load_parameters,
+)
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.function import FunctionBackend
 from diffusion_mpc.runtime.controller import Controller
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task, TaskError, cost
 from diffusion_mpc.types import Reference, State
@@ -119,8 +127,8 @@ def test_a_prediction_notices_a_command_that_changes_within_a_coarse_step(slider
 
 def test_a_plan_brings_the_simulated_slider_where_it_is_to_be(slider):
     given = {"planner.horizon_steps": 25, "planner.control_dt": 0.04, "backend.name": "function", "planner.rate": 25.0}
-    _, values = load_parameters(NodeConfig, given)
-    controller = Controller(slider, build(NodeConfig, values), {"there": 1.0, "slow": 0.1})
+    _, values = load_parameters(PlannerNodeConfig, given)
+    controller = Controller(slider, build(PlannerNodeConfig, values), {"there": 1.0, "slow": 0.1})
     plant = Plant(slider, PlantModelConfig(timestep=0.02))
     for i in range(75):
         plan = controller.plan(plant.state(0.04 * i), Reference(), 0.04 * i)

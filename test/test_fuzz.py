@@ -46,7 +46,7 @@ def columns(draw, joints, count):
 def to_time(given):
     from builtin_interfaces.msg import Time
 
-    from diffusion_mpc.ros.time import to_stamp
+    from diffusion_mpc.ros.messages.stamps import to_stamp
 
     return to_stamp(time.time()) if given is None else Time(sec=given[0], nanosec=given[1])
 
@@ -121,7 +121,7 @@ class Bench:
 
 @pytest.fixture
 def bench(monkeypatch):
-    from diffusion_mpc.ros.bringup import free_domain_id
+    from diffusion_mpc.bringup.description import free_domain_id
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -317,7 +317,7 @@ def test_goal_pose(planner, feed):
 def test_clock(planner, feed):
     from rosgraph_msgs.msg import Clock
 
-    from diffusion_mpc.ros.run import turn
+    from diffusion_mpc.ros.spin import turn
 
     node = planner("cartpole", use_sim_time=True)
     node.turn = lambda: turn(node.executor, node.node)

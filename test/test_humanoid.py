@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from test_tasks import moment
 
-from diffusion_mpc.config import NodeConfig, PlantModelConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, build, cost_weights, load_parameters
+from diffusion_mpc.optimize.trajectory import TrajectoryProblem
 from diffusion_mpc.planner.objective import Objective
-from diffusion_mpc.planner.trajectory import TrajectoryProblem
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.runtime.controller import Controller
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.humanoid import FALL_TIME
 from diffusion_mpc.types import Reference, State
@@ -147,8 +147,8 @@ def test_the_motion_by_hand(time, thigh, arm):
 
 def test_an_open_loop_plan_knows_the_time_of_every_step():
     task = find_task("humanoid_track")()
-    _, values = load_parameters(NodeConfig, {"task": task.name, "planner.horizon_steps": 4})
-    config = build(NodeConfig, values)
+    _, values = load_parameters(PlannerNodeConfig, {"task": task.name, "planner.horizon_steps": 4})
+    config = build(PlannerNodeConfig, values)
     # Only the height counts, and no control changes that much in a step: half a period in, the motion is 0.28 m lower.
     weights = {name: float(name == "height") for name in cost_weights(values)}
     data = task.initial_data(task.model)
@@ -175,8 +175,8 @@ def test_leaning_far_and_lying_low_are_failures(name):
 
 def closed_loop(name, duration, velocity):
     """States (T, nq) and tilts of the torso, rad, with the task's own parameters."""
-    _, values = load_parameters(NodeConfig, {"task": name})
-    config, task = build(NodeConfig, values), find_task(name)()
+    _, values = load_parameters(PlannerNodeConfig, {"task": name})
+    config, task = build(PlannerNodeConfig, values), find_task(name)()
     controller, plant = Controller(task, config, cost_weights(values)), Plant(task, PlantModelConfig())
     period, path = 1.0 / config.planner.rate, []
     for step in range(round(duration / period)):

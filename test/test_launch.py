@@ -28,7 +28,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from diffusion_mpc.bags.bag_reader import read_messages
-from diffusion_mpc.ros.bringup import ARGUMENTS, ROBOT_ARGUMENTS, free_domain_id
+from diffusion_mpc.bringup.description import ARGUMENTS, ROBOT_ARGUMENTS, free_domain_id
 
 pytestmark = pytest.mark.ros
 

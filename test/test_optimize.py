@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from test_planner import initial_state, make_controller
 
 from diffusion_mpc.cli import main
-from diffusion_mpc.config import NodeConfig, build, cost_weights, load_parameters
-from diffusion_mpc.planner.functions import FUNCTIONS
-from diffusion_mpc.planner.objective import Demonstration, Objective
-from diffusion_mpc.planner.optimize import (
+from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.optimize.functions import FUNCTIONS
+from diffusion_mpc.optimize.reverse_diffusion import (
     Candidate,
     Settings,
     minimize,
     select_modes,
 )
+from diffusion_mpc.optimize.trajectory import TrajectoryProblem, optimize_trajectory
+from diffusion_mpc.planner.objective import Demonstration, Objective
 from diffusion_mpc.planner.schedule import alpha_bars
 from diffusion_mpc.planner.score import (
     Evaluation,
@@ -29,7 +30,6 @@ from diffusion_mpc.planner.score import (
     score_ascent,
     search_costs,
 )
-from diffusion_mpc.planner.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.types import Reference
 
 
@@ -135,7 +135,7 @@ def test_the_minimum_of_a_bowl_is_found(variant):
 
 
 @pytest.mark.parametrize("samples", [16, 17])
-def test_the_geometric_variant_narrows_in_equal_ratios_between_the_same_ends_with_mirrored_samples(samples):
+def test_the_geometric_variant_narrows_in_equal_ratios_between_the_same_ends_with_antithetic_samples(samples):
     seen = []
 
     def objective(x):
@@ -183,7 +183,7 @@ def test_an_interrupted_pass_returns_what_it_has():
 
 @pytest.mark.parametrize("wrong", [{"variant": "ddim"}, {"samples": 1}, {"levels": 1}, {"temperature": 0.0}])
 def test_settings_that_cannot_work_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"variant 'ddim' is not one of|needs at least 2 samples"):
+    with pytest.raises(ValueError, match=r"unknown variant 'ddim'; there are: geometric|needs at least 2 samples"):
         Settings(**wrong)
 
 
@@ -233,8 +233,8 @@ def test_both_minima_of_a_double_well_are_among_the_modes():
 
 def make_problem(demonstration=None, **settings):
     controller = make_controller("cartpole", **settings)
-    _, values = load_parameters(NodeConfig, {"task": "cartpole", **settings})
-    config, weights = build(NodeConfig, values).planner, cost_weights(values)
+    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", **settings})
+    config, weights = build(PlannerNodeConfig, values).planner, cost_weights(values)
     state = initial_state(controller)
     objective = Objective(controller.task, controller.backend, config, weights)
     return TrajectoryProblem(objective, replace(objective.pose(state, Reference()), demonstration=demonstration))

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_mpc.config import NodeConfig, PlannerConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, SearchConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.algorithm import Belief
 from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD
 from diffusion_mpc.planner.sampler import draw_noise, sample_knots
@@ -35,8 +35,8 @@ from diffusion_mpc.types import Reference, State
 
 
 def make_controller(task="cartpole", **settings):
-    _, values = load_parameters(NodeConfig, {"task": task, **settings})
-    return Controller(find_task(task)(), build(NodeConfig, values), cost_weights(values))
+    _, values = load_parameters(PlannerNodeConfig, {"task": task, **settings})
+    return Controller(find_task(task)(), build(PlannerNodeConfig, values), cost_weights(values))
 
 
 def initial_state(controller, stamp=0.0):
@@ -198,7 +198,7 @@ def noise_for(algorithm, mean, steps):
 
 
 def test_cem_refits_mean_and_deviation_to_the_elites():
-    cem = CEM(PlannerConfig(num_knots=2, elite_share=0.5, noise_floor=0.2))
+    cem = CEM(SearchConfig(num_knots=2, elite_fraction=0.5, noise_floor=0.2))
     knots = torch.tensor([[[1.0], [0.5]], [[0.0], [0.5]], [[9.0], [9.0]], [[9.0], [9.0]]], dtype=torch.float64)
     costs = torch.tensor([1.0, 2.0, 3.0, np.nan], dtype=torch.float64)
     belief, _ = cem.update(begin(cem, torch.zeros(2, 1, dtype=torch.float64), 2), knots, costs)
@@ -208,7 +208,7 @@ def test_cem_refits_mean_and_deviation_to_the_elites():
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_them(name):
-    algorithm = ALGORITHMS[name](PlannerConfig(num_samples=17, num_knots=4, noise_start=1.0))
+    algorithm = ALGORITHMS[name](SearchConfig(num_samples=17, num_knots=4, noise_start=1.0))
     previous = torch.tensor([[0.9, 0.0], [-0.9, 0.1], [0.5, 0.2], [0.0, 0.3]], dtype=torch.float64)
     belief, noise = begin(algorithm, previous, 2), noise_for(algorithm, previous, 2)
     for step in range(2):
@@ -221,7 +221,7 @@ def test_every_algorithm_rolls_out_as_many_samples_within_bounds_the_mean_among_
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_bad_samples_weigh_nothing_in_every_algorithm(name):
-    algorithm = ALGORITHMS[name](PlannerConfig(num_samples=16, num_knots=4))
+    algorithm = ALGORITHMS[name](SearchConfig(num_samples=16, num_knots=4))
     mean = torch.zeros(4, 2, dtype=torch.float64)
     belief = begin(algorithm, mean, 2)
     knots = algorithm.sample(belief, 0, noise_for(algorithm, mean, 2)[0])
@@ -237,7 +237,7 @@ def test_bad_samples_weigh_nothing_in_every_algorithm(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_finds_the_bottom_of_a_bowl(name):
-    algorithm = ALGORITHMS[name](PlannerConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02))
+    algorithm = ALGORITHMS[name](SearchConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02))
     mean = torch.zeros(4, 2, dtype=torch.float64)
     belief, noise = begin(algorithm, mean, 30), noise_for(algorithm, mean, 30)
     for step in range(30):
@@ -312,7 +312,7 @@ def test_the_success_rate_counts_equals_as_half_and_nan_as_worse():
 
 
 def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
-    mbd, mean = MBD(PlannerConfig(num_samples=64, num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
+    mbd, mean = MBD(SearchConfig(num_samples=64, num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
     good = bad = begin(mbd, mean, 1)
     for noise in noise_for(mbd, mean, 5):
         knots = mbd.sample(good, 0, noise)
@@ -326,7 +326,7 @@ def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
 
 
 def test_noise_shrinks_most_where_it_costs_most():
-    mbd, mean = MBD(PlannerConfig(num_samples=256, num_knots=4, temperature=0.3)), torch.zeros(4, 2, dtype=torch.float64)
+    mbd, mean = MBD(SearchConfig(num_samples=256, num_knots=4, temperature=0.3)), torch.zeros(4, 2, dtype=torch.float64)
     belief = begin(mbd, mean, 1)
     for noise in noise_for(mbd, mean, 10):
         knots = mbd.sample(belief, 0, noise)
@@ -346,7 +346,7 @@ def test_plans_stagnate_where_one_is_worse_than_usual_by_more_than_its_samples_d
 
 
 def test_where_plans_stagnate_the_noise_is_that_of_the_schedule_at_least():
-    mbd, mean = MBD(PlannerConfig(num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
+    mbd, mean = MBD(SearchConfig(num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
     narrow = torch.linspace(0.1, 0.5, 8, dtype=torch.float64).view(4, 2)
     torch.testing.assert_close(begin(mbd, mean, 1, narrow).noise_scale, narrow)
     torch.testing.assert_close(begin(mbd, mean, 1, narrow, stagnated=1.0).noise_scale, narrow / narrow.mean())
@@ -396,7 +396,7 @@ def test_antithetic_noise_comes_in_pairs_that_cancel(num_samples):
 
 
 def test_the_last_step_of_a_shortened_plan_has_the_least_noise():
-    config = PlannerConfig(num_samples=2000, iterations=4, noise_start=0.4, noise_end=0.1)
+    config = SearchConfig(num_samples=2000, iterations=4, noise_start=0.4, noise_end=0.1)
     mbd, mean = ALGORITHMS["mbd"](config), torch.zeros((5, 1), dtype=torch.float64)
     noise = noise_for(mbd, mean, 1)[0]
     deviations = [float(mbd.sample(begin(mbd, mean, steps), steps - 1, noise).std()) for steps in (2, 4)]
@@ -438,7 +438,7 @@ def test_a_control_step_that_is_no_multiple_of_the_time_step_is_refused():
 
 @pytest.mark.slow
 def test_the_cartpole_swings_up_and_balances():
-    from diffusion_mpc.benchmark.closed_loop import run_episode
+    from diffusion_mpc.simulation.closed_loop import run_episode
 
     angles = run_episode({"task": "cartpole"}, trial=0, duration=6.0).qpos[:, 1]
     assert np.cos(angles[-100:]).min() > 0.95

@@ -141,7 +141,7 @@ def test_diagnostics_hold_the_figures_of_the_plans(controlled):
     assert 0.0 <= float(values["state_age_ms"]) < 100.0
     assert 1.0 <= float(values["effective_sample_size"]) <= 8.0
     assert int(values["plans"]) > 0
-    assert float(values["infeasible_share"]) == 0.0
+    assert float(values["infeasible_fraction"]) == 0.0
     terms = [float(value) for key, value in values.items() if key.startswith("cost.")]
     assert sum(terms) == pytest.approx(float(values["cost"]), rel=1e-2)
 
@@ -156,8 +156,29 @@ def test_commands_as_trajectories_with_gains_that_are_checked_before_they_are_ta
     assert last.joint_names == ["slider"]
     assert len(last.points) >= 10  # the horizon
     assert all(len(p.positions) == len(p.velocities) == len(p.effort) == 1 for p in last.points)
-    assert robot.set_parameters(output__kp="pole=3")[1].startswith("output.kp: no actuator drives a joint 'pole' by effort")
-    assert robot.set_parameters(output__kp="slider=3") == (True, "")
+    assert robot.set_parameters(gains__slider__p=-1.0)[1].startswith("Parameter gains.slider.p out of range")
+    assert robot.set_parameters(gains__slider__p=3.0) == (True, "")
+
+
+def test_gains_of_a_joint_change_the_next_commands(controlled):
+    _, robot = controlled
+    assert not len(robot.commands[-1][1].kp)
+    assert robot.set_parameters(gains__slider__p=3.0, gains__slider__d=0.5) == (True, "")
+    robot.spin_until(lambda: len(robot.commands[-1][1].kp), "commands with gains")
+    assert (list(robot.commands[-1][1].kp), list(robot.commands[-1][1].kd)) == ([3.0], [0.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("planner__mirrored", False, "parameter 'planner.mirrored' is now 'planner.antithetic'"),
+        ("output__kp", "3", "parameter 'output.kp' is no more; gains are parameters of each joint: gains.slider.p"),
+        ("planner__temprature", 0.1, "unknown parameter 'planner.temprature'; did you mean 'planner.temperature'?"),
+    ],
+)
+def test_a_set_of_a_parameter_that_there_is_not_says_which_there_is(controlled, name, value, reason):
+    _, robot = controlled
+    assert robot.set_parameters(**{name: value}) == (False, reason)
 
 
 def test_markers_show_the_plan_and_as_many_traces_as_asked(start_planner):

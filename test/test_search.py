@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from diffusion_mpc.config import NodeConfig, RobustConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, RobustConfig, build, cost_weights, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack, pack_tensors, send, shapes_of, unpack, unpack_tensors
 from diffusion_mpc.planner.planner import Planner
@@ -35,10 +35,10 @@ def make_controller(task, **settings):
     task_class = find_task(task) if isinstance(task, str) else task
     name = task if isinstance(task, str) else "cartpole"
     _, values = load_parameters(
-        NodeConfig, {"task": name, "planner.num_samples": 6, "planner.iterations": 2, "backend.threads": 1, **settings}
+        PlannerNodeConfig, {"task": name, "planner.num_samples": 6, "planner.iterations": 2, "backend.threads": 1, **settings}
     )
     weights = cost_weights(values) | {name: term.weight for name, term in task_class.cost_terms().items()}
-    return Controller(task_class(), build(NodeConfig, values), weights)
+    return Controller(task_class(), build(PlannerNodeConfig, values), weights)
 
 
 def search_as_in_a_capture(controller):
@@ -167,7 +167,7 @@ def plans_are_equal(plain, captured, stamp, velocity):
 @pytest.mark.parametrize("algorithm", ["mbd", "cem"])
 def test_a_captured_search_finds_what_the_search_finds_and_parameters_change_without_another_capture(algorithm):
     plain, captured, replaying = capturing_pair(**{"planner.algorithm": algorithm})
-    assert replaying.times == 2
+    assert replaying.times == 0, "captured when it is built, in the thread that takes in the states"
     plans = [plans_are_equal(plain, captured, 0.0, 1.0), plans_are_equal(plain, captured, 0.02, -1.0)]
     config = replace(plain.config.planner, temperature=0.5, noise_start=0.2, noise_end=0.1)
     for controller in (plain, captured):
@@ -183,9 +183,9 @@ def test_a_captured_search_has_as_many_steps_as_there_is_time_for():
     data = captured.task.initial_data(captured.backend.model)
     state = State(0.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
     planner = captured.planner
+    assert captured.plan(state, Reference(), 0.0).stats.iterations == 8
     assert replaying.times == 5
     assert set(planner._captured) == {1, 2, 3, 4, 8}
-    assert captured.plan(state, Reference(), 0.0).stats.iterations == 8
     planner._budget.note([1.0] * 50)
     assert captured.plan(state, Reference(), 0.0, budget=6.5).stats.iterations == 4
     planner._budget.note([1.0] * 50)
@@ -196,8 +196,8 @@ def test_where_capturing_fails_plans_are_made_without():
     plain, captured, replaying = capturing_pair()
     replaying.backend.capture_work = lambda works, warm_up: []
     captured.planner = Planner(captured.objective, plain.config.planner)
-    assert not captured.planner._captured
     plans_are_equal(plain, captured, 0.0, 1.0)
+    assert captured.planner._captured == {}
 
 
 def test_a_step_more_is_made_only_where_it_fits_with_time_to_spare():

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from diffusion_mpc.config import NodeConfig, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, load_parameters
 from diffusion_mpc.runtime.health import Level
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.real_time import RealTimeSession
@@ -66,7 +66,7 @@ def begin():
     def start(kind, **settings):
         given = {**SIZES, **{name.replace("__", "."): value for name, value in settings.items()}}
         output = Recorder()
-        session = kind(load_parameters(NodeConfig, given)[1], output, time.monotonic)
+        session = kind(load_parameters(PlannerNodeConfig, given)[1], output, time.monotonic)
         made.append(session)
         session.start()
         return session, output
@@ -218,7 +218,7 @@ def test_a_replaced_controller_goes_on_from_the_plan_of_the_previous_one(begin):
     with Measuring(session):
         output.wait(lambda: len(output.plans) > 5, "plans")
         previous = session.controller
-        session.configure(load_parameters(NodeConfig, {**SIZES, **PATIENT, **other})[1])
+        session.configure(load_parameters(PlannerNodeConfig, {**SIZES, **PATIENT, **other})[1])
         output.wait(lambda: len(output.plans[-1][0].controls) == 20, "plan of the new one")
     assert session.controller is not previous
     assert {plan.stats.warm_start for plan, _ in output.plans[1:]} == {"plan"}
@@ -228,7 +228,7 @@ def test_a_replaced_controller_goes_on_from_the_plan_of_the_previous_one(begin):
 def test_of_two_replacements_the_last_one_stays(begin):
     session, _ = begin(RealTimeSession, **PATIENT)
     for samples in (10, 12, 14):
-        session.configure(load_parameters(NodeConfig, {**SIZES, **PATIENT, "planner.num_samples": samples})[1])
+        session.configure(load_parameters(PlannerNodeConfig, {**SIZES, **PATIENT, "planner.num_samples": samples})[1])
     deadline = time.monotonic() + 20.0
     while session.controller.config.planner.num_samples != 14 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -240,6 +240,6 @@ def test_parameters_that_do_not_fit_change_nothing(begin):
     session, _ = begin(RealTimeSession)
     before, config = session.controller, session.config
     with pytest.raises(ValueError, match=r"planner\.num_knots is 50"):
-        session.configure(load_parameters(NodeConfig, {**SIZES, "planner.num_knots": 50})[1])
+        session.configure(load_parameters(PlannerNodeConfig, {**SIZES, "planner.num_knots": 50})[1])
     assert session.controller is before
     assert session.config is config

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from diffusion_mpc.ros.bringup import Options, free_domain_id, processes
+from diffusion_mpc.bringup.description import Options, free_domain_id, processes
 
 pytestmark = pytest.mark.ros
 
@@ -19,8 +19,8 @@ def test_each_of_two_ants_obeys_its_own_cmd_vel(tmp_path, monkeypatch):
     from nav_msgs.msg import Odometry
     from rclpy.executors import SingleThreadedExecutor
 
+    from diffusion_mpc.bringup.processes import Running
     from diffusion_mpc.message_fields import to_seconds
-    from diffusion_mpc.ros.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     # The ants themselves run in lockstep, so that the test does not depend on the machine's speed; only cmd_vel comes in real time.

@@ -11,8 +11,8 @@ def bring_up(tmp_path, monkeypatch):
     """Starts one simulated cartpole with a node that commands it; returns both."""
     from pilot import Pilot
 
-    from diffusion_mpc.ros.bringup import Process, free_domain_id
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process, free_domain_id
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -83,7 +83,7 @@ def test_a_delayed_state_keeps_its_stamp(bring_up):
 
 
 def test_in_lockstep_a_delay_is_so_many_periods_and_noise_is_the_same_again(bring_up, monkeypatch):
-    from diffusion_mpc.ros.bringup import free_domain_id
+    from diffusion_mpc.bringup.description import free_domain_id
 
     def run():
         monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))

@@ -16,8 +16,8 @@ def bring_up(tmp_path, monkeypatch):
     """Starts one planner node that controls a robot; returns both."""
     from robot import Robot
 
-    from diffusion_mpc.ros.bringup import Process, free_domain_id
-    from diffusion_mpc.ros.processes import Running
+    from diffusion_mpc.bringup.description import Process, free_domain_id
+    from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -70,7 +70,7 @@ def test_of_changes_that_come_one_after_the_other_the_last_one_stands(bring_up):
         ({"planner__num_samples": 16, "planner__num_knots": 50}, "planner.num_knots is 50; a quadratic spline over 10 steps needs"),
         ({"planner__num_samples": 16, "model__timestep": 0.015}, "control step 0.02 s is not a multiple of the time step 0.015 s"),
         ({"planner__num_samples": 16, "backend__name": "function"}, "task 'cartpole' has no dynamics of its own"),
-        ({"planner__horizon_steps": 20, "output__kp": "pole=1"}, "output.kp: no actuator drives a joint 'pole' by effort"),
+        ({"planner__horizon_steps": 20, "gains__pole__p": 1.0}, "unknown parameter 'gains.pole.p'; did you mean 'gains.slider.p'?"),
         ({"planner__num_samples": 16, "planner__rate": 25.0}, "planner.rate is read when the node is configured; first `ros2 life"),
         ({"planner__num_samples": 16, "task": "ant"}, "Trying to set a read-only parameter: task"),
     ],
@@ -114,9 +114,9 @@ def test_the_parameters_of_a_running_node_are_a_parameter_file_for_the_next(brin
     from rcl_interfaces.srv import GetParameters, ListParameters
     from rclpy.parameter import parameter_value_to_python
 
-    from diffusion_mpc.ros.bringup import Options, processes
+    from diffusion_mpc.bringup.description import Options, processes
 
-    _, robot = bring_up(output__kp="slider=3")
+    _, robot = bring_up(gains__slider__p=3.0)
     assert robot.set_parameters(planner__horizon_steps=12, planner__temperature=0.07) == (True, "")
     names = robot.ask(ListParameters, "planner/list_parameters", ListParameters.Request()).result.names
     found = robot.ask(GetParameters, "planner/get_parameters", GetParameters.Request(names=names)).values
@@ -134,7 +134,7 @@ def test_the_parameters_of_a_running_node_are_a_parameter_file_for_the_next(brin
     assert {name: planner[name] for name in SETTINGS if name != "planner.horizon_steps"} == {
         name: value for name, value in SETTINGS.items() if name != "planner.horizon_steps"
     }
-    assert (planner["planner.horizon_steps"], planner["planner.temperature"], planner["output.kp"]) == (12, 0.07, "slider=3")
+    assert (planner["planner.horizon_steps"], planner["planner.temperature"], planner["gains.slider.p"]) == (12, 0.07, 3.0)
 
 
 def test_auto_is_measured_at_the_start_and_not_while_the_node_controls(bring_up):
@@ -173,6 +173,7 @@ def test_a_new_planner_that_cannot_plan_never_takes_over_and_the_diagnostics_say
     task = tmp_path / "touchy.py"
     task.write_text(TOUCHY)
     _, robot = bring_up(task=str(task))
+    robot.diagnostics.clear()
     assert robot.set_parameters(planner__horizon_steps=13) == (True, "")
     robot.spin_until(lambda: robot.diagnostics and robot.diagnostics[-1].level == b"\x01", "a warning")
     assert robot.diagnostics[-1].message == "the previous planner goes on, for the new one raised RuntimeError: thirteen steps"

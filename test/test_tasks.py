@@ -262,7 +262,7 @@ def test_a_cost_term_needs_a_docstring():
 @pytest.mark.parametrize(("name", "duration"), [("pusht", 5.0), ("arm", 4.0)])
 @pytest.mark.parametrize("trial", [0, 1])
 def test_goals_are_reached(name, duration, trial):
-    from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+    from diffusion_mpc.simulation.closed_loop import ClosedLoop
 
     loop = ClosedLoop({"task": name, **find_task(name).demo}, trial)
     for _ in range(round(duration * loop.config.planner.rate)):
@@ -276,7 +276,7 @@ def test_goals_are_reached(name, duration, trial):
 
 @pytest.mark.slow
 def test_the_hopper_hops_on_without_falling():
-    from diffusion_mpc.benchmark.closed_loop import run_episode
+    from diffusion_mpc.simulation.closed_loop import run_episode
 
     episode = run_episode({"task": "hopper"}, trial=0, duration=4.0)
     assert episode.falls == 0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,11 @@ from scipy.stats import qmc
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table, wins
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
-from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known
+from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.evaluation.plot import COLOURS
-from diffusion_mpc.planner.functions import FUNCTIONS
-from diffusion_mpc.planner.optimize import Settings, minimize
+from diffusion_mpc.names import Variant, require_known
+from diffusion_mpc.optimize.functions import FUNCTIONS
+from diffusion_mpc.optimize.reverse_diffusion import Settings, minimize
 from diffusion_mpc.versions import versions
 
 # The variant that `optimize` takes where nothing else is asked for.
@@ -63,7 +64,7 @@ class Evaluated:
 
 def diffusion(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     """One reverse pass (Pan et al., 2407.01573, Algorithm 1), in the variant that the method's name ends with."""
-    variant = str(spec["method"]).removeprefix("mbd_")
+    variant = cast(Variant, str(spec["method"]).removeprefix("mbd_"))
     minimize(objective, dim, Settings(spec["samples"], spec["levels"], spec["temperature"], variant, seed))
 
 

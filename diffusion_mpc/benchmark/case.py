@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from diffusion_mpc.config import NodeConfig, Value, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, Value, load_parameters, split_sim
 from diffusion_mpc.tasks import find_task
 
 
@@ -22,8 +22,8 @@ class Case:
         Raises:
             ConfigError, TaskError: it names an unknown task, algorithm or parameter
         """
-        known, _ = load_parameters(NodeConfig, {"task": self.task})
-        demo = {name: value for name, value in find_task(self.task).demo.items() if not name.startswith("sim.")}
+        known, _ = load_parameters(PlannerNodeConfig, {"task": self.task})
+        demo, _ = split_sim(find_task(self.task).demo)
         given: dict[str, Value] = {name: known[name].parse(text) if name in known else text for name, text in self.settings.items()}
         return demo | given | {"task": self.task}
 
@@ -33,4 +33,4 @@ class Case:
         Raises:
             ConfigError, TaskError: it names an unknown task, algorithm or parameter
         """
-        return load_parameters(NodeConfig, self.parameters())[1]
+        return load_parameters(PlannerNodeConfig, self.parameters())[1]

@@ -14,12 +14,12 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, draw_costs, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import estimate
 from diffusion_mpc.benchmark.quality import plant
 from diffusion_mpc.benchmark.runs import Figures, RunSpec
-from diffusion_mpc.config import NodeConfig, SimConfig, Value, load_parameters
+from diffusion_mpc.config import SIM, PlannerNodeConfig, SimConfig, Value, load_parameters, split_sim
+from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import versions
 
@@ -81,12 +81,11 @@ class Delay(RunsBenchmark):
     def _parameters(self) -> tuple[dict[str, Value], dict[str, Value]]:
         """The planner's parameters that a result depends on, and those of the simulation that are given."""
         given = {**find_task(self.task).demo, **parse_settings(self.settings)}
-        simulated = {name.removeprefix("sim."): value for name, value in given.items() if name.startswith("sim.")}
-        own = {name: value for name, value in given.items() if not name.startswith("sim.")}
-        values, _ = _checked(NodeConfig, self.task, own)
+        planned, simulated = split_sim(given)
+        values, _ = _checked(PlannerNodeConfig, self.task, planned)
         _, simulation = _checked(SimConfig, self.task, simulated)
         planner = {name: value for name, value in values.items() if name.startswith(KEPT) and name != "planner.seed"}
-        return planner, {f"sim.{name}": value for name, value in simulation.items()}
+        return planner, {f"{SIM}{name}": value for name, value in simulation.items()}
 
     @staticmethod
     def measure(spec: RunSpec) -> Figures:

@@ -18,12 +18,13 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.benchmark.closed_loop import run_episode
 from diffusion_mpc.benchmark.figures import Row, difference, draw_costs, interval, number, panels, table, wins
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
-from diffusion_mpc.benchmark.runs import Figures, RunSpec, require_known
-from diffusion_mpc.config import ConfigError, NodeConfig, Parameter, SimConfig, Value, load_parameters
+from diffusion_mpc.benchmark.runs import Figures, RunSpec
+from diffusion_mpc.config import ConfigError, Parameter, PlannerNodeConfig, SimConfig, Value, load_parameters, split_sim
+from diffusion_mpc.names import require_known
 from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.versions import versions
 
@@ -61,7 +62,7 @@ class AlgorithmsBenchmark(RunsBenchmark):
         Raises:
             ConfigError: there is no such algorithm
         """
-        algorithms = [require_known("algorithm", name, ALGORITHMS) for name in self.algorithms or ALGORITHMS]
+        algorithms = [require_known("algorithm", name, ALGORITHMS, ConfigError) for name in self.algorithms or ALGORITHMS]
         return [(task, algorithm) for task in self.tasks or available_tasks() for algorithm in algorithms]
 
     def trials(self, task: str, algorithm: str, rollouts: int | None, trials: Sequence[int], tuned: Tuned) -> list[RunSpec]:
@@ -78,7 +79,7 @@ class AlgorithmsBenchmark(RunsBenchmark):
             ConfigError, TaskError: there is no such task, or parameters do not fit
         """
         kind = find_task(task)
-        known, defaults = load_parameters(NodeConfig, {"task": task})
+        known, defaults = load_parameters(PlannerNodeConfig, {"task": task})
         budget = rollouts or int(defaults["planner.num_samples"]) * int(defaults["planner.iterations"])
         common = {
             "task": task,
@@ -239,13 +240,13 @@ def parameters(
         ConfigError: a parameter is unknown or does not fit, or the budget is no multiple of the iterations
     """
     kind = find_task(task)
-    given: dict[str, Value] = {name: value for name, value in kind.demo.items() if not name.startswith("sim.")}
+    given, _ = split_sim(kind.demo)
     for scope in ("all", task):
         given |= tuned.get(scope, {}).get(algorithm, {})
     for name, text in settings.items():
         given[name] = known[name].parse(text) if name in known else text
     given |= {"task": task, "planner.algorithm": algorithm}
-    _, values = load_parameters(NodeConfig, given)
+    _, values = load_parameters(PlannerNodeConfig, given)
     iterations = int(values["planner.iterations"])
     if budget % iterations:
         raise ConfigError(f"{budget} rollouts are no multiple of the {iterations} iterations that '{algorithm}' makes of '{task}'")

@@ -13,13 +13,13 @@ from cyclopts.types import PositiveInt
 from rich.table import Table
 
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.quality import parameters, plant
 from diffusion_mpc.benchmark.runs import Figures, RunSpec
-from diffusion_mpc.config import NodeConfig, Value, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, Value, load_parameters
 from diffusion_mpc.evaluation.plot import COLOURS
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks.measured import trajectory
 from diffusion_mpc.versions import versions
 
@@ -82,7 +82,7 @@ class Renoising(RunsBenchmark):
         """All runs, trial by trial."""
         runs = []
         for event, (task, _) in EVENTS.items():
-            known, defaults = load_parameters(NodeConfig, {"task": task})
+            known, defaults = load_parameters(PlannerNodeConfig, {"task": task})
             budget = int(defaults["planner.num_samples"]) * int(defaults["planner.iterations"])
             for noise, changed in NOISES.items():
                 texts = {name: str(value) for name, value in changed.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import multiprocessing
 import os
@@ -19,8 +18,6 @@ import pandas as pd
 import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from diffusion_mpc.config import ConfigError
 
 RunSpec = Mapping[str, Any]
 """Everything that the figures of a run depend on, ready for JSON."""
@@ -171,20 +168,6 @@ def run_all(measure: Callable[[RunSpec], Figures], specs: Sequence[RunSpec], fil
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(psutil.Process().cpu_affinity())
-
-
-def require_known(kind: str, name: str, known: Iterable[str]) -> str:
-    """The name, which is one of those known.
-
-    Raises:
-        ConfigError: it is not; the message names the nearest one
-    """
-    names = list(known)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
-        raise ConfigError(f"unknown {kind} '{name}'; {hint}")
-    return name
 
 
 @contextmanager

@@ -35,10 +35,10 @@ class Soak(Benchmark):
     trace: Path | None = None
 
     def report(self) -> Report:
-        """Run, see `ros.soak.soak`."""
+        """Run, see `soak_run.soak`."""
         if find_spec("rclpy") is None:
             raise ValueError("benchmark soak needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
-        from diffusion_mpc.ros.soak import soak
+        from diffusion_mpc.benchmark.soak_run import soak
 
         settings = parse_settings(self.settings)
         with Progress(console=Console(stderr=True)) as progress:

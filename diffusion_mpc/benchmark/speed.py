@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,16 @@ from rich.table import Table
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.case import Case
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, panels, table
 from diffusion_mpc.benchmark.raw_rollout import RawRollout, log_rollouts
 from diffusion_mpc.benchmark.runs import cores
 from diffusion_mpc.benchmark.stages import backend_label, check_stages, sizes, stages_table, time_stages
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.evaluation.plot import COLOURS
+from diffusion_mpc.names import BackendChoice, Capture
 from diffusion_mpc.rollout.base import substeps
 from diffusion_mpc.rollout.variants import model_variants
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.types import Array
 
 DEFAULT_CASES = (
@@ -66,8 +67,8 @@ class Speed(Benchmark):
     samples: tuple[PositiveInt, ...] = ()
     horizon: tuple[PositiveInt, ...] = ()
     iterations: tuple[PositiveInt, ...] = ()
-    backend: Literal["cpu", "warp"] | None = None
-    capture: tuple[Literal["plan", "step", "none"], ...] = ()
+    backend: BackendChoice | None = None
+    capture: tuple[Capture, ...] = ()
     stages: bool = False
     plot: Path | None = None
     plans: PositiveInt = 200

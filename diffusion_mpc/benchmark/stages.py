@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -21,15 +21,16 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_mpc.benchmark.case import Case
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.benchmark.figures import Row, table
 from diffusion_mpc.config import ConfigError
+from diffusion_mpc.names import AlgorithmName
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.planner.search import SearchInput
 from diffusion_mpc.rollout.base import Work
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def check_stages(case: Case) -> None:
     Raises:
         ConfigError: the algorithm keeps something on the host, so its stages cannot be run again and again
     """
-    name = str(case.all_parameters()["planner.algorithm"])
+    name = cast(AlgorithmName, case.all_parameters()["planner.algorithm"])
     if not ALGORITHMS[name].on_device:
         raise ConfigError(f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, leave --stages out")
 

@@ -22,7 +22,7 @@ from diffusion_mpc.benchmark.benchmark import Report, state
 from diffusion_mpc.benchmark.figures import Row, number, table
 from diffusion_mpc.benchmark.quality import AlgorithmsBenchmark, Tuned, read_tuned
 from diffusion_mpc.benchmark.runs import RunSpec
-from diffusion_mpc.config import NodeConfig, Value, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, Value, check, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 
 FIRST_TRIAL = 1000
@@ -38,13 +38,13 @@ SPACES: dict[str, Space] = {
         **PROFILE,
         **TEMPERATURE,
         "planner.noise_end": (0.3, 2.0),
-        "planner.success_share": (0.3, 3.0),
+        "planner.success_fraction": (0.3, 3.0),
         "planner.scale_rate": (0.3, 3.0),
         "planner.shape_rate": (0.3, 3.0),
     },
     "predictive_sampling": {**SHARED, **PROFILE},
     "mppi": {**SHARED, **PROFILE, **TEMPERATURE},
-    "cem": {**SHARED, **PROFILE, "planner.elite_share": (0.5, 4.0), "planner.noise_floor": (0.3, 6.0)},
+    "cem": {**SHARED, **PROFILE, "planner.elite_fraction": (0.5, 4.0), "planner.noise_floor": (0.3, 6.0)},
     "dial": {**SHARED, **TEMPERATURE, "planner.dial_beta1": (0.5, 4.0), "planner.dial_beta2": (0.3, 4.0)},
     "cma_es": SHARED,
 }
@@ -137,9 +137,14 @@ class Tune(AlgorithmsBenchmark):
 def candidates(
     task: str, algorithm: str, count: int, seed: int, incumbent: Mapping[str, Value] | None = None
 ) -> list[dict[str, Value]]:
-    """As many settings: the task's defaults first, then the best of an earlier search, where that is another."""
-    known, defaults = load_parameters(NodeConfig, {"task": task})
-    random = np.random.default_rng((seed, list(ALGORITHMS).index(algorithm)))
+    """As many settings: the task's defaults first, then the best of an earlier search, where that is another.
+
+    Raises:
+        ConfigError: the earlier search names an unknown parameter, or a value that does not fit
+    """
+    known, defaults = load_parameters(PlannerNodeConfig, {"task": task})
+    check(incumbent or {}, known)
+    random = np.random.default_rng((seed, list[str](ALGORITHMS).index(algorithm)))
 
     def draw(name: str, space: tuple[float, float] | list[int]) -> Value:
         if isinstance(space, list):
@@ -182,7 +187,7 @@ def _row(pair: Pair, runs: pd.DataFrame) -> dict[str, Any]:
 def _in_full(pair: Pair, candidate: Mapping[str, Value]) -> dict[str, Value]:
     """A candidate with the defaults that it was run with, lest another default changes it one day."""
     task, algorithm = pair
-    _, defaults = load_parameters(NodeConfig, {"task": task})
+    _, defaults = load_parameters(PlannerNodeConfig, {"task": task})
     return {**{name: defaults[name] for name in SPACES[algorithm]}, **candidate}
 
 

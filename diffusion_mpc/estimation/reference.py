@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffusion_mpc.config import NodeConfig
+from diffusion_mpc.config import PlannerNodeConfig
 from diffusion_mpc.estimation.estimator import normalised, require_finite
-from diffusion_mpc.estimation.frames import pose_to_goal, yaw_to_quaternion
+from diffusion_mpc.estimation.frames import pose_to_goal
+from diffusion_mpc.rotations import yaw_to_quaternion
 from diffusion_mpc.types import Array, Reference
 
 VELOCITY, GOAL = "cmd_vel", "goal_pose"
 
 
-def parameter_reference(config: NodeConfig) -> Reference:
+def parameter_reference(config: PlannerNodeConfig) -> Reference:
     """The reference that parameters name: `command.*` as velocity, `goal.*` as pose."""
     command, goal = config.command, config.goal
     return Reference(
@@ -48,11 +49,11 @@ class ReferenceKeeper:
         require_finite(GOAL, (*position, *quaternion_xyzw))
         self._pose = pose_to_goal(position, normalised(GOAL, quaternion_xyzw))
 
-    def waiting_for(self, config: NodeConfig) -> list[str]:
+    def waiting_for(self, config: PlannerNodeConfig) -> list[str]:
         """The topic without which there is nothing to pursue; empty where there is something."""
         return [GOAL] if self.kind == GOAL and self._pose is None and config.goal.wait else []
 
-    def reference(self, steady: float, config: NodeConfig) -> Reference:
+    def reference(self, steady: float, config: PlannerNodeConfig) -> Reference:
         """What to track at a steady time, s."""
         given = parameter_reference(config)
         if self.kind == VELOCITY:

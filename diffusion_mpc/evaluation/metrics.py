@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_mpc.evaluation.recorded_run import Flags, RecordedRun
+from diffusion_mpc.names import require_known
 from diffusion_mpc.percentiles import percentiles
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.measured import heading_velocity, rows_of, trajectory
@@ -52,8 +53,8 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
     """
     terms = task.cost_terms()
     weight = {name: term.weight for name, term in terms.items()} | dict(weights or {})
-    if unknown := set(weight) - set(terms):
-        raise ValueError(f"task '{task.name}' has no cost term '{sorted(unknown)[0]}'; it has: {', '.join(terms)}")
+    for name in weight:
+        require_known("cost term", name, terms)
     stamps = run.states.stamps
     controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
     default = Reference()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from diffusion_mpc.bags.bag_reader import BagError, Messages, read_messages
 from diffusion_mpc.bags.recorded_states import STATE_TYPES, RecordedStates, states_of
-from diffusion_mpc.command_messages import CommandRejectedError, decode
-from diffusion_mpc.commands import actuators
+from diffusion_mpc.command.command import actuators
+from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.estimation.frames import pose_to_goal
 from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
 from diffusion_mpc.tasks.base import Task
@@ -162,8 +162,9 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         problems.append(f"{len(rows) - len(kept)} messages of {STATS} have other cost terms than the last one")
     last = kept[-1] if kept else None
 
-    def column(field: str) -> Array:
-        return np.array([getattr(row, field) for row in kept], dtype=float)
+    def column(field: str, before: str = "") -> Array:
+        # An older bag has its own definition of the message, and may call a field as it was called before.
+        return np.array([getattr(row, field) if hasattr(row, field) else getattr(row, before) for row in kept], dtype=float)
 
     return RecordedPlans(
         stamps=np.array([to_seconds(row.header.stamp) for row in kept]),
@@ -173,7 +174,7 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         cost=column("cost"),
         cost_mean=column("cost_mean"),
         effective_sample_size=column("effective_sample_size"),
-        infeasible_fraction=column("infeasible_share"),
+        infeasible_fraction=column("infeasible_fraction", before="infeasible_share"),
         term_names=names,
         term_costs=np.array([row.term_costs for row in kept], dtype=float).reshape(len(kept), len(names)),
         velocity=np.array([(*xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]).reshape(-1, 3),

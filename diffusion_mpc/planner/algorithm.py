@@ -1,4 +1,7 @@
-"""What every sampling algorithm has: where a search starts, what it samples, what it learns from the costs."""
+"""Base class of the sampling algorithms: where a search starts, what it samples, what it learns from the costs.
+
+A new one needs a child of `Algorithm` and its name in `ALGORITHMS`, `AlgorithmName` and `SPACES`, see CONTRIBUTING.md.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig
+from diffusion_mpc.config import SearchConfig
 from diffusion_mpc.planner.sampler import sample_knots
 from diffusion_mpc.planner.schedule import knot_profile
 from diffusion_mpc.types import Array
@@ -57,7 +60,7 @@ class Algorithm(ABC):
     antithetic: bool = False
     on_device: ClassVar[bool] = True
 
-    def __init__(self, config: PlannerConfig) -> None:
+    def __init__(self, config: SearchConfig) -> None:
         """Take the configuration of one plan."""
         self.config = config
 

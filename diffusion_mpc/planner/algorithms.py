@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig
+from diffusion_mpc.config import SearchConfig
+from diffusion_mpc.names import AlgorithmName
 from diffusion_mpc.planner.algorithm import Algorithm, Belief, Hyperparameters
 from diffusion_mpc.planner.cma_es import CMAES
 from diffusion_mpc.planner.sampler import sample_knots
@@ -28,7 +29,7 @@ class SoftmaxHyperparameters(Hyperparameters):
 class MBDHyperparameters(SoftmaxHyperparameters):
     """Temperature, and what `rescale_noise` takes."""
 
-    success_share: Scalar
+    success_fraction: Scalar
     scale_rate: Scalar
     shape_rate: Scalar
 
@@ -55,10 +56,10 @@ class MBD(Algorithm):
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = MBDHyperparameters
 
-    def __init__(self, config: PlannerConfig) -> None:
+    def __init__(self, config: SearchConfig) -> None:
         """Take the configuration of one plan."""
         super().__init__(config)
-        self.antithetic = config.mirrored
+        self.antithetic = config.antithetic
 
     def sigmas(self, steps: int) -> Array:
         """Each step's noise, with the profile along the horizon."""
@@ -82,7 +83,7 @@ class MBD(Algorithm):
         weights = sample_weights(costs, h.temperature)
         # All steps have the same profile along the horizon.
         deviation = weighted_mean(weights, (knots - belief.mean).square()).sqrt() / belief.sigmas[0].clamp(min=1e-12)
-        excess = success_rate(costs) - h.success_share
+        excess = success_rate(costs) - h.success_fraction
         scale = rescale_noise(belief.noise_scale, deviation, excess, h.scale_rate, h.shape_rate)
         return replace(belief, mean=weighted_mean(weights, knots), noise_scale=scale), weights
 
@@ -122,7 +123,7 @@ class CEM(Algorithm):
 
         Y_n ~ N(mu, s^2),  mu <- mean of the elites,  s <- max(std of the elites, floor)
 
-    The elites are the cheapest `elite_share` of the samples. s (`Belief.noise_scale`) starts at `noise_start` with each plan.
+    The elites are the cheapest `elite_fraction` of the samples. s (`Belief.noise_scale`) starts at `noise_start` with each plan.
     """
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = CEMHyperparameters
@@ -138,7 +139,7 @@ class CEM(Algorithm):
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
         """Mean and standard deviation of the elites."""
         h: CEMHyperparameters = belief.hyperparameters
-        weights = elite_weights(costs, max(2, round(self.config.elite_share * len(knots))))
+        weights = elite_weights(costs, max(2, round(self.config.elite_fraction * len(knots))))
         mean = weighted_mean(weights, knots)
         std = weighted_mean(weights, (knots - mean).square()).sqrt()
         return replace(belief, mean=mean, noise_scale=std.clamp(min=h.noise_floor)), weights
@@ -171,7 +172,7 @@ def _average(belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[
     return replace(belief, mean=weighted_mean(weights, knots)), weights
 
 
-ALGORITHMS: dict[str, type[Algorithm]] = {
+ALGORITHMS: dict[AlgorithmName, type[Algorithm]] = {
     "mbd": MBD,
     "predictive_sampling": PredictiveSampling,
     "mppi": MPPI,

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig, RobustConfig
+from diffusion_mpc.config import RobustConfig, SearchConfig
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
@@ -100,7 +100,7 @@ class Objective:
         self,
         task: Task,
         backend: RolloutBackend,
-        config: PlannerConfig,
+        config: SearchConfig,
         weights: Mapping[str, float],
         robust: RobustConfig | None = None,
     ) -> None:

@@ -10,10 +10,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from diffusion_mpc.config import PlannerConfig
+from diffusion_mpc.config import SearchConfig
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.captured_search import CapturedSearch, SearchWork, capture_searches
-from diffusion_mpc.planner.demonstration import Guide, read_demonstration
+from diffusion_mpc.planner.demonstration import DemonstratedPath, Guide
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.sampler import NoiseSource
@@ -46,29 +46,31 @@ class Planner:
     the random generator, nothing else.
     """
 
-    def __init__(self, objective: Objective, config: PlannerConfig, traces: int = 0) -> None:
-        """Prepare the search, and capture it where the backend can.
+    def __init__(
+        self, objective: Objective, config: SearchConfig, traces: int = 0, demonstration: DemonstratedPath | None = None
+    ) -> None:
+        """Prepare the search. Where the backend can, it is captured with the first plan, in the thread that makes it.
 
         Args:
             objective: what is minimised
             config: parameters of the search; `configure` replaces those that may change live
             traces: number of the cheapest samples whose positions a plan holds
+            demonstration: path to follow where that is cheaper; None: there is none
 
         Raises:
-            ValueError: the demonstration cannot be used
+            DemonstrationError: the demonstration cannot be used
         """
         self.objective = objective
-        named = config.demonstration
-        self._guide = Guide(objective, config, read_demonstration(named, objective.task)) if named else None
+        self._guide = None if demonstration is None else Guide(objective, config, demonstration)
         self._traces = traces
         self._origin = objective.origin
         self._noise = NoiseSource(self._origin)
         self._budget = StepBudget(config.iterations)
         self.configure(config)
         self.reset()
-        self._captured = self._capture()
+        self._captured: dict[int, CapturedSearch] | None = None
 
-    def configure(self, config: PlannerConfig) -> None:
+    def configure(self, config: SearchConfig) -> None:
         """Change live parameters; takes effect with the next plan, and needs no other capture."""
         algorithm = ALGORITHMS[config.algorithm](config)
         # In one assignment: another thread may be planning.
@@ -103,6 +105,9 @@ class Planner:
         Raises:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the warm start is kept
         """
+        if self._captured is None:
+            # Not when it is built: that is in the thread that takes in the states, and this takes seconds.
+            self._captured = self._capture()
         began = time.perf_counter()
         result, steps = self._search(state, reference, began, budget)
         config, cost = self._settings[0], float(result.cost[0])
@@ -120,7 +125,7 @@ class Planner:
             term_costs=dict(zip(self.objective.task.cost_terms(), result.terms[:, 0].tolist(), strict=True)),
             effective_sample_size=effective_sample_size(result.weights),
             noise=float(result.noise[0]),
-            infeasible_share=1.0 - float((finite & (result.violations <= 0.0)).mean()),
+            infeasible_fraction=1.0 - float((finite & (result.violations <= 0.0)).mean()),
             violation=float(result.violation[0]),
             iterations=steps,
             plan_time=time.perf_counter() - began,

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline
 
+from diffusion_mpc.names import SplineKind
 from diffusion_mpc.types import Array
 
-DEGREES = {"zero": 0, "linear": 1, "quadratic": 2, "cubic": 3}
+DEGREES: dict[SplineKind, int] = {"zero": 0, "linear": 1, "quadratic": 2, "cubic": 3}
 
 
 class Spline:
@@ -19,14 +20,14 @@ class Spline:
     A spline through given values is linear in those values, so interpolation, evaluation and shifting are one matrix product each.
     """
 
-    def __init__(self, num_knots: int, horizon_steps: int, control_dt: float, kind: str) -> None:
+    def __init__(self, num_knots: int, horizon_steps: int, control_dt: float, kind: SplineKind) -> None:
         """Place the knots.
 
         Args:
             num_knots: number of knots; the first at time 0, the last at the last control
             horizon_steps: number of controls
             control_dt: time between two controls, s
-            kind: "zero", "linear", "quadratic" or "cubic"
+            kind: interpolation between knots
 
         Raises:
             ValueError: too few knots for the kind, or more knots than controls

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from diffusion_mpc.names import BackendName
 from diffusion_mpc.rollout.base import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.function import FunctionBackend
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from diffusion_mpc.config import BackendConfig, ModelConfig, RobustConfig
     from diffusion_mpc.tasks.base import Task
 
-__all__ = ["CpuBackend", "FunctionBackend", "RolloutBackend", "make_backend"]
+__all__ = ["BACKENDS", "CpuBackend", "FunctionBackend", "RolloutBackend", "make_backend"]
 
 
 def make_backend(config: BackendConfig, model: ModelConfig, robust: RobustConfig, task: Task) -> RolloutBackend:
@@ -25,19 +27,24 @@ def make_backend(config: BackendConfig, model: ModelConfig, robust: RobustConfig
     Raises:
         TaskError: task and backend do not fit
     """
+    assert config.name != "auto", "a backend has been chosen"
     planning_model = task.compile(timestep=model.timestep, integrator=model.integrator, iterations=model.iterations)
     if config.name != "cpu" and robust.models > 1:
         raise TaskError(f"robust.models is {robust.models}, but the {config.name} backend has one model only; set it to 1")
-    if config.name == "function":
-        return FunctionBackend(task, planning_model)
-    if task.dynamics is not None:
+    if config.name != "function" and task.dynamics is not None:
         raise TaskError(f"task '{task.name}' has dynamics of its own; set backend.name to function")
-    if config.name == "warp":
-        return _warp_backend(task, planning_model, config.capture)
-    return CpuBackend(model_variants(planning_model, robust), config.threads)
+    return BACKENDS[config.name](task, planning_model, config, robust)
 
 
-def _warp_backend(task: Task, model: mujoco.MjModel, capture: str) -> RolloutBackend:
+def _cpu_backend(task: Task, model: mujoco.MjModel, config: BackendConfig, robust: RobustConfig) -> RolloutBackend:
+    return CpuBackend(model_variants(model, robust), config.threads)
+
+
+def _function_backend(task: Task, model: mujoco.MjModel, config: BackendConfig, robust: RobustConfig) -> RolloutBackend:
+    return FunctionBackend(task, model)
+
+
+def _warp_backend(task: Task, model: mujoco.MjModel, config: BackendConfig, robust: RobustConfig) -> RolloutBackend:
     # Not everybody has it, and it brings two seconds of start-up.
     try:
         from diffusion_mpc.rollout.warp import WarpBackend
@@ -45,4 +52,10 @@ def _warp_backend(task: Task, model: mujoco.MjModel, capture: str) -> RolloutBac
         raise TaskError(
             f"backend.name is warp, which needs what is not installed ({error}); pip install 'diffusion_mpc[cuda]'"
         ) from None
-    return WarpBackend(task, model, capture=capture)
+    return WarpBackend(task, model, capture=config.capture)
+
+
+Maker = Callable[["Task", "mujoco.MjModel", "BackendConfig", "RobustConfig"], RolloutBackend]
+
+BACKENDS: dict[BackendName, Maker] = {"cpu": _cpu_backend, "warp": _warp_backend, "function": _function_backend}
+"""What makes a backend of a task, its planning model, and parameters, by what users type."""

@@ -1,4 +1,4 @@
-"""What every rollout backend does."""
+"""Protocol of the rollout backends. A new one needs a class like this and a function that makes it in `BACKENDS`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 import mujoco
 import torch
 
+from diffusion_mpc.names import Capture
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
 Work = Callable[[], torch.Tensor]
@@ -33,7 +34,7 @@ class RolloutBackend(Protocol):
     device: torch.device
     dtype: torch.dtype
     variants: int
-    capture: str
+    capture: Capture
     capture_failure: str
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mujoco.batch import Batch
 
+from diffusion_mpc.names import Capture
 from diffusion_mpc.rollout.base import Work, substeps
 from diffusion_mpc.tasks.base import sensor_slices
 from diffusion_mpc.types import Array, RolloutBatch, StateTensors
@@ -48,7 +49,8 @@ class CpuBackend:
     device = torch.device("cpu")
     dtype = torch.float64
     overflows = 0
-    capture, capture_failure = "none", ""
+    capture: Capture = "none"
+    capture_failure = ""
 
     def __init__(self, models: Sequence[mujoco.MjModel], threads: int = 0) -> None:
         """Take the models; threads start with the first rollout of each size.

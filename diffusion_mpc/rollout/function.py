@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import mujoco
 import torch
 
+from diffusion_mpc.names import Capture
 from diffusion_mpc.rollout.base import Work, substeps
 from diffusion_mpc.tasks.base import Dynamics, Task, TaskError
 from diffusion_mpc.types import RolloutBatch, StateTensors
@@ -18,7 +19,8 @@ class FunctionBackend:
     name = "function"
     variants = 1
     overflows = 0
-    capture, capture_failure = "none", ""
+    capture: Capture = "none"
+    capture_failure = ""
 
     def __init__(
         self,

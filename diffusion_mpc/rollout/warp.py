@@ -11,13 +11,14 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import mujoco
 import mujoco_warp as mjw
 import torch
 import warp as wp
 
+from diffusion_mpc.names import Capture
 from diffusion_mpc.rollout.base import Work, substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
 from diffusion_mpc.rollout.capture import CaptureError, CaptureMemory, capturing
@@ -32,7 +33,7 @@ CARRIED = ("time", "qacc_warmstart", "overflow", "history", "plastic")
 
 DIVERGED = 1e10  # as C MuJoCo's mjMAXVAL
 
-CAPTURES = ("plan", "step", "none")
+CAPTURES = get_args(Capture)
 """What of a plan becomes a CUDA graph, each one the fallback of the one before."""
 
 _FALLBACKS = {
@@ -102,7 +103,7 @@ class WarpBackend:
     """MuJoCo Warp in single precision, one world for each sample.
 
     Attributes:
-        capture: what of a plan is a CUDA graph, one of `CAPTURES`; less than was asked for where that failed
+        capture: what of a plan is a CUDA graph; less than was asked for where that failed
         capture_failure: why it is less, in one line; empty where it is not
     """
 
@@ -110,14 +111,14 @@ class WarpBackend:
     dtype = torch.float32
     variants = 1
 
-    def __init__(self, task: Task, model: mujoco.MjModel, device: str = "", capture: str = "plan") -> None:
+    def __init__(self, task: Task, model: mujoco.MjModel, device: str = "", capture: Capture = "plan") -> None:
         """Put the model on the device, and find out how many contacts and constraints to have memory for.
 
         Args:
             task: task, for the state that it starts from
             model: planning model
             device: "cuda", "cpu", or empty: the GPU where Warp finds one
-            capture: what of a plan to make a CUDA graph of, one of `CAPTURES`
+            capture: what of a plan to make a CUDA graph of
 
         Raises:
             TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a GPU
@@ -185,7 +186,7 @@ class WarpBackend:
             self._fall_back("step", error)
             return []
 
-    def _fall_back(self, capture: str, error: RuntimeError) -> None:
+    def _fall_back(self, capture: Capture, error: RuntimeError) -> None:
         self.capture, self.capture_failure = capture, " ".join(str(error).split())
         _log.warning("%s: %s", _FALLBACKS[capture], self.capture_failure)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from diffusion_mpc.config import ConfigError, NodeConfig, Value, parameters
+from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, parameters
 
-FIXED = tuple(p.name for p in parameters(NodeConfig).values() if not (p.live or p.rebuilt))
-AT_START = ("task", "autostart")
+FIXED = tuple(p.name for p in parameters(PlannerNodeConfig).values() if not (p.live or p.rebuilt))
+AT_START = ("task", "model.path", "autostart")
 """Parameters that decide which others there are, or what happens at the start: no service changes them."""
 
 

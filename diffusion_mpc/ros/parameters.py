@@ -1,4 +1,4 @@
-"""Between `config.py` and ROS parameters: declaration with description, range and read-only flag, and checked changes."""
+"""Between `config` and ROS parameters: declaration with description, range and read-only flag, and checked changes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from diffusion_mpc.config import ROS_OWN, Parameter, Value, check, load_parameters
+from diffusion_mpc.config import ROS_OWN, ConfigError, Parameter, Value, check, load_parameters, require_parameter
+
+
+class UnknownParameterError(ParameterNotDeclaredException):
+    """A set of a parameter that there is not; rclpy answers with the text of this exception, and with that of no other."""
+
+    def __init__(self, reason: str) -> None:
+        """Take what to tell who sets it."""
+        Exception.__init__(self, reason)
 
 
 def not_live(parameter: Parameter) -> bool:
@@ -60,6 +69,16 @@ def declare(
         current.update(wanted)
         return SetParametersResult(successful=True)
 
+    def require_known_names(changes: list[RosParameter[Any]]) -> list[RosParameter[Any]]:
+        for change in changes:
+            if not node.has_parameter(change.name):
+                try:
+                    require_parameter(change.name, known)
+                except ConfigError as error:
+                    raise UnknownParameterError(str(error)) from None
+        return changes
+
+    node.add_pre_set_parameters_callback(require_known_names)
     node.add_on_set_parameters_callback(validate)
     return values
 

@@ -20,17 +20,17 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from diffusion_mpc.config import NodeConfig, Value, build
-from diffusion_mpc.following import Point
-from diffusion_mpc.ros.commands import encode
-from diffusion_mpc.ros.diagnostics import diagnostic, log
-from diffusion_mpc.ros.markers import marker_array
+from diffusion_mpc.command.follower import Point
+from diffusion_mpc.config import PlannerNodeConfig, Value, build
+from diffusion_mpc.ros.messages.command import encode
+from diffusion_mpc.ros.messages.diagnostics import diagnostic, log
+from diffusion_mpc.ros.messages.markers import marker_array
+from diffusion_mpc.ros.messages.plan import outputs, plan_message, stats_message
+from diffusion_mpc.ros.messages.reference import subscribe as subscribe_reference
+from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.publishing import outputs, plan_message, stats_message
-from diffusion_mpc.ros.reference import subscribe as subscribe_reference
-from diffusion_mpc.ros.run import run
-from diffusion_mpc.ros.states import subscribe as subscribe_states
+from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
 from diffusion_mpc.runtime.real_time import RealTimeSession
@@ -39,7 +39,7 @@ from diffusion_mpc.types import Plan
 
 
 class PlannerNode(LifecycleNode):
-    """Converts messages for a session, and publishes what it makes. Parameters are described in `config.NodeConfig`."""
+    """Converts messages for a session, and publishes what it makes. Parameters are described in `config.PlannerNodeConfig`."""
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  (forwarded to rclpy's Node)
         """Declare the parameters.
@@ -52,7 +52,7 @@ class PlannerNode(LifecycleNode):
         self.failure = ""
         self.session: PlannerSession | None = None
         self._logged: dict[str, float] = {}
-        self._values = declare(self, NodeConfig, self._on_change, read_only=lambda p: p.name in AT_START)
+        self._values = declare(self, PlannerNodeConfig, self._on_change, read_only=lambda p: p.name in AT_START)
 
     # Life
 
@@ -84,7 +84,7 @@ class PlannerNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
-        config = build(NodeConfig, self._values)
+        config = build(PlannerNodeConfig, self._values)
         make = LockstepSession if config.lockstep else RealTimeSession
         session = make(self._values, self, self.now)
         self._wanted_listeners = config.wait_for_subscribers

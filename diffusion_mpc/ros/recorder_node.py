@@ -29,7 +29,7 @@ from rosbags.typesys.store import Typestore
 from diffusion_mpc.bags.bag_writer import BagWriter
 from diffusion_mpc.config import ConfigError, RecorderConfig, build
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.run import run
+from diffusion_mpc.ros.spin import run
 
 TOPICS = (
     "joint_states",

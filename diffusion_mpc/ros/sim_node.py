@@ -25,21 +25,21 @@ from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from diffusion_mpc.command_messages import CommandRejectedError, decode
-from diffusion_mpc.commands import actuators, plain
+from diffusion_mpc.command.command import actuators, plain
+from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.config import SimConfig, Value, build
-from diffusion_mpc.disturbances import Actuation, Commands, Measurements, whole_periods
 from diffusion_mpc.estimation.estimator import Estimator, bad_number
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
-from diffusion_mpc.ros.commands import MESSAGES
+from diffusion_mpc.ros.messages.command import MESSAGES
+from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.run import run
-from diffusion_mpc.ros.time import to_stamp
+from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
 from diffusion_mpc.runtime.trace import span
-from diffusion_mpc.simulation import Plant
+from diffusion_mpc.simulation.disturbances import Actuation, Commands, Measurements, whole_periods
+from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Array, State
 

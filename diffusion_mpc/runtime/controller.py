@@ -12,14 +12,16 @@ from statistics import median
 
 import numpy as np
 
-from diffusion_mpc.commands import held
-from diffusion_mpc.config import NodeConfig
+from diffusion_mpc.bags.demonstrations import read_demonstration
+from diffusion_mpc.command.command import held
+from diffusion_mpc.command.follower import needs_track
+from diffusion_mpc.config import PlannerNodeConfig
 from diffusion_mpc.estimation.predictor import Predictor
-from diffusion_mpc.following import needs_track
+from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
-from diffusion_mpc.rollout.choice import Choice, choose
+from diffusion_mpc.runtime.backend_choice import Choice, choose
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 
@@ -33,8 +35,8 @@ HISTORY = 1.0
 class Controller:
     """Plans from measured states and evaluates the newest plan by time.
 
-    `plan` may run in one thread while `command` runs in another: they share a reference to the newest plan and the history of
-    commands, and nothing else.
+    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread while another calls `sent` and
+    reads `current`: they share a reference to the newest plan and the history of commands, and nothing else.
 
     Attributes:
         config: parameters of the newest plan to come
@@ -43,7 +45,7 @@ class Controller:
         choice: how the backend was chosen; None where the configuration names it
     """
 
-    def __init__(self, task: Task, config: NodeConfig, weights: Mapping[str, float]) -> None:
+    def __init__(self, task: Task, config: PlannerNodeConfig, weights: Mapping[str, float]) -> None:
         """Build backend, planner and predictor.
 
         Args:
@@ -62,7 +64,9 @@ class Controller:
             config = _on(config, self.choice.name)
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
-        self.planner = Planner(self.objective, config.planner, self._traces(config))
+        named = config.planner.demonstration
+        demonstration = read_demonstration(named, task) if named else None
+        self.planner = Planner(self.objective, config.planner, self._traces(config), demonstration)
         fine = {"timestep": config.prediction.timestep, "iterations": config.prediction.iterations}
         self.predictor = Predictor(task, task.compile(integrator=config.model.integrator, **fine))
         self.configure(config, weights)
@@ -70,14 +74,14 @@ class Controller:
         self.start: State | None = None
         self._sent: deque[tuple[float, ControlLaw]] = deque()
 
-    def configure(self, config: NodeConfig, weights: Mapping[str, float]) -> None:
+    def configure(self, config: PlannerNodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
         self.config = config
         self.objective.configure(weights, config.robust)
         self.planner.configure(config.planner)
-        self._tracked, self._predicted = needs_track(config.output), config.prediction.enabled
+        self._tracked, self._predicted = needs_track(config.output, config.gains), config.prediction.enabled
 
-    def _traces(self, config: NodeConfig) -> int:
+    def _traces(self, config: PlannerNodeConfig) -> int:
         # A base that does not float has no path to draw.
         return config.markers.count if self.task.base is not None else 0
 
@@ -109,7 +113,7 @@ class Controller:
             budget: time that planning may take, s
 
         Raises:
-            NoFeasibleSampleError: every sample is infeasible; the plan before stays in force
+            NoFeasibleSampleError: no sample has a finite cost; the previous plan stays in force
         """
         began = clock.perf_counter()
         if self._predicted:
@@ -154,11 +158,11 @@ class Controller:
         return [(time, self.command_at(time)) for time in times]
 
 
-def _on(config: NodeConfig, backend: str) -> NodeConfig:
+def _on(config: PlannerNodeConfig, backend: BackendName) -> PlannerNodeConfig:
     return replace(config, backend=replace(config.backend, name=backend))
 
 
-def _plan_time(task: Task, config: NodeConfig, weights: Mapping[str, float], backend: str, samples: int) -> float:
+def _plan_time(task: Task, config: PlannerNodeConfig, weights: Mapping[str, float], backend: BackendName, samples: int) -> float:
     """Time (s) of a plan of some samples on a backend; the median of three."""
     wanted = replace(config, planner=replace(config.planner, num_samples=samples))
     controller = Controller(task, _on(wanted, backend), weights)

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from diffusion_mpc.config import ConfigError, NodeConfig, Value, build, cost_weights, parameters
-from diffusion_mpc.rollout.choice import Choice
+from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, build, cost_weights, parameters
+from diffusion_mpc.runtime.backend_choice import Choice
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.scheduling import scheduled
 from diffusion_mpc.tasks.base import Task
 
 Values = Mapping[str, Value]
-REBUILT = tuple(p.name for p in parameters(NodeConfig).values() if p.rebuilt)
+REBUILT = tuple(p.name for p in parameters(PlannerNodeConfig).values() if p.rebuilt)
 
 
 class ControllerSwap:
@@ -86,7 +86,7 @@ class ControllerSwap:
         if self.choice is not None and values["backend.name"] == "auto":
             # Measured once: to measure again would take the time of the planner in service.
             values = {**values, "backend.name": self.choice.name}
-        config = build(NodeConfig, values)
+        config = build(PlannerNodeConfig, values)
         # Where backends are measured, with the cores that the chosen one will have.
         with scheduled(config.realtime, self._warn):
             return Controller(self._task, config, cost_weights(values))
@@ -110,7 +110,7 @@ class ControllerSwap:
     def _configure(self) -> None:
         # Until it is replaced, a controller stays what it was built of.
         values = {**self._values, **self._built}
-        self.controller.configure(build(NodeConfig, values), cost_weights(values))
+        self.controller.configure(build(PlannerNodeConfig, values), cost_weights(values))
 
     def _replace(self, replacement: Controller, built: Values) -> None:
         """Warm up and take over, in a thread of its own."""

@@ -45,10 +45,10 @@ class PlanFigures:
         return {
             **{f"plan_ms_{name}": value for name, value in percentiles([1e3 * s for s in self._times], (50, 95, 99)).items()},
             "iterations": stats.iterations,
-            "warm_started_share": sum(self._warm) / len(self._warm),
+            "warm_started_fraction": sum(self._warm) / len(self._warm),
             "effective_sample_size": stats.effective_sample_size,
             "noise": stats.noise,
-            "infeasible_share": stats.infeasible_share,
+            "infeasible_fraction": stats.infeasible_fraction,
             "violation": stats.violation,
             "cost": stats.cost,
             **{f"cost.{name}": value for name, value in stats.term_costs.items()},

@@ -18,12 +18,12 @@ from typing import Protocol
 
 import torch
 
+from diffusion_mpc.command.command import Command, actuators
+from diffusion_mpc.command.follower import Follower, Point
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
-from diffusion_mpc.commands import Command, actuators
-from diffusion_mpc.config import NodeConfig, Value, build
+from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.reference import ReferenceKeeper
-from diffusion_mpc.following import Follower, Point
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.controller_swap import ControllerSwap
@@ -113,14 +113,14 @@ class PlannerSession(ABC):
         """
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
-        self.config = build(NodeConfig, values)
+        self.config = build(PlannerNodeConfig, values)
         self.task = find_task(self.config.task)(self.config.model.path)
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
         self.reference = ReferenceKeeper(self.task.reference)
-        self.follower = Follower(actuators(model), *self.task.ctrl_limits, self.config.output)
+        self.follower = Follower(actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains)
         self.health = Health()
         self.level = Level.OK
         self.live = False
@@ -148,9 +148,9 @@ class PlannerSession(ABC):
         Raises:
             ValueError: parameters do not fit each other; nothing is changed
         """
-        # First all that may refuse.
-        change, config = self.swap.prepare(values), build(NodeConfig, values)
-        self.follower.configure(config.output)
+        # First what may refuse.
+        change, config = self.swap.prepare(values), build(PlannerNodeConfig, values)
+        self.follower.configure(config.output, config.gains)
         self.config = config
         change()
 
@@ -165,7 +165,10 @@ class PlannerSession(ABC):
         return True
 
     def on_state(self, update: Callable[[], None]) -> None:
-        """Run an update of the estimator, and plan from the state that results (thread: messages)."""
+        """Run an update of the estimator, and hand the state that results to the planner (thread: messages).
+
+        A state older than `state_timeout` is not planned from: it only tells the watchdog how old it is.
+        """
         if not self.accept(update) or self.reference.waiting_for(self.config):
             return
         state = self.estimator.take()
@@ -258,7 +261,10 @@ class PlannerSession(ABC):
         """Wait for a state, plan from it, report (thread: planner)."""
 
     def _plan(self, state: State, due: float, budget: float, stopping: threading.Event) -> Plan | None:
-        """Plan whose first command is due at a time (s); None where there is none (thread: planner)."""
+        """Plan whose first command is due at a time (s); None where there is none (thread: planner).
+
+        The only call of `Controller.plan` while the robot is controlled.
+        """
         try:
             with self.swap.planning:
                 plan = self.controller.plan(state, self.tracked, due + self.config.prediction.command_delay, budget)

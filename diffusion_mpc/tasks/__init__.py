@@ -5,7 +5,6 @@ Another package registers a task class through the entry point group `diffusion_
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -14,6 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from diffusion_mpc.names import require_known
 from diffusion_mpc.tasks.base import Task, TaskError
 
 ENTRY_POINTS = "diffusion_mpc.tasks"
@@ -36,11 +36,7 @@ def find_task(name: str) -> type[Task]:
     if name.endswith(".py"):
         return _from_file(Path(name))
     tasks = available_tasks()
-    if name not in tasks:
-        near = difflib.get_close_matches(name, tasks, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(tasks)}"
-        raise TaskError(f"unknown task '{name}'; {hint}")
-    return tasks[name]
+    return tasks[require_known("task", name, tasks, TaskError)]
 
 
 def _from_file(path: Path) -> type[Task]:

@@ -52,7 +52,7 @@ class Ant(Task):
 
     @cost(weight=0.02)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Torques as a share of their limits."""
+        """Torques as a fraction of their limits."""
         return self.normalise(x.ctrl)
 
     def failed(self, x: RolloutBatch) -> Tensor:

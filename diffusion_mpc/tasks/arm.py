@@ -45,7 +45,7 @@ class Arm(Task):
 
     @cost(weight=0.02)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Commanded joint velocities as a share of their limits."""
+        """Commanded joint velocities as a fraction of their limits."""
         return self.normalise(x.ctrl)
 
     def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:

@@ -24,12 +24,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import mujoco
 import numpy as np
 import torch
 
+from diffusion_mpc.names import Integrator
 from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -267,8 +268,15 @@ class Task:
         except ValueError as error:
             raise TaskError(f"task '{self.name}' does not fit model '{self.path}': {_one_line(error)}") from None
         for key, value in options.items():
-            setattr(model.opt, key, INTEGRATORS[value] if isinstance(value, str) else value)
+            setattr(model.opt, key, INTEGRATORS[cast(Integrator, value)] if isinstance(value, str) else value)
         return model
+
+    def effort_joints(self) -> list[str]:
+        """Joints that an actuator drives by effort, as far as they have names, in the order of the actuators."""
+        model = self.model
+        driven = [i for i in range(model.nu) if drives_joint(model, i) and not is_servo(model, i)]
+        joints = dict.fromkeys(model.joint(model.actuator_trnid[i, 0]).name for i in driven)
+        return [name for name in joints if name]
 
     def step(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         """Advance `data` by one time step of a model of this task, under the controls in it."""
@@ -316,9 +324,9 @@ TWO_STEPS = {
     "planner.noise_growth": 1.0,
     "planner.temperature": 0.05,
 }
-"""Defaults for tasks that two steps, following the best samples only, suit better than the usual four; see docs/online-mbd.md."""
+"""Defaults for tasks that two steps suit better than the usual four, see docs/experiments/search.md."""
 
-INTEGRATORS = {
+INTEGRATORS: dict[Integrator, int] = {
     "euler": int(mujoco.mjtIntegrator.mjINT_EULER),
     "rk4": int(mujoco.mjtIntegrator.mjINT_RK4),
     "implicit": int(mujoco.mjtIntegrator.mjINT_IMPLICIT),
@@ -351,6 +359,16 @@ def _limits(model: mujoco.MjModel, path: Path) -> tuple[np.ndarray, np.ndarray]:
         if not model.actuator_ctrllimited[i]:
             raise TaskError(f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no ctrlrange; give it one")
     return model.actuator_ctrlrange[:, 0].copy(), model.actuator_ctrlrange[:, 1].copy()
+
+
+def drives_joint(model: mujoco.MjModel, actuator: int) -> bool:
+    """Whether an actuator acts on a joint, not on a tendon or a site."""
+    return int(model.actuator_trntype[actuator]) == int(mujoco.mjtTrn.mjTRN_JOINT)
+
+
+def is_servo(model: mujoco.MjModel, actuator: int) -> bool:
+    """Whether an actuator has gains of its own; one that has none is driven by effort."""
+    return int(model.actuator_biastype[actuator]) == int(mujoco.mjtBias.mjBIAS_AFFINE)
 
 
 def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:

@@ -86,7 +86,7 @@ class Car(Task):
 
     @cost(weight=1.0)
     def goal(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Distance from the goal as a share of 0.2 m, 1 at most."""
+        """Distance from the goal as a fraction of 0.2 m, 1 at most."""
         return self._apart(x).clamp(max=self.REACHED) / self.REACHED
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

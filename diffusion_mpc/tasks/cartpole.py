@@ -41,7 +41,7 @@ class Cartpole(Task):
 
     @cost(weight=0.01)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Force on the cart as a share of its limit."""
+        """Force on the cart as a fraction of its limit."""
         return self.normalise(x.ctrl)
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

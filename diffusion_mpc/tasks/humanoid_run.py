@@ -61,5 +61,5 @@ class HumanoidRun(Humanoid):
 
     @cost(weight=0.02)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the servos' targets are from the stance, as a share of their range."""
+        """How far the servos' targets are from the stance, as a fraction of their range."""
         return self.normalise(x.ctrl)

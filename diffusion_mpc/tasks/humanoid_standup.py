@@ -63,7 +63,7 @@ class HumanoidStandup(Humanoid):
 
     @cost(weight=0.004)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the servos' targets are from the stance, as a share of their range."""
+        """How far the servos' targets are from the stance, as a fraction of their range."""
         return self.normalise(x.ctrl)
 
     def failed(self, x: RolloutBatch) -> Tensor:

@@ -77,7 +77,7 @@ class HumanoidWalk(Humanoid):
 
     @cost(weight=0.01)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the servos' targets are from the stance, as a share of their range."""
+        """How far the servos' targets are from the stance, as a fraction of their range."""
         return self.normalise(x.ctrl)
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from diffusion_mpc.estimation.frames import quaternion_to_yaw, yaw_to_quaternion
 from diffusion_mpc.models import MODELS
+from diffusion_mpc.rotations import quaternion_to_yaw, yaw_to_quaternion
 from diffusion_mpc.tasks.base import TWO_STEPS, Task, cost, linear
 from diffusion_mpc.tasks.terms import yaw
 from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
@@ -51,7 +51,7 @@ class PushT(Task):
 
     @cost(weight=1.0, norm=linear, unit="half turns")
     def angle(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Angle of the T from its goal, by the shorter way, as a share of a half turn."""
+        """Angle of the T from its goal, by the shorter way, as a fraction of a half turn."""
         return self._turn(x, reference) / torch.pi
 
     @cost(weight=1.0, norm=linear, unit="m")

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 import warp as wp
 
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
+from diffusion_mpc.config import split_sim
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks import find_task
 
 # A module is compiled once for each size of its thread blocks; 256 is what Warp launches with where nothing else is asked for.
@@ -66,7 +67,7 @@ def launched_on(gpu: wp.Device, work: Callable[[], object]) -> set[Variant]:
 
 def physics_of(task: str) -> Callable[[], object]:
     """A rollout of one control step of a task, as its planner is configured."""
-    demo = {name: value for name, value in find_task(task).demo.items() if not name.startswith("sim.")}
+    demo, _ = split_sim(find_task(task).demo)
     loop = ClosedLoop({"task": task, "backend.name": "warp", **demo}, 0)
     backend, planner = loop.controller.backend, loop.config.planner
     start = loop.state().on(backend.dtype, backend.device)

@@ -15,10 +15,10 @@ from budget import Result
 from cases import kernel_modules, loop_settings, planned
 from scale import Scale, absent
 
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop
 from diffusion_mpc.rollout.base import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.warp import CAPTURES
+from diffusion_mpc.simulation.closed_loop import ClosedLoop
 
 # Two plans from the same numbers, in normalised actions: single precision in another order.
 SAME = 2e-2
@@ -66,13 +66,13 @@ def live_parameters(scale: Scale) -> Iterator[Result]:
     loop = ClosedLoop(loop_settings(scale, "ant", 256), 0)
     controller, state = loop.controller, loop.state()
     planner, config, weights = controller.planner, loop.config.planner, dict(loop.weights)
-    captured = planner._captured
 
     def knots() -> np.ndarray:
         planner.reset()
         return planner.plan(state, loop.reference).knots
 
     first = knots()
+    captured = planner._captured
     yield _same("same seed, same plan: knots", float(np.abs(knots() - first).max()))
     for name, value in {"temperature": 1.0, "noise_start": 0.05, "seed": 7}.items():
         planner.configure(replace(config, **{name: value}))

@@ -9,10 +9,10 @@ from budget import Result
 from cases import kernel_modules, loop_settings, planned, sized, time_plans, title
 from scale import Scale, absent
 
-from diffusion_mpc.benchmark.closed_loop import ClosedLoop, run_episode
 from diffusion_mpc.benchmark.stages import time_stages, timed
 from diffusion_mpc.rollout.capture import capturing
 from diffusion_mpc.rollout.warp import CAPTURES
+from diffusion_mpc.simulation.closed_loop import ClosedLoop, run_episode
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536)
 LAUNCHES = 1000

@@ -1,0 +1,1 @@
+"""What runs together: description of the processes, and what starts and watches them."""

@@ -1,0 +1,223 @@
+"""What runs: one description for the command line and for the launch files. Imports neither rclpy nor launch."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from diffusion_mpc.config import (
+    NODES,
+    ROS_OWN,
+    ConfigError,
+    Parameter,
+    SimConfig,
+    Value,
+    build,
+    load_parameters,
+    parameters,
+    read_parameter_file,
+    require_parameter,
+    split_sim,
+)
+from diffusion_mpc.names import BackendChoice
+from diffusion_mpc.simulation.disturbances import whole_periods
+from diffusion_mpc.tasks import find_task
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A launch argument."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    Argument("task", "ant", "Name of the task, or a Python file that defines one."),
+    Argument("params_file", "", "ROS parameter file for the nodes; the other arguments win over it."),
+    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", *get_args(BackendChoice))),
+    Argument("headless", "true", "Without a viewer window.", ("true", "false")),
+    Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
+    Argument(
+        "lockstep",
+        "false",
+        "The simulation waits for every command: results do not depend on speed.",
+        ("true", "false"),
+    ),
+    Argument("duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."),
+    Argument("use_sim_time", "false", "All nodes follow /clock, which the simulation publishes.", ("true", "false")),
+    Argument("namespace", "", "Namespace of all nodes and of their topics, so that robots can run side by side."),
+)
+"""Arguments of `launch/*_sim.launch.py`."""
+
+ROBOT_ARGUMENTS = tuple(a for a in ARGUMENTS if a.name not in ("headless", "lockstep", "duration"))
+"""Arguments of `launch/planner.launch.py`."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to bring up; the fields are the launch arguments, with values in place of texts."""
+
+    task: str = "ant"
+    params_file: str = ""
+    backend: str = ""
+    headless: bool = True
+    record: str = ""
+    lockstep: bool = False
+    duration: float = 0.0
+    use_sim_time: bool = False
+    namespace: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> Options:
+        """Options from the texts of launch arguments; those that are not among them are at their defaults.
+
+        Raises:
+            ConfigError: a text is not a number
+        """
+        texts = {**{argument.name: argument.default for argument in ARGUMENTS}, **texts}
+
+        def number(name: str) -> float:
+            try:
+                return float(texts[name])
+            except ValueError:
+                raise ConfigError(f"{name}: '{texts[name]}' is not a number") from None
+
+        def flag(name: str) -> bool:
+            return texts[name].lower() == "true"
+
+        return cls(
+            task=texts["task"],
+            params_file=texts["params_file"],
+            backend=texts["backend"],
+            headless=flag("headless"),
+            record=texts["record"],
+            lockstep=flag("lockstep"),
+            duration=number("duration"),
+            use_sim_time=flag("use_sim_time"),
+            namespace=texts["namespace"],
+        )
+
+
+@dataclass(frozen=True)
+class Process:
+    """A node to start.
+
+    Attributes:
+        name: name of the node; its executable is `<name>_node`
+        parameters: its parameters, by full name, as far as they are not left at their defaults
+        namespace: namespace of the node and of its topics; empty: none
+    """
+
+    name: str
+    parameters: Mapping[str, Value]
+    namespace: str = ""
+
+
+def processes(options: Options) -> list[Process]:
+    """The nodes of a simulation, in the order they are started: recorder, planner, simulation.
+
+    Raises:
+        ConfigError: a setting or a parameter in the file is unknown or does not fit
+        TaskError: there is no such task
+    """
+    # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under `/**/planner` and one under `/planner`
+    # override each other in the order in which these names first appear, not in the order of the files.
+    task = find_task(options.task)
+    given = read_parameter_file(options.params_file, options.namespace)
+    settings = _settings(options.settings, options.task, str(given["planner"].get("model.path", "")))
+    common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
+    # Robot and recorder listen to the commands, planner and recorder to the states.
+    together: dict[str, Value] = {
+        "task": options.task,
+        "lockstep": options.lockstep,
+        "wait_for_subscribers": 2 if options.record else 1,
+    }
+    simulation: dict[str, Value] = {
+        "duration": options.duration,
+        "publish_clock": options.use_sim_time,
+        "viewer": not options.headless,
+    }
+    backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
+    planner = {**task.demo, **given["planner"], **together, **backend, **settings["planner"]}
+    # Rates of planner and simulation belong together unless the user says otherwise.
+    rate = _checked("planner", planner)["planner.rate"]
+    # The simulation is the source of time, so it follows the wall clock itself.
+    sim = {"rate": rate, **given["sim"], **together, **simulation, **settings["sim"], "use_sim_time": False}
+    if options.lockstep:
+        # In real time the stamps tell how old a state is; in lockstep the planner has no clock to compare them with.
+        known = build(SimConfig, _checked("sim", sim))
+        delay = whole_periods(known.state_delay, 1.0 / known.rate)
+        planner = {"lockstep_lead": delay, **planner}
+    return _with_recorder(options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"])
+
+
+def robot_processes(options: Options) -> list[Process]:
+    """The nodes beside a robot that is not simulated here: recorder, planner.
+
+    Raises:
+        ConfigError, TaskError: as `processes`
+    """
+    given = read_parameter_file(options.params_file, options.namespace)
+    backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
+    common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
+    # Not the task's demo, which asks for motion: a robot waits for somebody to command it.
+    planner = {**given["planner"], **backend, **common, "task": options.task}
+    return _with_recorder(options, {"planner": planner}, given["recorder"])
+
+
+def _with_recorder(options: Options, nodes: Mapping[str, Mapping[str, Value]], recorder: Mapping[str, Value]) -> list[Process]:
+    common: dict[str, Value] = {"use_sim_time": options.use_sim_time, "directory": options.record}
+    if options.record:
+        nodes = {"recorder": {**recorder, **common}, **nodes}
+    for name, values in nodes.items():
+        _checked(name, values)
+    return [Process(name, values, options.namespace) for name, values in nodes.items()]
+
+
+def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
+    return load_parameters(NODES[node], {name: value for name, value in values.items() if not name.startswith(ROS_OWN)})[1]
+
+
+def _settings(texts: Mapping[str, str], task: str, model_path: str) -> dict[str, dict[str, Value]]:
+    """Values of the settings by node; without `model.path` among them, the planner's model is that of `model_path`."""
+    path = texts.get("model.path", model_path)
+    return {
+        node: _parsed(mine, parameters(NODES[node], find_task(task), path))
+        for node, mine in zip(("planner", "sim"), split_sim(texts), strict=True)
+    }
+
+
+def _parsed(texts: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, Value]:
+    for name in texts:
+        require_parameter(name, known)
+    return {name: known[name].parse(text) for name, text in texts.items()}
+
+
+def isolation() -> dict[str, str]:
+    """Environment that keeps a simulation off the network: it must never reach a robot. What the user has set stands."""
+    wanted = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(free_domain_id())}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+def free_domain_id() -> int:
+    """A ROS domain that nobody on this machine is in, so that two simulations side by side do not mix.
+
+    The first participant of a domain takes UDP port 7410 + 250 * domain (DDSI-RTPS 2.3, section 9.6.1.1). Domains up to 101 have
+    their ports below those that the system hands out.
+    """
+    for domain in random.sample(range(1, 102), 101):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7410 + 250 * domain))
+            except OSError:
+                continue
+            return domain
+    raise ConfigError("all ROS domains from 1 to 101 are in use on this machine; set ROS_DOMAIN_ID")

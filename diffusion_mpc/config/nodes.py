@@ -1,0 +1,81 @@
+"""What parameters there are: those of the nodes, with the defaults of a task, its cost weights, and gains for its joints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from diffusion_mpc.config.parameter import Parameter, Value, check, fields
+from diffusion_mpc.config.planner_parameters import JointGains, PlannerNodeConfig
+from diffusion_mpc.config.recorder_parameters import RecorderConfig
+from diffusion_mpc.config.sim_parameters import SimConfig
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.base import Task
+
+V = TypeVar("V")
+
+NODES: dict[str, type] = {"planner": PlannerNodeConfig, "sim": SimConfig, "recorder": RecorderConfig}
+"""The nodes by name, and their parameters."""
+
+# Every ROS node has these; they are not ours to know.
+ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+SIM = "sim."
+"""What the names of the simulation's parameters begin with where they stand among the planner's."""
+
+
+def split_sim(values: Mapping[str, V]) -> tuple[dict[str, V], dict[str, V]]:
+    """Values of the planner's parameters, and those of the simulation's, whose names begin with `sim.` no longer."""
+    simulation = {name.removeprefix(SIM): value for name, value in values.items() if name.startswith(SIM)}
+    return {name: value for name, value in values.items() if not name.startswith(SIM)}, simulation
+
+
+def parameters(config: type, task: type[Task] | None = None, model_path: str = "") -> dict[str, Parameter]:
+    """All parameters of a config class by full name, with the defaults of a task.
+
+    For the planner that includes the task's cost weights, and the gains of the joints that its model drives by effort.
+
+    Args:
+        config: class of one of the nodes
+        task: the task; None: only what no task decides
+        model_path: MJCF file in place of the task's own; empty: the task's own
+
+    Raises:
+        TaskError: the model cannot be read
+    """
+    found = {p.name: p for p in fields(config)}
+    if task is None:
+        return found
+    planner, simulation = split_sim(task.defaults)
+    if config is PlannerNodeConfig:
+        defaults: Mapping[str, Value] = planner
+        path = model_path or str(planner.get("model.path", ""))
+        for joint in task(path).effort_joints():
+            found |= {p.name: p for p in fields(JointGains, f"gains.{joint}.")}
+        for term in task.cost_terms().values():
+            name = f"cost.{term.name}"
+            found[name] = Parameter(name, float, term.weight, f"Weight of: {term.description}", "", 0.0, 1e6, live=True)
+    else:
+        defaults = simulation if config is SimConfig else {}
+    for name, value in check(defaults, found).items():
+        found[name] = dataclasses.replace(found[name], default=value)
+    return found
+
+
+def cost_weights(values: Mapping[str, Value]) -> dict[str, float]:
+    """Weights of the cost terms by their names, from checked values."""
+    return {name.removeprefix("cost."): float(value) for name, value in values.items() if name.startswith("cost.")}
+
+
+def load_parameters(config: type, given: Mapping[str, Any]) -> tuple[dict[str, Parameter], dict[str, Value]]:
+    """Descriptions and checked values of a node's parameters; task and model among `given` decide which there are.
+
+    Raises:
+        ConfigError: as `check`
+        TaskError: there is no such task, or its model cannot be read
+    """
+    plain = parameters(config)
+    task = find_task(str(given.get("task", plain["task"].default))) if "task" in plain else None
+    known = parameters(config, task, str(given.get("model.path", "")))
+    return known, check(given, known)

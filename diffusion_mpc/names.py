@@ -1,0 +1,63 @@
+"""Names that users type: those that a parameter or an option chooses among, and what to write in place of an unknown one.
+
+Each set of names is a type, so that the parameter, the launch argument, the option and the registry of what the names stand for
+agree. It imports nothing else of the package, so that all of them can reach it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Literal
+
+AlgorithmName = Literal["mbd", "predictive_sampling", "mppi", "cem", "dial", "cma_es"]
+"""Sampling algorithms: the keys of `ALGORITHMS`."""
+
+SplineKind = Literal["zero", "linear", "quadratic", "cubic"]
+"""Interpolations between knots: the keys of `DEGREES`."""
+
+BackendName = Literal["cpu", "warp", "function"]
+"""Rollout backends: the keys of `BACKENDS`."""
+
+BackendChoice = Literal[BackendName, "auto"]
+"""A backend, or the one measured to be fastest."""
+
+Capture = Literal["plan", "step", "none"]
+"""What of a plan is captured as a CUDA graph."""
+
+Integrator = Literal["euler", "rk4", "implicit", "implicitfast"]
+"""Integrators: the keys of `INTEGRATORS`."""
+
+Aggregate = Literal["mean", "worst", "cvar"]
+"""What makes one cost of a sample's costs on several models."""
+
+OutputType = Literal["joint_command", "float64_multi_array", "joint_trajectory"]
+"""Types of command messages: the keys of `MESSAGES`."""
+
+SafeCommand = Literal["zero", "hold", "damping"]
+"""What is sent when control is lost."""
+
+Variant = Literal["geometric", "code", "paper", "sde"]
+"""Variants of an offline reverse pass."""
+
+FEW = 20
+"""Number of names that fit into a message."""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What to write in place of an unknown name: the nearest one, or, where none is near and they are few, any of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6 if len(names) <= FEW else 0.0)
+    return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names) or 'none'}"
+
+
+def require_known(kind: str, name: str, known: Iterable[str], error: type[ValueError] = ValueError) -> str:
+    """The name, which is one of those known.
+
+    Raises:
+        ValueError: it is not, as `error`; the message says what to write instead
+    """
+    names = list(known)
+    if name not in names:
+        raise error(f"unknown {kind} '{name}'; {hint(name, names)}")
+    return name

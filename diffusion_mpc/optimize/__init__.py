@@ -1,0 +1,1 @@
+"""Offline: minimise a function, or the cost of a task over one long trajectory."""

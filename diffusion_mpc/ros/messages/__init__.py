@@ -1,0 +1,1 @@
+"""Between ROS messages and our types, one file a kind of message."""

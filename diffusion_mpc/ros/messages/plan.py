@@ -1,0 +1,93 @@
+"""What the planner publishes, and plans as messages."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Point
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from diffusion_mpc.msg import Plan as PlanMessage
+from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.names import OutputType
+from diffusion_mpc.ros.messages.command import MESSAGES
+from diffusion_mpc.ros.messages.stamps import to_stamp
+from diffusion_mpc.runtime.controller import Controller
+from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
+from diffusion_mpc.types import Plan
+
+
+def outputs(node: Node, command: OutputType) -> dict[str, Any]:
+    """The planner's publishers by name; the type of commands is as the parameter `output.type` says."""
+    return {
+        "command": node.create_publisher(MESSAGES[command], "joint_command", QoSProfile(depth=1)),
+        "plan": node.create_publisher(PlanMessage, "~/plan", 10),
+        "stats": node.create_publisher(PlannerStats, "~/stats", 10),
+        "diagnostics": node.create_publisher(DiagnosticArray, "/diagnostics", 10),
+    }
+
+
+def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage:
+    """The plan, see msg/Plan.msg."""
+    model = controller.backend.model
+    message = PlanMessage(
+        plan_id=number,
+        start_time=to_stamp(plan.start_time),
+        control_dt=plan.control_dt,
+        horizon_steps=len(plan.controls),
+        actuator_names=[model.actuator(i).name for i in range(model.nu)],
+        controls=array("d", plan.controls.ravel()),
+        cost=plan.stats.cost,
+    )
+    message.header.stamp = to_stamp(plan.stamp)
+    if controller.task.base is not None:
+        message.header.frame_id = "odom"
+        message.path = [Point(x=x, y=y, z=z) for x, y, z in plan.path[:, :3].tolist()]
+    return message
+
+
+def stats_message(plan: Plan, timing: PlanTiming, session: PlannerSession) -> PlannerStats:
+    """How the plan came about, see msg/PlannerStats.msg.
+
+    Args:
+        plan: the plan
+        timing: its timing
+        session: what made it
+    """
+    controller, health, reference = session.controller, session.health, session.tracked
+    config = controller.config
+    s = plan.stats
+    message = PlannerStats(
+        plan_id=health.plans,
+        algorithm=config.planner.algorithm,
+        backend=controller.backend.name,
+        num_samples=config.planner.num_samples,
+        horizon_steps=len(plan.controls),
+        iterations=s.iterations,
+        warm_start=s.warm_start,
+        state_age=timing.state_age,
+        plan_time=s.plan_time,
+        deadline=timing.allowed,
+        deadline_missed=timing.missed,
+        deadline_misses=health.misses,
+        clamped_commands=session.follower.clamped,
+        rejected_messages=health.rejected,
+        cost=s.cost,
+        cost_mean=s.cost_mean,
+        term_names=list(s.term_costs),
+        term_costs=array("d", s.term_costs.values()),
+        effective_sample_size=s.effective_sample_size,
+        noise=s.noise,
+        infeasible_fraction=s.infeasible_fraction,
+        violation=s.violation,
+    )
+    message.header.stamp = to_stamp(plan.stamp)
+    message.command.linear.x, message.command.linear.y = float(reference.velocity[0]), float(reference.velocity[1])
+    message.command.angular.z = float(reference.velocity[2])
+    goal, pose = message.goal, reference.pose.tolist()
+    goal.position.x, goal.position.y, goal.position.z = pose[:3]
+    goal.orientation.w, goal.orientation.x, goal.orientation.y, goal.orientation.z = pose[3:]
+    return message
