@@ -23,19 +23,19 @@ BackendChoice = Literal[BackendName, "auto"]
 """A backend, or the one measured to be fastest."""
 
 Capture = Literal["plan", "step", "none"]
-"""What of a plan is captured as a CUDA graph."""
+"""Parts of a plan that are captured as a CUDA graph."""
 
 Integrator = Literal["euler", "rk4", "implicit", "implicitfast"]
 """Integrators: the keys of `INTEGRATORS`."""
 
 Aggregate = Literal["mean", "worst", "cvar"]
-"""What makes one cost of a sample's costs on several models."""
+"""Aggregations of a sample's costs on several models into one."""
 
 OutputType = Literal["joint_command", "float64_multi_array", "joint_trajectory"]
 """Types of command messages: the keys of `MESSAGES`."""
 
 SafeCommand = Literal["zero", "hold", "damping"]
-"""What is sent when control is lost."""
+"""Commands for when control is lost."""
 
 Variant = Literal["geometric", "code", "paper", "sde"]
 """Variants of an offline reverse pass."""
@@ -45,7 +45,7 @@ FEW = 20
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """What to write in place of an unknown name: the nearest one, or, where none is near and they are few, any of them."""
+    """Advice on an unknown name: the nearest one, or, where none is near and they are few, any of them."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6 if len(names) <= FEW else 0.0)
     return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names) or 'none'}"

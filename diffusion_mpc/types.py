@@ -1,4 +1,4 @@
-"""What flows along the data path: measured state, reference, rollouts, plan. Frozen, shaped and stamped."""
+"""Types along the data path: measured state, reference, rollouts, plan. Frozen, shaped and stamped."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class StateTensors:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the robot is asked to do. A task uses the part that it names in `Task.reference`.
+    """Reference to track. A task uses the part that it names in `Task.reference`.
 
     Attributes:
         velocity: (3,) forward and lateral velocity in m/s and yaw rate in rad/s, in the heading frame of the base
@@ -132,7 +132,7 @@ class RolloutBatch:
 
 @dataclass(frozen=True)
 class PlanStats:
-    """How a plan came about; see msg/PlannerStats.msg for the meaning of the figures."""
+    """Statistics of a plan; see msg/PlannerStats.msg for the meaning of the figures."""
 
     warm_start: str
     cost: float
@@ -172,7 +172,7 @@ class Plan:
         path: (horizon, nq) predicted positions in the cheapest sample
         stats: how the plan came about
         traces: (k, horizon, nq) predicted positions in the cheapest samples, as many as `markers.count` asks for
-        track: states that `controls` lead to, where commands need them
+        planned_states: states that `controls` lead to, where commands need them
     """
 
     stamp: float
@@ -183,7 +183,7 @@ class Plan:
     path: Array
     stats: PlanStats
     traces: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
-    track: PlannedStates | None = None
+    planned_states: PlannedStates | None = None
 
     def control(self, time: float) -> Array:
         """Control (nu,) that the plan holds at `time` (s); constant within a control step, and before and after the horizon."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_mpc.config import PlannerNodeConfig, RobustConfig, build, cost_weights, load_parameters
-from diffusion_mpc.runtime.backend_choice import Choice, candidates, choose
+from diffusion_mpc.runtime.backend_choice import ChosenBackend, candidates, choose
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
@@ -14,18 +14,18 @@ ONE = RobustConfig()
 
 def test_the_backend_with_more_samples_in_time_is_taken():
     times = {"cpu": {16: 0.004, 64: 0.015, 256: 0.06}, "warp": {16: 0.01, 64: 0.01, 256: 0.011, 1024: 0.03}}
-    choice = Choice(times, 0.018, {})
+    choice = ChosenBackend(times, 0.018, {})
     assert (choice.samples("cpu"), choice.samples("warp"), choice.name) == (64, 256, "warp")
     assert choice.describe() == (
         "warp, for plans of 18.0 ms at most "
         "(cpu: 64 samples in 15.0 ms, 256 in 60.0 ms; warp: 256 samples in 11.0 ms, 1024 in 30.0 ms)"
     )
-    assert Choice(times, 0.005, {}).name == "cpu"  # only there 16 samples are in time
+    assert ChosenBackend(times, 0.005, {}).name == "cpu"  # only there 16 samples are in time
 
 
 def test_of_backends_with_as_many_samples_in_time_the_faster_one_is_taken():
-    assert Choice({"cpu": {16: 0.004, 64: 0.05}, "warp": {16: 0.003, 64: 0.02}}, 0.01, {}).name == "warp"
-    assert Choice({"cpu": {16: 0.4}, "warp": {16: 0.5}}, 0.01, {}).name == "cpu"  # neither is in time
+    assert ChosenBackend({"cpu": {16: 0.004, 64: 0.05}, "warp": {16: 0.003, 64: 0.02}}, 0.01, {}).name == "warp"
+    assert ChosenBackend({"cpu": {16: 0.4}, "warp": {16: 0.5}}, 0.01, {}).name == "cpu"  # neither is in time
 
 
 @pytest.fixture

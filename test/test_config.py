@@ -187,7 +187,7 @@ def test_choices_are_those_of_the_registries_that_they_name():
 @pytest.mark.ros
 def test_types_of_commands_are_those_of_the_messages():
     pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
-    from diffusion_mpc.ros.messages.command import MESSAGES
+    from diffusion_mpc.ros.messages.joint_command import MESSAGES
 
     assert MESSAGES.keys() == set(get_args(OutputType))
 

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from diffusion_mpc.command.command import plain
+from diffusion_mpc.command.command import without_gains
 from diffusion_mpc.config import NoiseConfig, PlantModelConfig
 from diffusion_mpc.simulation.disturbances import Actuation, Commands, Measurements, whole_periods
 from diffusion_mpc.simulation.plant import Plant
@@ -79,7 +79,7 @@ def test_noise_has_the_deviations_asked_for_keeps_quaternions_unit_and_repeats_w
 
 
 def command(value):
-    return plain(np.array([value]))
+    return without_gains(np.array([value]))
 
 
 def points(value):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from rollouts import roll_out
 
-from diffusion_mpc.command.command import Command, actuators, plain
+from diffusion_mpc.command.command import Command, actuators, without_gains
 from diffusion_mpc.command.decode import CommandRejectedError, decode
-from diffusion_mpc.command.follower import Follower, needs_track
+from diffusion_mpc.command.follower import Follower, needs_planned_states
 from diffusion_mpc.config import JointGains, OutputConfig, PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
@@ -22,7 +22,7 @@ START, DT = 10.0, 0.1
 
 
 @pytest.fixture(scope="module")
-def driven():
+def actuated():
     import mujoco
 
     return actuators(mujoco.MjModel.from_xml_string(MODEL))
@@ -33,43 +33,43 @@ def plan():
     stats = PlanStats("none", 0.0, 0.0, {}, 1.0, 0.1, 0.0, 0.0, 1)
     controls = np.array([[0.1, 0.4, 1.0], [0.2, 0.5, 1.1], [0.3, 0.6, 1.2]])
     rows = np.arange(4.0)[:, None]
-    track = PlannedStates(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
-    return Plan(START, START, DT, controls, controls, np.zeros((3, 3)), stats, track=track)
+    states = PlannedStates(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
+    return Plan(START, START, DT, controls, controls, np.zeros((3, 3)), stats, planned_states=states)
 
 
-def follower(driven, gains=None, **settings):
-    return Follower(driven, *LIMITS, OutputConfig(**settings), gains or {})
+def follower(actuated, gains=None, **settings):
+    return Follower(actuated, *LIMITS, OutputConfig(**settings), gains or {})
 
 
-def test_a_plan_is_followed_by_time(driven, plan):
-    ((seconds, command),) = follower(driven).points(plan, START + 0.15, 0.02, np.zeros(3))
+def test_a_plan_is_followed_by_time(actuated, plan):
+    ((seconds, command),) = follower(actuated).points(plan, START + 0.15, 0.02, np.zeros(3))
     assert seconds == 0.0
     np.testing.assert_allclose(command.control, [0.2, 0.5, 1.1])
     assert not command.kp.any()
     assert not command.kd.any()
 
 
-def test_gains_act_on_efforts_round_the_planned_motion_in_the_middle_of_the_period(driven, plan):
-    ((_, command),) = follower(driven, gains={"a": JointGains(p=20.0, d=2.0)}).points(plan, START + 0.15, 0.02, np.zeros(3))
+def test_gains_act_on_efforts_round_the_planned_motion_in_the_middle_of_the_period(actuated, plan):
+    ((_, command),) = follower(actuated, gains={"a": JointGains(p=20.0, d=2.0)}).points(plan, START + 0.15, 0.02, np.zeros(3))
     np.testing.assert_allclose(command.kp, [20.0, 0.0, 0.0])
     np.testing.assert_allclose(command.kd, [2.0, 0.0, 0.0])
     # 0.16 s after the start, 1.6 control steps; a servo's target is its control
     np.testing.assert_allclose(command.position, [1.6, 0.5, 4.8])
     np.testing.assert_allclose(command.velocity, [11.6, 13.2, 1.1])
-    applied = command.applied(driven, np.array([1.5, 0.0, 0.0]), np.array([11.0, 0.0, 0.0]))
+    applied = command.applied(actuated, np.array([1.5, 0.0, 0.0]), np.array([11.0, 0.0, 0.0]))
     np.testing.assert_allclose(applied, [0.2 + (20.0 * 0.1 + 2.0 * 0.6) / 50.0, 0.5, 1.1])
 
 
-def test_a_trajectory_holds_the_rest_of_the_horizon(driven, plan):
-    points = follower(driven, type="joint_trajectory").points(plan, START + 0.05, 0.02, np.zeros(3))
+def test_a_trajectory_holds_the_rest_of_the_horizon(actuated, plan):
+    points = follower(actuated, type="joint_trajectory").points(plan, START + 0.05, 0.02, np.zeros(3))
     assert [seconds for seconds, _ in points] == pytest.approx([0.0, 0.05, 0.15, 0.25])
     np.testing.assert_allclose([c.control[0] for _, c in points], [0.1, 0.2, 0.3, 0.3])
     np.testing.assert_allclose([c.position[0] for _, c in points], [0.5, 1.0, 2.0, 3.0])
     np.testing.assert_allclose([c.velocity[0] for _, c in points], [10.5, 11.0, 12.0, 13.0])
 
 
-def test_control_is_taken_over_from_holding_the_measured_position(driven, plan):
-    taking, measured = follower(driven, blend_time=0.2), np.array([9.0, 1.5, 9.0])
+def test_control_is_taken_over_from_holding_the_measured_position(actuated, plan):
+    taking, measured = follower(actuated, blend_time=0.2), np.array([9.0, 1.5, 9.0])
 
     def sent(time, qpos):
         return taking.points(plan, time, 0.02, qpos)[0][1].control
@@ -81,8 +81,8 @@ def test_control_is_taken_over_from_holding_the_measured_position(driven, plan):
     np.testing.assert_allclose(sent(START + 0.2, measured), [0.0, 1.5, 0.0])
 
 
-def test_gains_of_one_joint_change_live_and_those_of_servos_are_their_own(driven, plan):
-    given = follower(driven, gains={"a": JointGains(p=5.0)})
+def test_gains_of_one_joint_change_live_and_those_of_servos_are_their_own(actuated, plan):
+    given = follower(actuated, gains={"a": JointGains(p=5.0)})
     assert given.points(plan, START, 0.02, np.zeros(3))[0][1].kp.tolist() == [5.0, 0.0, 0.0]
     given.configure(OutputConfig(), {"a": JointGains(p=7.0, d=1.0), "b": JointGains(p=3.0)})
     ((_, command),) = given.points(plan, START, 0.02, np.zeros(3))
@@ -90,10 +90,10 @@ def test_gains_of_one_joint_change_live_and_those_of_servos_are_their_own(driven
 
 
 def test_only_gains_and_trajectories_need_the_planned_motion():
-    assert not needs_track(OutputConfig(), {})
-    assert not needs_track(OutputConfig(), {"a": JointGains()})
-    assert needs_track(OutputConfig(), {"a": JointGains(), "b": JointGains(d=1.0)})
-    assert needs_track(OutputConfig(type="joint_trajectory"), {})
+    assert not needs_planned_states(OutputConfig(), {})
+    assert not needs_planned_states(OutputConfig(), {"a": JointGains()})
+    assert needs_planned_states(OutputConfig(), {"a": JointGains(), "b": JointGains(d=1.0)})
+    assert needs_planned_states(OutputConfig(type="joint_trajectory"), {})
 
 
 def test_the_planned_motion_is_where_the_controls_lead():
@@ -110,9 +110,9 @@ def test_the_planned_motion_is_where_the_controls_lead():
         torch.as_tensor(plan.controls)[None].to(controller.backend.dtype),
         plan.control_dt,
     )
-    np.testing.assert_allclose(plan.track.qpos[0], data.qpos)
-    np.testing.assert_allclose(plan.track.qpos[1:], batch.qpos[0], atol=1e-5)
-    np.testing.assert_allclose(plan.track.qvel[1:], batch.qvel[0], atol=1e-4)
+    np.testing.assert_allclose(plan.planned_states.qpos[0], data.qpos)
+    np.testing.assert_allclose(plan.planned_states.qpos[1:], batch.qpos[0], atol=1e-5)
+    np.testing.assert_allclose(plan.planned_states.qvel[1:], batch.qvel[0], atol=1e-4)
 
 
 # Messages
@@ -121,7 +121,7 @@ def test_the_planned_motion_is_where_the_controls_lead():
 @pytest.fixture
 def messages():
     pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
-    from diffusion_mpc.ros.messages import command as commands
+    from diffusion_mpc.ros.messages import joint_command as commands
 
     return commands
 
@@ -133,8 +133,8 @@ COMMAND = Command(
 
 @pytest.mark.ros
 @pytest.mark.parametrize("kind", ["joint_command", "float64_multi_array", "joint_trajectory"])
-def test_what_is_encoded_is_decoded(messages, driven, kind):
-    ((seconds, command),) = decode(messages.encode(kind, [(0.0, COMMAND)], driven, 7.5, 7.4), driven)
+def test_what_is_encoded_is_decoded(messages, actuated, kind):
+    ((seconds, command),) = decode(messages.encode(kind, [(0.0, COMMAND)], actuated, 7.5, 7.4), actuated)
     assert seconds == 0.0
     np.testing.assert_allclose(command.control, COMMAND.control)
     if kind == "joint_command":
@@ -143,9 +143,9 @@ def test_what_is_encoded_is_decoded(messages, driven, kind):
 
 
 @pytest.mark.ros
-def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_order(messages, driven, plan):
-    points = follower(driven, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
-    message = messages.encode("joint_trajectory", points, driven, START, START)
+def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_order(messages, actuated, plan):
+    points = follower(actuated, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
+    message = messages.encode("joint_trajectory", points, actuated, START, START)
     assert message.joint_names == ["a", "b", "c"]
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (10, 0)
     assert [p.time_from_start.nanosec for p in message.points] == [0, 100_000_000, 200_000_000, 300_000_000]
@@ -157,26 +157,26 @@ def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_or
     for point in message.points:
         for field in ("positions", "velocities", "effort"):
             setattr(point, field, [getattr(point, field)[i] for i in order])
-    for (seconds, command), (expected, sent) in zip(decode(message, driven), points, strict=True):
+    for (seconds, command), (expected, sent) in zip(decode(message, actuated), points, strict=True):
         assert seconds == pytest.approx(expected)
         np.testing.assert_allclose(command.control, sent.control)
 
 
 @pytest.mark.ros
-def test_a_safe_trajectory_has_no_stamp_and_applies_at_once(messages, driven):
-    message = messages.encode("joint_trajectory", [(0.0, plain(np.zeros(3)))], driven, 7.5, None)
+def test_a_safe_trajectory_has_no_stamp_and_applies_at_once(messages, actuated):
+    message = messages.encode("joint_trajectory", [(0.0, without_gains(np.zeros(3)))], actuated, 7.5, None)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
 
 
 @pytest.mark.ros
-def test_bad_trajectories_are_rejected_with_a_reason(messages, driven, plan):
-    points = follower(driven, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
+def test_bad_trajectories_are_rejected_with_a_reason(messages, actuated, plan):
+    points = follower(actuated, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
 
     def spoilt(spoil):
-        message = messages.encode("joint_trajectory", points, driven, START, START)
+        message = messages.encode("joint_trajectory", points, actuated, START, START)
         spoil(message)
         with pytest.raises(CommandRejectedError) as caught:
-            decode(message, driven)
+            decode(message, actuated)
         return str(caught.value)
 
     assert spoilt(lambda m: m.points.clear()) == "joint_command: a trajectory without points"

@@ -191,7 +191,7 @@ def wrong(bench):
     low, high = bench.node.session.task.ctrl_limits
     found = []
     for command in bench.commands:
-        for i, actuator in enumerate(bench.node.session.follower.driven):
+        for i, actuator in enumerate(bench.node.session.follower.actuators):
             value = getattr(command, actuator.field)[i] / actuator.scale
             if not low[i] - 1e-9 <= value <= high[i] + 1e-9:
                 found.append(command)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from rollouts import roll_out
 
-from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import State

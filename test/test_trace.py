@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from diffusion_mpc.benchmark.lateness import MEASURES, compare, gather, lateness_table
-from diffusion_mpc.runtime import trace
+from diffusion_mpc.runtime import trace_events
 
 
 @pytest.fixture
 def recorder(tmp_path):
-    recorder = trace.Trace(tmp_path)
+    recorder = trace_events.Trace(tmp_path)
     yield recorder
     recorder.close()
 
@@ -69,10 +69,10 @@ def test_a_trace_is_one_file_of_json_even_where_a_process_was_killed(tmp_path):
 
 def test_nothing_is_recorded_where_nobody_asked(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    trace.begin("planner")
-    with trace.span("plan", usage=True) as about:
+    trace_events.begin("planner")
+    with trace_events.span("plan", usage=True) as about:
         about["iterations"] = 2
-    trace.end()
+    trace_events.end()
     assert list(tmp_path.iterdir()) == []
 
 

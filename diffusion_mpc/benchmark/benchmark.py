@@ -110,5 +110,5 @@ class RunsBenchmark(Benchmark):
 
 
 def state(outcome: Outcome) -> Report:
-    """How the runs went: complete, and errors, one line for each run that failed."""
+    """State of the runs: complete, and errors, one line for each run that failed."""
     return {"complete": outcome.complete, "errors": list(outcome.errors)}

@@ -1,4 +1,4 @@
-"""What goes with late plans, from the trace of a run: each measure of late plans beside that of plans on time."""
+"""Causes of late plans, from the trace of a run: each measure of late plans beside that of plans on time."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def compare(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def lateness_table(figures: Mapping[str, Any]) -> Table:
-    """What `compare` found."""
+    """Table of the figures of `compare`."""
     table = Table(title=f"{figures['late']} late plans of {figures['plans']} in the trace", title_justify="left")
     table.add_column("")
     for name in ("on time p50", "on time p99", "late p50", "late beyond that p99"):

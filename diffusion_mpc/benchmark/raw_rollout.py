@@ -11,7 +11,7 @@ import torch
 from mujoco import rollout
 
 from diffusion_mpc.benchmark.runs import cores
-from diffusion_mpc.rollout.base import RolloutBackend
+from diffusion_mpc.rollout.backend import RolloutBackend
 from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
 

@@ -28,7 +28,7 @@ from diffusion_mpc.benchmark.stages import backend_label, check_stages, sizes, s
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.names import BackendChoice, Capture
-from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.rollout.variants import model_variants
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.types import Array

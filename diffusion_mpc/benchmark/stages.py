@@ -29,7 +29,7 @@ from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.planner.search import SearchInput
-from diffusion_mpc.rollout.base import Work
+from diffusion_mpc.rollout.backend import Work
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 
 

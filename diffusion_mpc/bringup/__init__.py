@@ -1,1 +1,1 @@
-"""What runs together: description of the processes, and what starts and watches them."""
+"""Processes that run together: their description, and starting and watching them."""

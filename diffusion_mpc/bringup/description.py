@@ -1,4 +1,4 @@
-"""What runs: one description for the command line and for the launch files. Imports neither rclpy nor launch."""
+"""Description of the processes of a run, for the command line and for the launch files. Imports neither rclpy nor launch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ROBOT_ARGUMENTS = tuple(a for a in ARGUMENTS if a.name not in ("headless", "lock
 
 @dataclass(frozen=True)
 class Options:
-    """What to bring up; the fields are the launch arguments, with values in place of texts."""
+    """Options of a run; the fields are the launch arguments, with values in place of texts."""
 
     task: str = "ant"
     params_file: str = ""

@@ -19,7 +19,7 @@ from diffusion_mpc.bringup.description import Argument, Options, Process
 
 
 def actions(arguments: Sequence[Argument], processes: Callable[[Options], list[Process]]) -> list[Action]:
-    """What a launch file is made of: its arguments, and the nodes that `processes` makes of them."""
+    """Actions of a launch file: its arguments, and the nodes that `processes` makes of them."""
 
     def nodes(context: LaunchContext) -> list[Action]:
         texts = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in arguments}

@@ -15,7 +15,7 @@ import psutil
 
 from diffusion_mpc.bringup.description import Process
 from diffusion_mpc.config import write_parameter_file
-from diffusion_mpc.runtime import trace
+from diffusion_mpc.runtime import trace_events
 
 
 class Running:
@@ -30,7 +30,7 @@ class Running:
             traced: whether nodes write traces
         """
         self.folder = folder
-        self._environment = os.environ | ({trace.VARIABLE: str(folder)} if traced else {})
+        self._environment = os.environ | ({trace_events.VARIABLE: str(folder)} if traced else {})
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for process in started:
             self._children[process.name] = self._start(process)

@@ -15,7 +15,7 @@ from diffusion_mpc.types import Array, ControlLaw
 
 @dataclass(frozen=True)
 class Actuator:
-    """What an actuator drives, and in which unit.
+    """An actuator: its joint, and the unit of its control.
 
     Attributes:
         name: actuator name
@@ -55,14 +55,14 @@ def _actuator(model: mujoco.MjModel, i: int) -> Actuator:
     return Actuator(name, model.joint(joint).name, field, scale, int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint]))
 
 
-def held(control: Array) -> ControlLaw:
+def constant_control(control: Array) -> ControlLaw:
     """A control (nu,) that does not depend on the state."""
     return lambda qpos, qvel: control
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a robot's joint controllers are given: controls, and gains round targets where there are any.
+    """Input of a robot's joint controllers: controls, and gains round targets where there are any.
 
     Attributes:
         control: (nu,) in actuator units
@@ -76,38 +76,40 @@ class Command:
     position: Array
     velocity: Array
 
-    def applied(self, driven: Sequence[Actuator], qpos: Array, qvel: Array) -> Array:
+    def applied(self, actuators: Sequence[Actuator], qpos: Array, qvel: Array) -> Array:
         """Control (nu,) that results at a state, gains included."""
-        q, v = qpos[[a.qpos for a in driven]], qvel[[a.qvel for a in driven]]
+        q, v = qpos[[a.qpos for a in actuators]], qvel[[a.qvel for a in actuators]]
         effort = self.kp * (self.position - q) + self.kd * (self.velocity - v)
-        return self.control + np.array([e / a.scale if a.field == "effort" else 0.0 for e, a in zip(effort, driven, strict=True)])
+        return self.control + np.array(
+            [e / a.scale if a.field == "effort" else 0.0 for e, a in zip(effort, actuators, strict=True)]
+        )
 
 
-def plain(control: Array) -> Command:
+def without_gains(control: Array) -> Command:
     """A command without gains."""
     zero = np.zeros_like(control)
     return Command(control, zero, zero, zero, zero)
 
 
-def safe_command(kind: SafeCommand, driven: Sequence[Actuator], qpos: Array, kp: float, kd: float) -> Command:
-    """What is sent when control is lost. The robot's own joint controllers close the loop, for the state here may be stale.
+def safe_command(kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, kp: float, kd: float) -> Command:
+    """Command for when control is lost. The robot's own joint controllers close the loop, for the state here may be stale.
 
     Args:
         kind: "zero": no effort; "damping": velocity gain towards standstill; "hold": position gain towards the last good state as
             well. These are for actuators driven by effort; whatever the kind, position servos hold the last good state and
             velocity servos stand still.
-        driven: the actuators
+        actuators: the actuators of the robot
         qpos: (nq,) last good positions
         kp: position gain, SI units
         kd: velocity gain, SI units
     """
-    held = np.array([qpos[a.qpos] for a in driven])
-    zero = np.zeros(len(driven))
-    control = np.array([held[i] if a.field == "position" else 0.0 for i, a in enumerate(driven)])
+    position = np.array([qpos[a.qpos] for a in actuators])
+    zero = np.zeros(len(actuators))
+    control = np.array([position[i] if a.field == "position" else 0.0 for i, a in enumerate(actuators)])
     # A servo has gains of its own.
-    by_effort = np.array([float(a.field == "effort") for a in driven])
+    by_effort = np.array([float(a.field == "effort") for a in actuators])
     gains = (kp * (kind == "hold") * by_effort, kd * (kind in ("hold", "damping")) * by_effort)
-    return Command(control, *gains, position=held, velocity=zero)
+    return Command(control, *gains, position=position, velocity=zero)
 
 
 class CommandLimiter:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_mpc.command.command import Actuator, Command, plain
+from diffusion_mpc.command.command import Actuator, Command, without_gains
 from diffusion_mpc.command.follower import Point
 from diffusion_mpc.estimation.estimator import bad_number
 from diffusion_mpc.message_fields import to_seconds
@@ -31,7 +31,7 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
     if hasattr(message, "data"):
         if len(message.data) != len(actuators):
             raise CommandRejectedError(f"joint_command: {len(message.data)} values for {len(actuators)} actuators")
-        return [(0.0, plain(_finite([value / a.scale for value, a in zip(message.data, actuators, strict=True)])))]
+        return [(0.0, without_gains(_finite([value / a.scale for value, a in zip(message.data, actuators, strict=True)])))]
     if hasattr(message, "points"):
         return _decode_trajectory(message, actuators)
     rows = [_row(message.name, actuator) for actuator in actuators]
@@ -39,7 +39,7 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
     count = len(message.name)
     control = _control(columns, rows, actuators, count)
     if not columns["kp"]:
-        return [(0.0, plain(control))]
+        return [(0.0, without_gains(control))]
     gains = ("kp", "kd", "position", "velocity")
     return [(0.0, Command(control, *(_finite([_value(columns, name, row, count) for row in rows]) for name in gains)))]
 
@@ -52,7 +52,7 @@ def _decode_trajectory(message: Any, actuators: Sequence[Actuator]) -> list[Poin
         seconds = to_seconds(point.time_from_start)
         if points and seconds <= points[-1][0]:
             raise CommandRejectedError("joint_command: the points of the trajectory are not in the order of time")
-        points.append((seconds, plain(_control(columns, rows, actuators, len(message.joint_names)))))
+        points.append((seconds, without_gains(_control(columns, rows, actuators, len(message.joint_names)))))
     if not points:
         raise CommandRejectedError("joint_command: a trajectory without points")
     return points

@@ -26,18 +26,18 @@ TRAJECTORY: OutputType = "joint_trajectory"
 class Follower:
     """Follows plans, one after the other."""
 
-    def __init__(self, driven: Sequence[Actuator], low: Array, high: Array, config: OutputConfig, gains: Gains) -> None:
+    def __init__(self, actuators: Sequence[Actuator], low: Array, high: Array, config: OutputConfig, gains: Gains) -> None:
         """Take the actuators, their limits (nu,) in actuator units, and parameters."""
-        self.driven = driven
+        self.actuators = actuators
         self._limiter = CommandLimiter(low, high)
-        self._qpos, self._qvel = [a.qpos for a in driven], [a.qvel for a in driven]
+        self._qpos, self._qvel = [a.qpos for a in actuators], [a.qvel for a in actuators]
         self.configure(config, gains)
         self.reset()
 
     def configure(self, config: OutputConfig, gains: Gains) -> None:
         """Change live parameters; takes effect with the next command."""
         # A servo's gains are its own.
-        by_actuator = [gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS for a in self.driven]
+        by_actuator = [gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS for a in self.actuators]
         self._settings = (config, np.array([g.p for g in by_actuator]), np.array([g.d for g in by_actuator]))
 
     @property
@@ -53,7 +53,7 @@ class Follower:
     def safe(self, kind: SafeCommand, qpos: Array, kp: float, kd: float) -> Command:
         """The safe command, within the control range; what follows takes over anew. Arguments as `commands.safe_command`."""
         self.reset()
-        found = safe_command(kind, self.driven, qpos, kp, kd)
+        found = safe_command(kind, self.actuators, qpos, kp, kd)
         return replace(found, control=self._limiter.within_range(found.control))
 
     def points(self, plan: Plan, time: float, period: float, qpos: Array) -> list[Point]:
@@ -67,7 +67,7 @@ class Follower:
         """
         config, kp, kd = self._settings
         if self._taken_over is None:
-            self._taken_over = (time, safe_command("zero", self.driven, qpos, 0.0, 0.0).control)
+            self._taken_over = (time, safe_command("zero", self.actuators, qpos, 0.0, 0.0).control)
         times = np.array([time])
         if config.type == TRAJECTORY:
             steps = plan.start_time + plan.control_dt * np.arange(len(plan.controls) + 1)
@@ -81,19 +81,19 @@ class Follower:
     def _blended(self, control: Array, time: float, duration: float) -> Array:
         """From holding position to the plan."""
         assert self._taken_over is not None
-        began, held = self._taken_over
+        began, start = self._taken_over
         # A clock may have been set back since then.
         passed = max(time - began, 0.0)
         if passed >= duration:
             return control
-        return held + (control - held) * passed / duration
+        return start + (control - start) * passed / duration
 
     def _with_targets(self, control: Array, plan: Plan, time: float, kp: Array, kd: Array) -> Command:
         zero = np.zeros_like(control)
-        if plan.track is None:
+        if plan.planned_states is None:
             return Command(control, zero, zero, zero, zero)
         position, velocity = self._planned(plan, time)
-        for i, a in enumerate(self.driven):
+        for i, a in enumerate(self.actuators):
             # What a servo is sent is its target, and its gains are its own.
             position[i] = control[i] if a.field == "position" else position[i]
             velocity[i] = control[i] if a.field == "velocity" else velocity[i]
@@ -101,14 +101,15 @@ class Follower:
 
     def _planned(self, plan: Plan, time: float) -> tuple[Array, Array]:
         """Joint positions and velocities (nu,) that the plan leads to, linear between control steps."""
-        assert plan.track is not None
+        assert plan.planned_states is not None
         row = min(max((time - plan.start_time) / plan.control_dt, 0.0), float(len(plan.controls)))
         before = min(int(row), len(plan.controls) - 1)
         fraction = row - before
-        qpos, qvel = plan.track.qpos[before : before + 2, self._qpos], plan.track.qvel[before : before + 2, self._qvel]
+        rows, states = slice(before, before + 2), plan.planned_states
+        qpos, qvel = states.qpos[rows, self._qpos], states.qvel[rows, self._qvel]
         return qpos[0] + fraction * (qpos[1] - qpos[0]), qvel[0] + fraction * (qvel[1] - qvel[0])
 
 
-def needs_track(config: OutputConfig, gains: Gains) -> bool:
+def needs_planned_states(config: OutputConfig, gains: Gains) -> bool:
     """Whether commands carry planned joint positions and velocities."""
     return config.type == TRAJECTORY or any(g != NO_GAINS for g in gains.values())

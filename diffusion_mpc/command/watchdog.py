@@ -50,7 +50,7 @@ class Watchdog:
         return None if self._state_born is None else steady - self._state_born
 
     def lost(self, steady: float, timeouts: Timeouts) -> str:
-        """Why control is lost at a steady time; empty while it is not.
+        """Reason for which control is lost at a steady time; empty while it is not.
 
         Before the first state nothing is lost: there is nothing to control yet.
         """

@@ -1,4 +1,4 @@
-"""What parameters there are: those of the nodes, with the defaults of a task, its cost weights, and gains for its joints."""
+"""Parameters of the nodes, with the defaults of a task, its cost weights, and gains for its joints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NODES: dict[str, type] = {"planner": PlannerNodeConfig, "sim": SimConfig, "recor
 ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 SIM = "sim."
-"""What the names of the simulation's parameters begin with where they stand among the planner's."""
+"""Prefix of the simulation's parameters where they stand among the planner's."""
 
 
 def split_sim(values: Mapping[str, V]) -> tuple[dict[str, V], dict[str, V]]:
@@ -75,7 +75,7 @@ def load_parameters(config: type, given: Mapping[str, Any]) -> tuple[dict[str, P
         ConfigError: as `check`
         TaskError: there is no such task, or its model cannot be read
     """
-    plain = parameters(config)
-    task = find_task(str(given.get("task", plain["task"].default))) if "task" in plain else None
+    own = parameters(config)
+    task = find_task(str(given.get("task", own["task"].default))) if "task" in own else None
     known = parameters(config, task, str(given.get("model.path", "")))
     return known, check(given, known)

@@ -48,7 +48,7 @@ class GoalConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """How commands leave the node."""
+    """Commands as they leave the node."""
 
     type: OutputType = param(
         "joint_command",
@@ -78,7 +78,7 @@ class JointGains:
 
 @dataclass(frozen=True)
 class MarkerConfig:
-    """What `~/markers` shows; published only where somebody listens."""
+    """Contents of `~/markers`; published only where somebody listens."""
 
     count: int = param(10, "Cheapest samples whose paths are shown beside the plan's.", low=0, high=1000, live=True)
     rate: float = param(5.0, "Marker messages per second.", unit="Hz", low=0.1, high=100.0)
@@ -86,7 +86,7 @@ class MarkerConfig:
 
 @dataclass(frozen=True)
 class RealtimeConfig:
-    """What the machine does for the threads that plan, roll out and command."""
+    """Cores and priorities of the threads that plan, roll out and command."""
 
     cpus: str = param("", "Cores for planning and commanding, such as 2,3 or 2-3; empty: any.")
     priority: int = param(0, "Real-time priority (SCHED_FIFO) of planning; 0: none.", low=0, high=98)

@@ -17,7 +17,7 @@ GAINS: Mapping[str, str] = {"output.kp": "p", "output.kd": "d"}
 
 
 def replacement(name: str, known: Iterable[str]) -> str:
-    """What to set in place of a parameter's former name, in one line; empty where the name was never one.
+    """Advice on a parameter's former name, in one line; empty where the name was never one.
 
     Args:
         name: name of a parameter

@@ -96,7 +96,7 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """Where rollouts run."""
+    """Place where rollouts run."""
 
     name: BackendChoice = param(
         "cpu",

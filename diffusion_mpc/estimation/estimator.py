@@ -141,7 +141,7 @@ def require_finite(topic: str, values: Sequence[float]) -> None:
 
 
 def bad_number(values: Sequence[float] | Array) -> str:
-    """What is wrong with numbers that should be a robot's; empty where nothing is. MuJoCo gives up at `mjMAXVAL`, too."""
+    """Fault of numbers that should be a robot's; empty where there is none. MuJoCo gives up at `mjMAXVAL`, too."""
     if not np.isfinite(values).all():
         return "NaN or infinite value"
     largest = float(np.abs(values).max(initial=0.0))

@@ -50,7 +50,7 @@ class Predictor:
                 self._task.step(self._model, data)
         return State(time, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
 
-    def track(self, state: State, controls: Array, control_dt: float) -> PlannedStates:
+    def planned_states(self, state: State, controls: Array, control_dt: float) -> PlannedStates:
         """States that controls (horizon, nu), each held for `control_dt` (s), lead to."""
         data, steps = self._begin(state), self._divide(control_dt)
         qpos, qvel = [np.array(data.qpos)], [np.array(data.qvel)]

@@ -1,4 +1,4 @@
-"""What the robot is asked to do: by messages, or by parameters while none has come."""
+"""The reference of plans: from messages, or from parameters while none has come."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ReferenceKeeper:
         return [GOAL] if self.kind == GOAL and self._pose is None and config.goal.wait else []
 
     def reference(self, steady: float, config: PlannerNodeConfig) -> Reference:
-        """What to track at a steady time, s."""
+        """Reference at a steady time, s."""
         given = parameter_reference(config)
         if self.kind == VELOCITY:
             newest = self._velocity

@@ -58,8 +58,8 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
     stamps = run.states.stamps
     controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
     default = Reference()
-    reference = _tracked(stamps, run.plans.stamps, run.plans.velocity, default.velocity)
-    goal = _tracked(stamps, run.plans.stamps, run.plans.goal, default.pose)
+    reference = _with_states(stamps, run.plans.stamps, run.plans.velocity, default.velocity)
+    goal = _with_states(stamps, run.plans.stamps, run.plans.goal, default.pose)
     x = trajectory(task.model, run.states.qpos, run.states.qvel, controls)
     costs: dict[str, Array] = {}
     errors: dict[str, Array] = {}
@@ -159,7 +159,7 @@ def _in_force(times: Array, stamps: Array, values: Array, before: Array) -> Arra
     return np.concatenate([before[None], values[order]])[newest]
 
 
-def _tracked(times: Array, stamps: Array, values: Array, default: Array) -> Array:
+def _with_states(times: Array, stamps: Array, values: Array, default: Array) -> Array:
     """For every time, the reference of the newest plan; before the first plan, that of the first."""
     return _in_force(times, stamps, values, before=values[0] if len(values) else default)
 

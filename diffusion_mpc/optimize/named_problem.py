@@ -14,7 +14,7 @@ from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.optimize.functions import FUNCTIONS
-from diffusion_mpc.optimize.reverse_diffusion import Level, OnLevel, Result, Settings, minimize
+from diffusion_mpc.optimize.reverse_diffusion import DiffusionLevel, OnLevel, Result, Settings, minimize
 from diffusion_mpc.optimize.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.planner.demonstration import Guide
 from diffusion_mpc.planner.objective import Objective
@@ -46,7 +46,7 @@ def run_optimize(name: str, dim: int, settings: Settings, demo: str = "") -> dic
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"optimizing {name}", total=settings.levels - 1, cost="")
 
-        def on_level(level: Level) -> None:
+        def on_level(level: DiffusionLevel) -> None:
             progress.update(bar, advance=1, cost=f"sigma {level.sigma:.3f}  cost {level.best_cost:.4g}")
 
         result, points = _function(name, dim, settings, on_level) if name in FUNCTIONS else _task(name, settings, demo, on_level)

@@ -72,7 +72,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Level:
+class DiffusionLevel:
     """One step of the pass: its level, the noise of its samples, cheapest and mean cost among them, and their effective number."""
 
     level: int
@@ -97,14 +97,14 @@ class Result:
 
     best: Candidate
     final: Candidate
-    history: tuple[Level, ...]
+    history: tuple[DiffusionLevel, ...]
     modes: tuple[Candidate, ...]
     evaluations: int
     complete: bool
 
 
 Objective = Callable[[torch.Tensor], torch.Tensor]
-OnLevel = Callable[[Level], None]
+OnLevel = Callable[[DiffusionLevel], None]
 
 
 def minimize(
@@ -154,7 +154,7 @@ def reverse_pass(
         return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
 
     noisy = torch.zeros_like(like) if as_code else normal(len(like))
-    clean, history, archive = noisy / bars[-1] ** 0.5, list[Level](), list[Candidate]()
+    clean, history, archive = noisy / bars[-1] ** 0.5, list[DiffusionLevel](), list[Candidate]()
     complete = True
     try:
         for i in range(settings.levels - 1, 0, -1):
@@ -177,7 +177,9 @@ def reverse_pass(
                 noisy = score_ascent(noisy, clean, alpha, bars[i])
             archive += _cheapest(points, found, 4 * settings.modes)
             finite = found.costs[found.costs.isfinite()]
-            history.append(Level(i, sigma, float(finite.min()), float(finite.mean()), effective_sample_size(weights.cpu().numpy())))
+            history.append(
+                DiffusionLevel(i, sigma, float(finite.min()), float(finite.mean()), effective_sample_size(weights.cpu().numpy()))
+            )
             if on_level is not None:
                 on_level(history[-1])
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Belief:
-    """What a search knows between two denoising steps; mean and noise scale outlive the plan.
+    """State of a search between two denoising steps; mean and noise scale outlive the plan.
 
     Attributes:
         mean: (num_knots, nu) the plan
@@ -86,7 +86,7 @@ class Algorithm(ABC):
         return self.hyperparameter_type(*values.unbind())
 
     def start(self, belief: Belief) -> Belief:
-        """Where a search starts from, given what the previous plan ended with, its mean shifted to now."""
+        """Start of a search, given the end of the previous plan, its mean shifted to now."""
         return belief
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
@@ -95,7 +95,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
-        """What is known after the rollouts, and the weights (num_samples,) that the new mean came from.
+        """The belief after the rollouts, and the weights (num_samples,) that the new mean came from.
 
         Args:
             belief: what was known before

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_mpc.planner.packing import pack, pack_tensors, shapes_of, unpack, unpack_tensors
 from diffusion_mpc.planner.search import Search, SearchInput, SearchResult
-from diffusion_mpc.rollout.base import RolloutBackend, Work
+from diffusion_mpc.rollout.backend import RolloutBackend, Work
 from diffusion_mpc.types import Array
 
 

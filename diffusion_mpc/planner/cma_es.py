@@ -24,7 +24,7 @@ class Normal:
     rows: Array
 
     def __call__(self, samples: int, values: int) -> Array:
-        """What the package asks for."""
+        """Numbers in the form that the package asks for."""
         assert self.rows.shape == (samples, values), "the strategy asks for all samples at once"
         return self.rows
 
@@ -54,7 +54,7 @@ class CMAES(Algorithm):
         return replace(belief, strategy=(strategy, normal))
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
-        """What the strategy asks for, clipped to [-1, 1]; the first row is the mean itself."""
+        """Points that the strategy asks for, clipped to [-1, 1]; the first row is the mean itself."""
         strategy, normal = belief.strategy
         normal.rows = noise.flatten(1).double().cpu().numpy()
         rows = torch.as_tensor(np.array(strategy.ask())).to(belief.mean)

@@ -1,4 +1,4 @@
-"""What a plan costs: knots -> controls -> rollouts -> weighted terms, constraints, demonstration. One for all searches."""
+"""Cost of a plan: knots -> controls -> rollouts -> weighted terms, constraints, demonstration. One for all searches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffusion_mpc.config import RobustConfig, SearchConfig
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
-from diffusion_mpc.rollout.base import RolloutBackend, substeps
+from diffusion_mpc.rollout.backend import RolloutBackend, substeps
 from diffusion_mpc.tasks.base import Task, columns
 from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch, State, StateTensors
 
@@ -44,7 +44,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class ProblemInput(Generic[Values]):
-    """What makes a problem: arrays on the host or tensors on the device.
+    """Inputs of a problem: arrays on the host or tensors on the device.
 
     Attributes:
         qpos: (nq,), qvel: (nv,) and act: (na,), see `State`
@@ -63,7 +63,7 @@ class ProblemInput(Generic[Values]):
 
 @dataclass(frozen=True)
 class Problem:
-    """What plans are evaluated for, all of it on the backend's device.
+    """Problem that plans are evaluated for, all of it on the backend's device.
 
     Attributes:
         start: state that all samples start from
@@ -80,7 +80,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectories(Evaluation):
-    """What is known of a batch of plans.
+    """Evaluation of a batch of plans.
 
     Attributes:
         terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon and aggregated over models
@@ -142,7 +142,7 @@ class Objective:
         return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
 
     def inputs(self, state: State, reference: Reference) -> ProblemInput[Array]:
-        """What makes the problem of a state and a reference, with the present weights."""
+        """Inputs of the problem of a state and a reference, with the present weights."""
         return ProblemInput(
             qpos=state.qpos,
             qvel=state.qvel,
@@ -172,7 +172,7 @@ class Objective:
         return self.weigh(problem, self.backend.rollout(problem.start, self.controls(knots), self.control_dt))
 
     def weigh(self, problem: Problem, batch: RolloutBatch) -> Trajectories:
-        """What trajectories are worth.
+        """Evaluate trajectories.
 
         Args:
             problem: what they are evaluated for
@@ -193,9 +193,9 @@ class Objective:
         closeness = None if demonstration is None else demonstration.log_density(batch)
         if self.backend.variants > 1:
             by_model = costs.view(-1, self.backend.variants)
-            share = aggregation(by_model, robust)
-            costs = (by_model * share).sum(-1)
-            terms = (terms.view(len(terms), *by_model.shape) * share).sum(-1)
+            fraction = aggregation(by_model, robust)
+            costs = (by_model * fraction).sum(-1)
+            terms = (terms.view(len(terms), *by_model.shape) * fraction).sum(-1)
             violation = None if violation is None else violation.view_as(by_model).amax(-1)
             breach = None if breach is None else breach.view_as(by_model).amax(-1)
             closeness = None if closeness is None else closeness.view_as(by_model).mean(-1)
@@ -208,7 +208,7 @@ class Objective:
 
 
 def aggregation(costs: torch.Tensor, robust: RobustConfig) -> torch.Tensor:
-    """Share (samples, variants) that each model has in the cost of a sample; each row sums to 1.
+    """Fraction (samples, variants) that each model has in the cost of a sample; each row sums to 1.
 
     Conditional value at risk is the mean of the worst `tail` of the models, one at least: the worst case and the mean are its ends.
 

@@ -26,7 +26,7 @@ from diffusion_mpc.types import Array, Plan, PlanStats, Reference, State
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What the next search starts from.
+    """Start of the next search.
 
     Attributes:
         mean: (num_knots, nu) knots that the previous plan ended with

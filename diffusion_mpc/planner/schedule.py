@@ -1,4 +1,4 @@
-"""How much noise each denoising step adds, by diffusion level and by knot."""
+"""Noise of each denoising step, by diffusion level and by knot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scalar = float | torch.Tensor
 
 
 def alpha_bars(levels: int, beta_first: float = 1e-4, beta_last: float = 1e-2) -> Array:
-    """Signal shares of the forward process with a linear beta, (levels,), falling from almost 1 (2407.01573, eq. 3 and A.5.2)."""
+    """Signal fractions (levels,) of the forward process with a linear beta, falling from almost 1 (2407.01573, eq. 3, A.5.2)."""
     return np.cumprod(1.0 - np.linspace(beta_first, beta_last, levels), dtype=np.float64)
 
 

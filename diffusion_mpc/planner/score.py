@@ -16,7 +16,7 @@ class NoFeasibleSampleError(RuntimeError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a search knows of a batch of points.
+    """Costs of a batch of points, and whatever else weights depend on.
 
     Attributes:
         costs: (samples,)
@@ -100,10 +100,10 @@ def ranked_weights(costs: torch.Tensor, by_rank: tuple[float, ...]) -> torch.Ten
     Returns:
         (samples,) non-negative, sum 1; all NaN where no cost is finite, see `require_finite`
     """
-    shares = constant(by_rank[: len(costs)], costs.dtype, costs.device)
+    weights_by_rank = constant(by_rank[: len(costs)], costs.dtype, costs.device)
     # Stable: among equals the first wins, which is the mean itself.
-    cheapest = costs.argsort(stable=True)[: len(shares)]
-    weights = torch.zeros_like(costs).scatter(0, cheapest, shares).masked_fill_(costs == torch.inf, 0.0)
+    cheapest = costs.argsort(stable=True)[: len(weights_by_rank)]
+    weights = torch.zeros_like(costs).scatter(0, cheapest, weights_by_rank).masked_fill_(costs == torch.inf, 0.0)
     return weights / weights.sum()
 
 

@@ -18,7 +18,7 @@ from diffusion_mpc.types import Array
 
 @dataclass(frozen=True)
 class SearchInput(ProblemInput[Values]):
-    """What a search depends on, but for its noise: the problem, and these. Arrays on the host or tensors on the device.
+    """Inputs of a search, but for its noise: the problem, and these. Arrays on the host or tensors on the device.
 
     Attributes:
         mean: (num_knots, nu) plan to start from, shifted to now
@@ -39,7 +39,7 @@ class SearchInput(ProblemInput[Values]):
 
 @dataclass(frozen=True)
 class SearchResult(Generic[Values]):
-    """What a search found: tensors on the device, or arrays on the host.
+    """Result of a search: tensors on the device, or arrays on the host.
 
     Attributes:
         mean: (num_knots, nu) the plan

@@ -1,4 +1,4 @@
-"""How many denoising steps there is time for."""
+"""Number of denoising steps that there is time for."""
 
 from __future__ import annotations
 

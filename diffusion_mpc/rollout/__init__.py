@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diffusion_mpc.names import BackendName
-from diffusion_mpc.rollout.base import RolloutBackend
+from diffusion_mpc.rollout.backend import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.function import FunctionBackend
 from diffusion_mpc.rollout.variants import model_variants
@@ -58,4 +58,4 @@ def _warp_backend(task: Task, model: mujoco.MjModel, config: BackendConfig, robu
 Maker = Callable[["Task", "mujoco.MjModel", "BackendConfig", "RobustConfig"], RolloutBackend]
 
 BACKENDS: dict[BackendName, Maker] = {"cpu": _cpu_backend, "warp": _warp_backend, "function": _function_backend}
-"""What makes a backend of a task, its planning model, and parameters, by what users type."""
+"""Constructors of backends for a task, its planning model, and parameters, by the names that users type."""

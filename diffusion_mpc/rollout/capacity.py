@@ -1,4 +1,4 @@
-"""How many contacts and constraints the worlds of a GPU simulation need memory for."""
+"""Numbers of contacts and constraints that the worlds of a GPU simulation need memory for."""
 
 from __future__ import annotations
 

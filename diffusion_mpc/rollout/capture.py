@@ -33,7 +33,7 @@ REFUSED = (
     | dict.fromkeys((f"linalg_{name}" for name in FACTORISATIONS), CHECKS)
     | dict.fromkeys(("_linalg_check_errors", "_linalg_eigh", "_linalg_svd"), CHECKS)
 )
-"""Why a CUDA graph cannot hold an operation of PyTorch, by its name, beside those with a tag of `REASONS`.
+"""Reasons for which a CUDA graph cannot hold operations of PyTorch, by their names, beside those with a tag of `REASONS`.
 
 Sorting is not among them: its buffers come from the caching allocator, as all tensors do. Nor are matrix products: the warm-up, in
 the same thread and on the same stream, has made cuBLAS's handle and workspace, which PyTorch keeps for each thread and stream.
@@ -73,7 +73,7 @@ class CapturedOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def refusal(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
-    """Why a CUDA graph cannot hold an operation; empty where it can."""
+    """Reason for which a CUDA graph cannot hold an operation; empty where it can."""
     name = func.overloadpacket.__name__
     if name in ("index", "index_put", "index_put_"):
         # The tag is on all indexing, but only what a mask selects has to be counted.

@@ -8,7 +8,7 @@ import mujoco
 import torch
 
 from diffusion_mpc.names import Capture
-from diffusion_mpc.rollout.base import Work, substeps
+from diffusion_mpc.rollout.backend import Work, substeps
 from diffusion_mpc.tasks.base import Dynamics, Task, TaskError
 from diffusion_mpc.types import RolloutBatch, StateTensors
 

@@ -19,7 +19,7 @@ import torch
 import warp as wp
 
 from diffusion_mpc.names import Capture
-from diffusion_mpc.rollout.base import Work, substeps
+from diffusion_mpc.rollout.backend import Work, substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
 from diffusion_mpc.rollout.capture import CaptureError, CaptureMemory, capturing
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
@@ -34,7 +34,7 @@ CARRIED = ("time", "qacc_warmstart", "overflow", "history", "plastic")
 DIVERGED = 1e10  # as C MuJoCo's mjMAXVAL
 
 CAPTURES = get_args(Capture)
-"""What of a plan becomes a CUDA graph, each one the fallback of the one before."""
+"""Parts of a plan that become a CUDA graph, each one the fallback of the one before."""
 
 _FALLBACKS = {
     "step": "no CUDA graph of the whole plan, but one of each control step",

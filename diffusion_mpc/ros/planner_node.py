@@ -22,11 +22,11 @@ from visualization_msgs.msg import MarkerArray
 
 from diffusion_mpc.command.follower import Point
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
-from diffusion_mpc.ros.messages.command import encode
 from diffusion_mpc.ros.messages.diagnostics import diagnostic, log
+from diffusion_mpc.ros.messages.joint_command import encode
 from diffusion_mpc.ros.messages.markers import marker_array
 from diffusion_mpc.ros.messages.plan import outputs, plan_message, stats_message
-from diffusion_mpc.ros.messages.reference import subscribe as subscribe_reference
+from diffusion_mpc.ros.messages.reference_topics import subscribe as subscribe_reference
 from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
@@ -166,7 +166,7 @@ class PlannerNode(LifecycleNode):
     def send_command(self, points: Sequence[Point], stamp: float, state_stamp: float | None) -> None:
         """Publish commands, the first of which applies at `stamp` (s)."""
         assert self.session is not None, "a session sends"
-        message = encode(self.session.config.output.type, points, self.session.follower.driven, stamp, state_stamp)
+        message = encode(self.session.config.output.type, points, self.session.follower.actuators, stamp, state_stamp)
         self._outputs["command"].publish(message)
 
     def is_heard(self) -> bool:

@@ -25,19 +25,19 @@ from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from diffusion_mpc.command.command import actuators, plain
+from diffusion_mpc.command.command import actuators, without_gains
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.config import SimConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator, bad_number
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
-from diffusion_mpc.ros.messages.command import MESSAGES
+from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
-from diffusion_mpc.runtime.trace import span
+from diffusion_mpc.runtime.trace_events import span
 from diffusion_mpc.simulation.disturbances import Actuation, Commands, Measurements, whole_periods
 from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
@@ -71,7 +71,7 @@ class SimNode(Node):
         if self.config.lockstep:
             delay = whole_periods(delay, self._period)
         self._measurements = Measurements(self.plant.model, delay, seed)
-        self._commands = Commands(plain(zero), seed)
+        self._commands = Commands(without_gains(zero), seed)
         self._actuation = Actuation(self.plant.model.opt.timestep, zero)
         self._commanded = False
         self._newest: State | None = None

@@ -1,4 +1,4 @@
-"""What every node's `main` does: start, spin until a signal or until the node is finished, end."""
+"""The `main` of every node: start, spin until a signal or until the node is finished, end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from diffusion_mpc.runtime import trace
+from diffusion_mpc.runtime import trace_events
 
 
 class RunnableNode(Protocol):
-    """What `run` needs of a node besides what rclpy's Node has; `failure` says why it ended badly, empty where it did not."""
+    """A node as `run` needs it, beside rclpy's Node; `failure` says why it ended badly, empty where it did not."""
 
     failure: str
 
@@ -69,7 +69,7 @@ def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: Fals
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node: Any = make()
-        trace.begin(node.get_name())
+        trace_events.begin(node.get_name())
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.begin()
@@ -85,7 +85,7 @@ def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: Fals
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         node.end()
-        trace.end()
+        trace_events.end()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

@@ -18,8 +18,8 @@ SIZES = (16, 64, 256, 1024, 4096, 16384, 65536)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What was measured, and what follows from it.
+class ChosenBackend:
+    """The backend chosen by `backend.name: auto`, and the times that it was chosen by.
 
     Attributes:
         times: time of a plan in s, by backend and number of samples; the last of each backend may come too late
@@ -58,7 +58,7 @@ class Choice:
         return f"{self.name}, for plans of {self.deadline * 1e3:.1f} ms at most ({'; '.join(parts)})"
 
 
-def choose(task: Task, robust: RobustConfig, plan_time: Callable[[BackendName, int], float], deadline: float) -> Choice:
+def choose(task: Task, robust: RobustConfig, plan_time: Callable[[BackendName, int], float], deadline: float) -> ChosenBackend:
     """Time plans on all backends that can be used here.
 
     Args:
@@ -79,7 +79,7 @@ def choose(task: Task, robust: RobustConfig, plan_time: Callable[[BackendName, i
             excluded[name] = str(error)
     if not times:
         raise TaskError(f"backend.name is auto, but there is {'; '.join(f'no {n}: {why}' for n, why in excluded.items())}")
-    return Choice(times, deadline, excluded)
+    return ChosenBackend(times, deadline, excluded)
 
 
 def _times(plan_time: Callable[[int], float], deadline: float) -> dict[int, float]:

@@ -13,15 +13,15 @@ from statistics import median
 import numpy as np
 
 from diffusion_mpc.bags.demonstrations import read_demonstration
-from diffusion_mpc.command.command import held
-from diffusion_mpc.command.follower import needs_track
+from diffusion_mpc.command.command import constant_control
+from diffusion_mpc.command.follower import needs_planned_states
 from diffusion_mpc.config import PlannerNodeConfig
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
-from diffusion_mpc.runtime.backend_choice import Choice, choose
+from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 
@@ -57,7 +57,7 @@ class Controller:
             ValueError: parameters do not fit each other; the message says which
         """
         self.task = task
-        self.choice: Choice | None = None
+        self.choice: ChosenBackend | None = None
         if config.backend.name == "auto":
             plan_time = partial(_plan_time, task, config, weights)
             self.choice = choose(task, config.robust, plan_time, config.planner.time_budget / config.planner.rate)
@@ -79,7 +79,7 @@ class Controller:
         self.config = config
         self.objective.configure(weights, config.robust)
         self.planner.configure(config.planner)
-        self._tracked, self._predicted = needs_track(config.output, config.gains), config.prediction.enabled
+        self._with_states, self._predicted = needs_planned_states(config.output, config.gains), config.prediction.enabled
 
     def _traces(self, config: PlannerNodeConfig) -> int:
         # A base that does not float has no path to draw.
@@ -122,8 +122,8 @@ class Controller:
             start = replace(state, stamp=start_time)
         budget -= clock.perf_counter() - began
         plan = self.planner.plan(start, reference, stamp=state.stamp, budget=budget)
-        if self._tracked:
-            plan = replace(plan, track=self.predictor.track(start, plan.controls, plan.control_dt))
+        if self._with_states:
+            plan = replace(plan, planned_states=self.predictor.planned_states(start, plan.controls, plan.control_dt))
         self.current, self.start = plan, start
         return plan
 
@@ -140,15 +140,15 @@ class Controller:
             self._sent.popleft()
 
     def command_at(self, time: float) -> ControlLaw:
-        """What is in force at `time` (s): what was sent before, what the plan holds for a time yet to come, or no effort."""
+        """Command in force at `time` (s): one sent before, the plan's for a time yet to come, or no effort."""
         sent, plan = list(self._sent), self.current
         if plan is not None and (not sent or time > sent[-1][0] + plan.control_dt - ROUNDING):
-            return held(plan.control(time))
+            return constant_control(plan.control(time))
         earlier = [command for moment, command in sent if moment <= time + ROUNDING]
-        return earlier[-1] if earlier else held(np.clip(0.0, *self.task.ctrl_limits))
+        return earlier[-1] if earlier else constant_control(np.clip(0.0, *self.task.ctrl_limits))
 
     def commands(self, begin: float, end: float) -> CommandHistory:
-        """What is in force from one time to another, s."""
+        """Commands in force from one time to another, s."""
         plan, changes = self.current, [moment for moment, _ in list(self._sent)]
         if plan is not None:
             first = changes[-1] + plan.control_dt if changes else plan.start_time

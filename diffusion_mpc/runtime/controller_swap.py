@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, build, cost_weights, parameters
-from diffusion_mpc.runtime.backend_choice import Choice
+from diffusion_mpc.runtime.backend_choice import ChosenBackend
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.scheduling import scheduled
 from diffusion_mpc.tasks.base import Task
@@ -46,7 +46,7 @@ class ControllerSwap:
         self._built: Values = rebuilt_values(values)
         self._wanted = self._built
         self._thread: threading.Thread | None = None
-        self.choice: Choice | None = None
+        self.choice: ChosenBackend | None = None
         self.failure = ""
         self.controller = self._make(values)
         self.choice = self.controller.choice

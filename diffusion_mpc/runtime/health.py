@@ -57,7 +57,7 @@ class PlanFigures:
 
 @dataclass
 class Health:
-    """What went well and what did not, and what to make of it.
+    """Successes and failures of a session, and the level of alarm that they make.
 
     Attributes:
         plans, misses, rejected: since the session was made: plans, plans that came late, messages rejected
@@ -79,7 +79,7 @@ class Health:
         self.last_rejection = self.rejected_since = reason
 
     def values(self) -> dict[str, object]:
-        """What there is to count."""
+        """The counters."""
         counts: dict[str, object] = {"plans": self.plans, "misses": self.misses, "rejected": self.rejected}
         return counts | ({"last_rejection": self.last_rejection} if self.last_rejection else {})
 

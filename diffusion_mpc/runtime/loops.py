@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diffusion_mpc.runtime.trace import span
+from diffusion_mpc.runtime.trace_events import span
 from diffusion_mpc.types import State
 
 Now = Callable[[], float]
@@ -88,7 +88,7 @@ class Pacer:
 
 
 class Lead:
-    """How long before its first command a plan begins: as long as the longest of the recent plans took, a period at most.
+    """Time from the beginning of a plan to its first command: the longest of the recent plans' times, a period at most.
 
     A command that leaves as soon as its plan is there acts on a fresher state than one that waits for the end of the period.
     """

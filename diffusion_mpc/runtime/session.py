@@ -39,7 +39,7 @@ MAX_BACK_OFF = 2.0
 
 @dataclass(frozen=True)
 class PlanTiming:
-    """How a plan came about in time.
+    """Timing of a plan.
 
     Attributes:
         state_age: age of the state when planning began, s
@@ -53,7 +53,7 @@ class PlanTiming:
 
 
 class Output(Protocol):
-    """Where a session's plans and commands go. Any thread may call."""
+    """Receiver of a session's plans and commands. Any thread may call."""
 
     def send_command(self, points: Sequence[Point], stamp: float, state_stamp: float | None) -> None:
         """Send commands; the first applies at `stamp` (s); `state_stamp` None: it is the safe command."""
@@ -89,7 +89,7 @@ class Output(Protocol):
 
 
 class PlannerSession(ABC):
-    """What a session has whether or not it runs in real time.
+    """Common part of the sessions in real time and in lockstep.
 
     Attributes:
         task: the task
@@ -136,8 +136,8 @@ class PlannerSession(ABC):
         return self.swap.controller
 
     @property
-    def tracked(self) -> Reference:
-        """What plans track at present (any thread)."""
+    def current_reference(self) -> Reference:
+        """The reference at present (any thread)."""
         return self.reference.reference(time.monotonic(), self.config)
 
     # Messages
@@ -267,7 +267,7 @@ class PlannerSession(ABC):
         """
         try:
             with self.swap.planning:
-                plan = self.controller.plan(state, self.tracked, due + self.config.prediction.command_delay, budget)
+                plan = self.controller.plan(state, self.current_reference, due + self.config.prediction.command_delay, budget)
         except NoFeasibleSampleError as error:
             # The previous plan stands, until it is older than max_plan_age.
             self.health.infeasible = str(error)
@@ -340,10 +340,10 @@ class PlannerSession(ABC):
 
     def _note(self, command: Command, obeyed: float) -> None:
         """Predictions count with a command from the time (s) at which the actuators obey it."""
-        self.controller.sent(obeyed, partial(command.applied, self.follower.driven))
+        self.controller.sent(obeyed, partial(command.applied, self.follower.actuators))
 
     def _lost(self) -> str:
-        """Why control is lost; empty while it is not (any thread)."""
+        """Reason for which control is lost; empty while it is not (any thread)."""
         return self._watchdog.lost(time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
 
     @abstractmethod

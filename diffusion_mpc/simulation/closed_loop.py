@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import mujoco
 import numpy as np
 
-from diffusion_mpc.command.command import held, plain
+from diffusion_mpc.command.command import constant_control, without_gains
 from diffusion_mpc.config import PlannerNodeConfig, SimConfig, Value, build, cost_weights, load_parameters, split_sim
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.score import NoFeasibleSampleError
@@ -65,7 +65,7 @@ class Episode:
 
     @property
     def falls(self) -> int:
-        """How often the robot went from well to failed."""
+        """Number of times that the robot went from well to failed."""
         return int((~self.failed[:-1].astype(bool) & self.failed[1:].astype(bool)).sum())
 
 
@@ -109,7 +109,7 @@ class ClosedLoop:
             raise ValueError(
                 f"sim.state_delay {self.sim.state_delay:g} s is not a multiple of sim.model.timestep; change one of them"
             )
-        self._commands = Commands(plain(rest), seed)
+        self._commands = Commands(without_gains(rest), seed)
         self._actuation = Actuation(self.plant.model.opt.timestep, rest)
         self._measurements.take(self.state(), self.sim.state_noise)
         self.newest: State | None = None
@@ -146,8 +146,8 @@ class ClosedLoop:
         obeyed = now + self.config.prediction.command_delay
         plan = self.controller.current
         control = plan.control(obeyed) if plan is not None else np.clip(0.0, *self.task.ctrl_limits)
-        self.controller.sent(obeyed, held(control))
-        self._commands.send([(0.0, plain(control))], now, sim.command_delay, sim.command_dropout)
+        self.controller.sent(obeyed, constant_control(control))
+        self._commands.send([(0.0, without_gains(control))], now, sim.command_delay, sim.command_dropout)
         applied = list[Array]()
 
         def drive(qpos: Array, qvel: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What lies between a real robot and its planner: measurements late and noisy, commands late, lost and smoothed by the actuators.
+"""Disturbances between a real robot and its planner: late and noisy measurements, late, lost and smoothed commands.
 
 Knows nothing of ROS. Everything random comes from a seed, so that a run in lockstep can be repeated.
 """
@@ -71,7 +71,7 @@ class Commands:
     def reset(self, time: float) -> None:
         """Nothing is on its way any more; the command at rest has been in force since `time` (s)."""
         self._under_way: deque[tuple[float, Sequence[Point]]] = deque()
-        self._held: tuple[float, Sequence[Point]] = (time, [(0.0, self._rest)])
+        self._in_force: tuple[float, Sequence[Point]] = (time, [(0.0, self._rest)])
 
     def send(self, points: Sequence[Point], time: float, delay: float, dropout: float) -> bool:
         """Send commands at `time` (s); says whether they get through.
@@ -92,8 +92,8 @@ class Commands:
     def at(self, time: float, timeout: float = math.inf) -> Command:
         """The command in force at `time` (s), which does not run backwards; that at rest when no news came for `timeout` (s)."""
         while self._under_way and self._under_way[0][0] <= time + ROUNDING:
-            self._held = self._under_way.popleft()
-        since, points = self._held
+            self._in_force = self._under_way.popleft()
+        since, points = self._in_force
         if time - since > timeout:
             return self._rest
         begun = [command for seconds, command in points if since + seconds <= time + ROUNDING]
@@ -114,6 +114,6 @@ class Actuation:
 
     def follow(self, control: Array, lag: float) -> Array:
         """Control (nu,) one time step on its way to `control`; `lag` is the time constant in s, 0: at once."""
-        share = -math.expm1(-self._timestep / lag) if lag > 0.0 else 1.0
-        self._control = control if share == 1.0 else self._control + share * (control - self._control)
+        fraction = -math.expm1(-self._timestep / lag) if lag > 0.0 else 1.0
+        self._control = control if fraction == 1.0 else self._control + fraction * (control - self._control)
         return self._control

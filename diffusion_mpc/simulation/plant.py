@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.config import PlantModelConfig
-from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.rollout.variants import perturbed
 from diffusion_mpc.tasks.base import Task, TaskError
 from diffusion_mpc.types import Array, ControlLaw, State

@@ -42,12 +42,12 @@ class Ant(Task):
 
     @cost(weight=20.0, norm=smooth_abs)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
+        """Tilt of the torso's own vertical from the world's: 1 - cos(tilt)."""
         return 1.0 - x.sensor("torso_up")[..., 2]
 
     @cost(weight=1.0, unit="0.1 m")
     def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso has sunk below 0.4 m."""
+        """Depth of the torso below 0.4 m."""
         return (0.4 - x.qpos[..., 2]).clamp(min=0.0) / 0.1
 
     @cost(weight=0.02)

@@ -1,4 +1,4 @@
-"""What a task is: a model, named weighted cost terms, a reference, and what counts as a failure.
+"""Base class of tasks: a model, named weighted cost terms, a reference, and the states that count as failures.
 
 A task is one file. It subclasses `Task`, names its model and the sensors that its terms read, and marks each term with `@cost`:
 
@@ -210,7 +210,7 @@ class Task:
         return {name: term(self, x, reference) for name, term in self.cost_terms().items()}
 
     def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
-        """How far the robot is from its goal pose, (samples, horizon) by a name that ends in the unit, e.g. "position_m".
+        """Distances of the robot from its goal pose, (samples, horizon) by a name that ends in the unit, e.g. "position_m".
 
         For the evaluation of tasks that pursue a `goal_pose`. A model may show the goal by a mocap body named "goal".
         """
@@ -274,8 +274,8 @@ class Task:
     def effort_joints(self) -> list[str]:
         """Joints that an actuator drives by effort, as far as they have names, in the order of the actuators."""
         model = self.model
-        driven = [i for i in range(model.nu) if drives_joint(model, i) and not is_servo(model, i)]
-        joints = dict.fromkeys(model.joint(model.actuator_trnid[i, 0]).name for i in driven)
+        by_effort = [i for i in range(model.nu) if drives_joint(model, i) and not is_servo(model, i)]
+        joints = dict.fromkeys(model.joint(model.actuator_trnid[i, 0]).name for i in by_effort)
         return [name for name in joints if name]
 
     def step(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -313,7 +313,7 @@ class Task:
         mujoco.mj_forward(model, data)
 
     def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
-        """What the robot is asked to do in one trial of a benchmark: here `reference`, which comes from `demo`, in all of them."""
+        """Reference of one trial of a benchmark: here `reference`, which comes from `demo`, in all of them."""
         return reference
 
 

@@ -26,7 +26,7 @@ class Cartpole(Task):
 
     @cost(weight=1.0, norm=linear)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the pole is from upright: (1 - cos(angle)) / 2."""
+        """Deviation of the pole from upright: (1 - cos(angle)) / 2."""
         return (1.0 - x.qpos[..., 1].cos()) / 2.0
 
     @cost(weight=0.1, unit="m")

@@ -37,7 +37,7 @@ class HalfCheetah(Task):
 
     @cost(weight=2.0, norm=linear)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso is pitched from level: 1 - cos(pitch)."""
+        """Pitch of the torso from level: 1 - cos(pitch)."""
         return 1.0 - x.qpos[..., 2].cos()
 
     def failed(self, x: RolloutBatch) -> Tensor:

@@ -37,12 +37,12 @@ class Hopper(Task):
 
     @cost(weight=10.0, norm=linear, unit="m")
     def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's middle has sunk below 1.1 m."""
+        """Depth of the torso's middle below 1.1 m."""
         return (1.1 - x.qpos[..., 1]).clamp(min=0.0)
 
     @cost(weight=20.0, norm=linear)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso leans: 1 - cos(pitch)."""
+        """Lean of the torso: 1 - cos(pitch)."""
         return 1.0 - x.qpos[..., 2].cos()
 
     @cost(weight=0.02)

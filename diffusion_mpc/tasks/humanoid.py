@@ -1,4 +1,4 @@
-"""What the tasks of the humanoid share: its model, the sensors of their terms, its stance, and when it has fallen."""
+"""Base of the humanoid's tasks: its model, the sensors of their terms, its stance, and its falls."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Humanoid(Task):
     def __init__(self, model_path: str | Path = "") -> None:
         """Read the model; see `Task`."""
         super().__init__(model_path)
-        driven = self.model.actuator_trnid[:, 0]
-        self.joints = {self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in driven}
+        actuated = self.model.actuator_trnid[:, 0]
+        self.joints = {self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in actuated}
         low, high = self.ctrl_limits
         self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
 
     def from_stance(self, x: RolloutBatch, *besides: str) -> Tensor:
-        """How far joints are from the stance, (samples, horizon, joints), rad; no joints whose names end in one of `besides`."""
+        """Deviation of joints from the stance, (samples, horizon, joints), rad; no joints whose names end in one of `besides`."""
         names = [name for name in self.joints if not name.endswith(besides)]
         stance = constant(tuple(self.stance[name] for name in names), x.qpos.dtype, x.qpos.device)
         return columns(x.qpos, tuple(self.joints[name] for name in names)) - stance
@@ -60,12 +60,12 @@ class Humanoid(Task):
 
 
 def tilt(x: RolloutBatch) -> Tensor:
-    """How far the torso's own vertical leans from the world's, 1 - cos(tilt), (samples, horizon)."""
+    """Tilt of the torso's own vertical from the world's, 1 - cos(tilt), (samples, horizon)."""
     return 1.0 - x.sensor("torso_up")[..., 2]
 
 
 def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
-    """How far the middle of the feet is from where it keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
+    """Distance of the middle of the feet from the place that keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
 
     An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its mass, the capture point (Pratt et
     al., Humanoids 2006). Here the velocity counts from the wanted one.

@@ -46,20 +46,20 @@ class HumanoidRun(Humanoid):
 
     @cost(weight=10.0, norm=linear)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
+        """Tilt of the torso's own vertical from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=1.0, norm=linear)
     def heading(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's forward axis turns from the x axis: 1 - cos(angle)."""
+        """Turn of the torso's forward axis from the x axis: 1 - cos(angle)."""
         return 1.0 - x.sensor("torso_forward")[..., 0]
 
     @cost(weight=0.1, unit="rad")
     def posture(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far waist, arms, hip yaws and hip rolls are from the stance."""
+        """Deviation of waist, arms, hip yaws and hip rolls from the stance."""
         return self.from_stance(x, "hip_pitch", "knee", "ankle_pitch")
 
     @cost(weight=0.02)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the servos' targets are from the stance, as a fraction of their range."""
+        """Deviation of the servos' targets from the stance, as a fraction of their range."""
         return self.normalise(x.ctrl)

@@ -44,7 +44,7 @@ class HumanoidStandup(Humanoid):
 
     @cost(weight=0.2, norm=linear)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
+        """Tilt of the torso's own vertical from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=0.4, norm=smooth_abs, unit="m")
@@ -54,7 +54,7 @@ class HumanoidStandup(Humanoid):
 
     @cost(weight=1.0, norm=linear)
     def rest(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """What is missing from rest in the stance, 0 to 1. Below 1 m it is 1: motion costs nothing before the robot is up."""
+        """Distance to rest in the stance, 0 to 1. Below 1 m it is 1: motion costs nothing before the robot is up."""
         far = self.from_stance(x).square().sum(-1)
         fast = x.qvel[..., :3].square().sum(-1) + 0.05 * x.qvel[..., 6:].square().sum(-1)
         risen = ((x.qpos[..., 2] - 1.0) / 0.2).clamp(0.0, 1.0)
@@ -63,7 +63,7 @@ class HumanoidStandup(Humanoid):
 
     @cost(weight=0.004)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the servos' targets are from the stance, as a fraction of their range."""
+        """Deviation of the servos' targets from the stance, as a fraction of their range."""
         return self.normalise(x.ctrl)
 
     def failed(self, x: RolloutBatch) -> Tensor:

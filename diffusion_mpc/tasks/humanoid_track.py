@@ -40,19 +40,19 @@ class HumanoidTrack(Humanoid):
 
     @cost(weight=1.0, unit="rad")
     def pose(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the joints are from the motion's."""
+        """Deviation of the joints from the motion's."""
         motion, at_rest = motion_angles(reference.times), torch.zeros_like(reference.times)
         wanted = torch.stack([motion.get(name, at_rest) for name in self.joints], dim=-1)
         return columns(x.qpos, tuple(self.joints.values())) - wanted.to(x.qpos)
 
     @cost(weight=1.0, unit="0.1 m")
     def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's height is from the motion's."""
+        """Deviation of the torso's height from the motion's."""
         return (x.qpos[..., 2] - torso_height(reference.times).to(x.qpos)) / 0.1
 
     @cost(weight=10.0, norm=smooth_abs)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
+        """Tilt of the torso's own vertical from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=20.0, unit="m")
@@ -67,7 +67,7 @@ class HumanoidTrack(Humanoid):
 
     @cost(weight=2.0, norm=linear)
     def heading(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's forward axis turns from the x axis: 1 - cos(angle)."""
+        """Turn of the torso's forward axis from the x axis: 1 - cos(angle)."""
         return 1.0 - x.sensor("torso_forward")[..., 0]
 
     @cost(weight=0.002, unit="rad/s")

@@ -51,7 +51,7 @@ class HumanoidWalk(Humanoid):
 
     @cost(weight=10.0, norm=smooth_abs)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso's own vertical leans from the world's: 1 - cos(tilt)."""
+        """Tilt of the torso's own vertical from the world's: 1 - cos(tilt)."""
         return tilt(x)
 
     @cost(weight=0.5, unit="0.1 m")
@@ -72,12 +72,12 @@ class HumanoidWalk(Humanoid):
 
     @cost(weight=0.2, unit="rad")
     def posture(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far waist, arms, hip yaws and hip rolls are from the stance."""
+        """Deviation of waist, arms, hip yaws and hip rolls from the stance."""
         return self.from_stance(x, "hip_pitch", "knee", "ankle_pitch")
 
     @cost(weight=0.01)
     def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the servos' targets are from the stance, as a fraction of their range."""
+        """Deviation of the servos' targets from the stance, as a fraction of their range."""
         return self.normalise(x.ctrl)
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

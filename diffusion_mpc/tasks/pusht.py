@@ -56,7 +56,7 @@ class PushT(Task):
 
     @cost(weight=1.0, norm=linear, unit="m")
     def reach(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How much farther than 0.2 m the disc is from the T's middle."""
+        """Distance of the disc beyond 0.2 m from the T's middle."""
         return ((x.qpos[..., 3:5] - x.qpos[..., :2]).square().sum(-1).sqrt() - 0.2).clamp(min=0.0)
 
     def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:

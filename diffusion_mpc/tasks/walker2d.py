@@ -38,7 +38,7 @@ class Walker2d(Task):
 
     @cost(weight=10.0, norm=linear)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """How far the torso leans: 1 - cos(pitch)."""
+        """Lean of the torso: 1 - cos(pitch)."""
         return 1.0 - x.qpos[..., 2].cos()
 
     @cost(weight=0.02)

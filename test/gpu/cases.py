@@ -13,7 +13,7 @@ from scale import Scale
 from diffusion_mpc.benchmark import speed
 from diffusion_mpc.benchmark.raw_rollout import RawRollout
 from diffusion_mpc.config import Value
-from diffusion_mpc.rollout.base import substeps
+from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.types import Plan
 

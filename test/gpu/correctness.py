@@ -15,7 +15,7 @@ from budget import Result
 from cases import kernel_modules, loop_settings, planned
 from scale import Scale, absent
 
-from diffusion_mpc.rollout.base import RolloutBackend
+from diffusion_mpc.rollout.backend import RolloutBackend
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.rollout.warp import CAPTURES
 from diffusion_mpc.simulation.closed_loop import ClosedLoop

@@ -1,4 +1,4 @@
-"""Where the plan leads, for RViz and Foxglove: paths of the base in the cheapest samples."""
+"""Paths of the base in the plan and in the cheapest samples, for RViz and Foxglove."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the planner publishes, and plans as messages."""
+"""Topics that the planner publishes, and plans as messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile
 from diffusion_mpc.msg import Plan as PlanMessage
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.names import OutputType
-from diffusion_mpc.ros.messages.command import MESSAGES
+from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
@@ -50,14 +50,14 @@ def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage
 
 
 def stats_message(plan: Plan, timing: PlanTiming, session: PlannerSession) -> PlannerStats:
-    """How the plan came about, see msg/PlannerStats.msg.
+    """Statistics of a plan, see msg/PlannerStats.msg.
 
     Args:
         plan: the plan
         timing: its timing
         session: what made it
     """
-    controller, health, reference = session.controller, session.health, session.tracked
+    controller, health, reference = session.controller, session.health, session.current_reference
     config = controller.config
     s = plan.stats
     message = PlannerStats(

@@ -24,48 +24,48 @@ MESSAGES: dict[OutputType, type] = {
 """Command message types by the value of the parameter `output.type`."""
 
 
-def encode(kind: OutputType, points: Sequence[Point], driven: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
+def encode(kind: OutputType, points: Sequence[Point], actuators: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
     """Command message.
 
     Args:
         kind: message type, as the parameter `output.type`
         points: what to send; types without a horizon take the first
-        driven: the actuators
+        actuators: the actuators of the robot
         time: time of the first command, s
         state_stamp: stamp of the state that it follows from, s; None: it is a safe command
     """
     if kind == TRAJECTORY:
-        return _trajectory(points, driven, time, state_stamp is None)
+        return _trajectory(points, actuators, time, state_stamp is None)
     command = points[0][1]
-    values = _values(command, driven)
+    values = _values(command, actuators)
     if kind == "float64_multi_array":
         message = Float64MultiArray(data=array("d", values))
         message.layout.dim = [MultiArrayDimension(label="joint", size=len(values), stride=len(values))]
         return message
-    message = JointCommand(name=[a.joint for a in driven], safe=state_stamp is None)
+    message = JointCommand(name=[a.joint for a in actuators], safe=state_stamp is None)
     message.header.stamp = to_stamp(time)
     message.state_stamp = to_stamp(state_stamp or 0.0)
-    for field in {a.field for a in driven}:
+    for field in {a.field for a in actuators}:
         # An actuator that does not drive this field has no value in it; NaN says so without shifting the others.
-        setattr(message, field, array("d", [v if a.field == field else np.nan for v, a in zip(values, driven, strict=True)]))
+        setattr(message, field, array("d", [v if a.field == field else np.nan for v, a in zip(values, actuators, strict=True)]))
     if command.kd.any() or command.kp.any():
         message.kp, message.kd = array("d", command.kp), array("d", command.kd)
         message.position, message.velocity = array("d", command.position), array("d", command.velocity)
     return message
 
 
-def _trajectory(points: Sequence[Point], driven: Sequence[Actuator], time: float, safe: bool) -> JointTrajectory:
+def _trajectory(points: Sequence[Point], actuators: Sequence[Actuator], time: float, safe: bool) -> JointTrajectory:
     """For joint_trajectory_controller: positions and velocities of all joints, and efforts where joints are driven by effort.
 
     Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in full motion, and the next message
     replaces it long before.
     """
-    message = JointTrajectory(joint_names=[a.joint for a in driven])
+    message = JointTrajectory(joint_names=[a.joint for a in actuators])
     # A single point in the past would be refused; without a stamp, it applies at once.
     message.header.stamp = to_stamp(0.0 if safe else time)
-    by_effort = any(a.field == "effort" for a in driven)
+    by_effort = any(a.field == "effort" for a in actuators)
     for seconds, command in points:
-        values = zip(_values(command, driven), driven, strict=True)
+        values = zip(_values(command, actuators), actuators, strict=True)
         effort = [v if a.field == "effort" else 0.0 for v, a in values] if by_effort else []
         message.points.append(
             JointTrajectoryPoint(
@@ -78,6 +78,6 @@ def _trajectory(points: Sequence[Point], driven: Sequence[Actuator], time: float
     return message
 
 
-def _values(command: Command, driven: Sequence[Actuator]) -> list[float]:
+def _values(command: Command, actuators: Sequence[Actuator]) -> list[float]:
     """Controls in SI units."""
-    return [float(u) * a.scale for u, a in zip(command.control, driven, strict=True)]
+    return [float(u) * a.scale for u, a in zip(command.control, actuators, strict=True)]

@@ -1,4 +1,4 @@
-"""What a node does when, and what its threads wait for: trace events, written where `DIFFUSION_MPC_TRACE` asks for them.
+"""Trace events of a node and its threads, written where `DIFFUSION_MPC_TRACE` asks for them.
 
 The file holds an event a line, in the JSON format of Chrome's trace viewer, which Perfetto (ui.perfetto.dev) reads as well. Linux
 tells how long a thread computed and how long it waited for a core (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/
@@ -88,7 +88,7 @@ class Trace:
         return faults.ru_minflt + faults.ru_majflt, {thread: _schedstat(file) for thread, file in self._schedstats.items()}
 
     def _since(self, before: tuple[int, dict[int, tuple[int, int]]]) -> dict[str, Any]:
-        """What has been used since, by the calling thread and by the other one that was busy or waiting for longest."""
+        """Use since then, by the calling thread and by the other one that was busy or waiting for longest."""
         faults, threads = self._used()
         used = {t: (now[0] - then[0], now[1] - then[1]) for t, now in threads.items() for then in [before[1].get(t, (0, 0))]}
         own = used.pop(threading.get_native_id())
