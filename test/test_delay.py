@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_mpc.cli import main
-from diffusion_mpc.command.command import held
+from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.simulation.closed_loop import ClosedLoop, run_episode
 
 SMALL = {"backend.threads": 1, "planner.num_samples": 8}
@@ -71,8 +71,8 @@ def commands(controller, begin, end):
 def test_what_was_sent_comes_before_what_is_planned_and_nothing_before_both():
     controller = ClosedLoop({"task": "cartpole", **SMALL}, trial=0).controller
     assert commands(controller, 0.0, 0.1) == [(0.0, 0.0)]
-    controller.sent(0.03, held(np.array([1.0])))
-    controller.sent(0.05, held(np.array([2.0])))
+    controller.sent(0.03, constant_control(np.array([1.0])))
+    controller.sent(0.05, constant_control(np.array([2.0])))
     assert commands(controller, 0.0, 0.1) == [(0.0, 0.0), (0.03, 1.0), (0.05, 2.0)]
     assert commands(controller, 0.0301, 0.045) == [(0.0301, 1.0)]
     assert commands(controller, 0.06, 0.1) == [(0.06, 2.0)]
@@ -81,7 +81,7 @@ def test_what_was_sent_comes_before_what_is_planned_and_nothing_before_both():
 def test_of_what_was_sent_all_is_known_that_a_state_may_ask_for_and_no_more():
     controller = ClosedLoop({"task": "cartpole", **SMALL, "state_timeout": 0.5}, trial=0).controller
     for second in range(10):
-        controller.sent(float(second), held(np.array([float(second)])))
+        controller.sent(float(second), constant_control(np.array([float(second)])))
     assert commands(controller, 7.6, 8.5) == [(7.6, 7.0), (8.0, 8.0)]
     assert commands(controller, 0.0, 9.5) == [(0.0, 0.0), (7.0, 7.0), (8.0, 8.0), (9.0, 9.0)]
 

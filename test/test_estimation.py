@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffusion_mpc.command.command import held
+from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.config import PlantModelConfig
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.estimation.predictor import Predictor
@@ -111,7 +111,7 @@ def test_prediction_is_what_the_model_does_under_the_commands_sent():
     for u in commands.values():
         plant.step(lambda q, v, u=u: np.array([u]), 0.02)
     predicted = Predictor(task, model).predict(
-        measured, 10.04, [(10.0 + 0.02 * i, held(np.array([u]))) for i, u in commands.items()]
+        measured, 10.04, [(10.0 + 0.02 * i, constant_control(np.array([u]))) for i, u in commands.items()]
     )
     assert predicted.stamp == 10.04
     np.testing.assert_allclose(predicted.qpos, plant.data.qpos, atol=1e-9)
@@ -123,11 +123,11 @@ def test_prediction_fits_its_steps_to_any_interval():
     plant = Plant(task, PlantModelConfig(timestep=0.001))
     measured = plant.state(0.0)
     plant.step(lambda q, v: np.array([5.0]), 0.013)
-    predicted = Predictor(task, task.compile(timestep=0.005)).predict(measured, 0.013, [(0.0, held(np.array([5.0])))])
+    predicted = Predictor(task, task.compile(timestep=0.005)).predict(measured, 0.013, [(0.0, constant_control(np.array([5.0])))])
     np.testing.assert_allclose(predicted.qvel, plant.data.qvel, rtol=0.02)
 
 
 def test_a_state_of_the_present_is_its_own_prediction():
     task = find_task("cartpole")()
     state = Plant(task, PlantModelConfig()).state(5.0)
-    assert Predictor(task, task.model).predict(state, 5.0, [(5.0, held(np.zeros(1)))]) is state
+    assert Predictor(task, task.model).predict(state, 5.0, [(5.0, constant_control(np.zeros(1)))]) is state

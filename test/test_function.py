@@ -5,7 +5,7 @@ import pytest
 import torch
 from rollouts import roll_out
 
-from diffusion_mpc.command.command import held
+from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.config import (
     BackendConfig,
     ModelConfig,
@@ -108,7 +108,7 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
     start = plant.state(3.0)
     plant.step(lambda q, v: control, 0.3)
     batch = roll_out(backend, start, torch.from_numpy(control).expand(1, 15, nu), 0.02)
-    predicted = Predictor(task, backend.model).predict(start, 3.3, [(3.0, held(control))])
+    predicted = Predictor(task, backend.model).predict(start, 3.3, [(3.0, constant_control(control))])
     assert plant.time == pytest.approx(0.3)
     assert np.abs(plant.data.qpos - start.qpos).max() > 0.02
     for qpos, qvel in ((batch.qpos[0, -1].numpy(), batch.qvel[0, -1].numpy()), (predicted.qpos, predicted.qvel)):
@@ -120,7 +120,7 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
 
 def test_a_prediction_notices_a_command_that_changes_within_a_coarse_step(slider):
     predictor = Predictor(slider, slider.compile(timestep=0.1))
-    commands = [(0.0, held(np.array([4.0]))), (0.06, held(np.zeros(1)))]
+    commands = [(0.0, constant_control(np.array([4.0]))), (0.06, constant_control(np.zeros(1)))]
     predicted = predictor.predict(State(0.0, np.zeros(1), np.zeros(1)), 0.1, commands)
     assert predicted.qvel[0] == pytest.approx(2.0 * 0.06)
 
