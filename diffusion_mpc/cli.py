@@ -26,7 +26,9 @@ class CommandError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error."""
     try:
-        command = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        command = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         # A benchmark's class is its command: the parser makes the object, options and all.
         return int(command() if callable(command) else command or 0)
     except UnusedCliTokensError as error:
@@ -124,7 +126,13 @@ def sim(
 
 @app.command
 def evaluate(
-    bags: tuple[Path, ...], /, *, task: str = "ant", output: Path | None = None, video: bool = False, json: Path | None = None
+    bags: tuple[Path, ...],
+    /,
+    *,
+    task: str = "ant",
+    output: Path | None = None,
+    video: bool = False,
+    json: Path | None = None,
 ) -> int:
     """Write report, plot and figures of recorded bags.
 
@@ -184,7 +192,10 @@ def optimize(
 
     if temperature is None:
         temperature = 1.0 if problem in FUNCTIONS else 0.1
-    write_json(run_optimize(problem, dim, Settings(samples, levels, temperature, variant, seed), demo), json)
+    write_json(
+        run_optimize(problem, dim, Settings(samples, levels, temperature, variant, seed), demo),
+        json,
+    )
     return 0
 
 
@@ -213,9 +224,17 @@ def tasks(name: str | None = None, /, *, yaml: bool = False, json: Path | None =
     table = Table("task", "what the robot does", "reference", "cost terms")
     found = available_tasks() if name is None else {name: find_task(name)}
     for name, task in found.items():
-        table.add_row(name, (task.__doc__ or "").splitlines()[0], task.reference, ", ".join(task.cost_terms()))
+        table.add_row(
+            name, (task.__doc__ or "").splitlines()[0], task.reference, ", ".join(task.cost_terms())
+        )
     Console().print(table)
-    write_json({name: {"reference": t.reference, "cost_terms": list(t.cost_terms())} for name, t in found.items()}, json)
+    write_json(
+        {
+            name: {"reference": t.reference, "cost_terms": list(t.cost_terms())}
+            for name, t in found.items()
+        },
+        json,
+    )
     return 0
 
 

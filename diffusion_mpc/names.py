@@ -51,7 +51,9 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names) or 'none'}"
 
 
-def require_known(kind: str, name: str, known: Iterable[str], error: type[ValueError] = ValueError) -> str:
+def require_known(
+    kind: str, name: str, known: Iterable[str], error: type[ValueError] = ValueError
+) -> str:
     """The name, which is one of those known.
 
     Raises:

@@ -42,7 +42,9 @@ class State:
 
     def on(self, dtype: dtype, device: device) -> StateTensors:
         """The state on a device."""
-        return StateTensors(*(_on(values, dtype, device) for values in (self.qpos, self.qvel, self.act)))
+        return StateTensors(
+            *(_on(values, dtype, device) for values in (self.qpos, self.qvel, self.act))
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ class Reference:
 
     def on(self, like: Tensor) -> ReferenceTensors:
         """The reference with the type and on the device of a tensor."""
-        velocity, pose = (_on(values, like.dtype, like.device) for values in (self.velocity, self.pose))
+        velocity, pose = (
+            _on(values, like.dtype, like.device) for values in (self.velocity, self.pose)
+        )
         return ReferenceTensors(velocity, pose, _on(self.times, None, like.device))
 
 

@@ -16,12 +16,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 pytest_plugins = ["fault_table"]
 
-CARTPOLE = {"task": "cartpole", "planner.num_samples": 8, "planner.horizon_steps": 10, "planner.num_knots": 3, "backend.threads": 1}
+CARTPOLE = {
+    "task": "cartpole",
+    "planner.num_samples": 8,
+    "planner.horizon_steps": 10,
+    "planner.num_knots": 3,
+    "backend.threads": 1,
+}
 
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--fuzz-messages", type=int, default=200, help="random messages on every topic, and a fifth as many parameter sets"
+        "--fuzz-messages",
+        type=int,
+        default=200,
+        help="random messages on every topic, and a fifth as many parameter sets",
     )
 
 
@@ -32,7 +41,9 @@ def pytest_collection_modifyitems(items):
     except ImportError as error:
         for item in items:
             if "ros" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason=f"needs ROS 2 and the built messages: {error}"))
+                item.add_marker(
+                    pytest.mark.skip(reason=f"needs ROS 2 and the built messages: {error}")
+                )
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -55,7 +66,10 @@ def start_planner(tmp_path, monkeypatch):
     made = []
 
     def start(robot=None, wait=True, **settings):
-        parameters = {**CARTPOLE, **{name.replace("__", "."): value for name, value in settings.items()}}
+        parameters = {
+            **CARTPOLE,
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        }
         running = Running([Process("planner", parameters)], tmp_path)
         made.append(running.stop)
         robot = Robot(**(robot or {}))

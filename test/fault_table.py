@@ -16,7 +16,9 @@ COLUMNS = ("fault", "behaviour", "ms", "counted from", "limit ms", "verdict")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--faults-json", type=Path, metavar="FILE", help="write the fault table to a file")
+    parser.addoption(
+        "--faults-json", type=Path, metavar="FILE", help="write the fault table to a file"
+    )
 
 
 @pytest.fixture
@@ -41,7 +43,14 @@ def pytest_runtest_makereport(item, call):
 
 
 def row(fault, behaviour, outcome, measured):
-    cells = {"fault": fault, "behaviour": behaviour, "ms": None, "counted from": "", "limit ms": None, "verdict": outcome}
+    cells = {
+        "fault": fault,
+        "behaviour": behaviour,
+        "ms": None,
+        "counted from": "",
+        "limit ms": None,
+        "verdict": outcome,
+    }
     if measured is not None:
         seconds, since, limit = measured
         late = outcome == "passed" and seconds > limit

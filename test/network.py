@@ -38,7 +38,12 @@ class Host:
         try:
             self.interface = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
             fcntl.ioctl(self.interface, TUNSETIFF, struct.pack("16sH", b"lan", IFF_TAP | IFF_NO_PI))
-            for command in ("link set lo up", f"addr add {address}/24 dev lan", "link set lan up", "route add default dev lan"):
+            for command in (
+                "link set lo up",
+                f"addr add {address}/24 dev lan",
+                "link set lan up",
+                "route add default dev lan",
+            ):
                 subprocess.run(["ip", *command.split()], check=True)
         finally:
             self.__exit__()
@@ -76,7 +81,11 @@ class Link(threading.Thread):
                 if not self.up or self._random.random() < self._loss:
                     self.lost += 1
                     continue
-                due = time.monotonic() + self._delay + self._random.uniform(-self._jitter, self._jitter)
+                due = (
+                    time.monotonic()
+                    + self._delay
+                    + self._random.uniform(-self._jitter, self._jitter)
+                )
                 self.carried += 1
                 heapq.heappush(under_way, (due, self.carried, self._to[interface], frame))
             while under_way and under_way[0][0] <= time.monotonic():

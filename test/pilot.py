@@ -30,7 +30,9 @@ class Pilot(Witness):
 
     def __init__(self):
         super().__init__()
-        self._commands = self.node.create_publisher(JointCommand, "joint_command", QoSProfile(depth=1))
+        self._commands = self.node.create_publisher(
+            JointCommand, "joint_command", QoSProfile(depth=1)
+        )
 
     def command(self, effort, answering=None):
         message = JointCommand(name=["slider"], effort=array("d", [effort]))

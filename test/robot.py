@@ -24,7 +24,13 @@ from std_srvs.srv import SetBool, Trigger
 from diffusion_mpc.ros.messages.stamps import to_stamp
 
 DEEP = QoSProfile(depth=1000)
-SERVICES = {"reset": Trigger, "step": Trigger, "pause": SetBool, "change_state": ChangeState, "get_state": GetState}
+SERVICES = {
+    "reset": Trigger,
+    "step": Trigger,
+    "pause": SetBool,
+    "change_state": ChangeState,
+    "get_state": GetState,
+}
 
 
 class Robot:
@@ -45,7 +51,9 @@ class Robot:
         self._odom = self.node.create_publisher(Odometry, "odom", 10)
         self._command = command
         self.listen()
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), DEEP)
+        self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), DEEP
+        )
         self.node.create_subscription(PlannerStats, "planner/stats", self.stats.append, DEEP)
         self.node.create_subscription(Plan, "planner/plan", self.plans.append, DEEP)
         self._goal = self.node.create_publisher(PoseStamped, "goal_pose", 10)
@@ -81,7 +89,9 @@ class Robot:
     def publish(self, stamp=None):
         """One state; `edit` may spoil it on the way. Returns the steady time."""
         stamp = to_stamp(self.now() if stamp is None else stamp)
-        message = JointState(name=self.joints, position=array("d", self.position), velocity=array("d", self.velocity))
+        message = JointState(
+            name=self.joints, position=array("d", self.position), velocity=array("d", self.velocity)
+        )
         message.header.stamp = stamp
         self._joint_states.publish(self.edit(message))
         if self.base:
@@ -134,10 +144,13 @@ class Robot:
 
     def set_parameters(self, node="planner", **values):
         """Set parameters at once; dots are written as `__`. Returns (successful, reason)."""
-        client = self.node.create_client(SetParametersAtomically, f"{node}/set_parameters_atomically")
+        client = self.node.create_client(
+            SetParametersAtomically, f"{node}/set_parameters_atomically"
+        )
         self.spin_until(client.service_is_ready, "parameter service")
         parameters: list[ParameterMessage] = [
-            Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg()
+            for name, value in values.items()
         ]
         result = self._result(client, SetParametersAtomically.Request(parameters=parameters)).result
         return result.successful, result.reason

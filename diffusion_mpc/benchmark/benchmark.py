@@ -106,7 +106,13 @@ class RunsBenchmark(Benchmark):
 
     def run(self, specs: Sequence[RunSpec], title: str) -> Outcome:
         """Run the missing ones of these runs, see `run_all`."""
-        return run_all(self.measure, specs, RunFile(self.output / f"{self.name}.jsonl", self.identity), self.processes, title)
+        return run_all(
+            self.measure,
+            specs,
+            RunFile(self.output / f"{self.name}.jsonl", self.identity),
+            self.processes,
+            title,
+        )
 
 
 def state(outcome: Outcome) -> Report:

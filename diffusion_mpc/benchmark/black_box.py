@@ -65,7 +65,11 @@ class Evaluated:
 def diffusion(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     """One reverse pass (Pan et al., 2407.01573, Algorithm 1), in the variant that the method's name ends with."""
     variant = cast(Variant, str(spec["method"]).removeprefix("mbd_"))
-    minimize(objective, dim, Settings(spec["samples"], spec["levels"], spec["temperature"], variant, seed))
+    minimize(
+        objective,
+        dim,
+        Settings(spec["samples"], spec["levels"], spec["temperature"], variant, seed),
+    )
 
 
 def cma_es(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
@@ -98,7 +102,9 @@ def random_search(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> N
     """Uniform points."""
     generator = torch.Generator().manual_seed(seed)
     while (left := evaluations(spec) - objective.count) > 0:
-        objective(2.0 * torch.rand((min(left, 256), dim), generator=generator, dtype=torch.float64) - 1.0)
+        objective(
+            2.0 * torch.rand((min(left, 256), dim), generator=generator, dtype=torch.float64) - 1.0
+        )
 
 
 def gp_bo(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
@@ -116,12 +122,16 @@ def gp_bo(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     unit = torch.from_numpy(first)
     values = objective(2.0 * unit - 1.0)
     bounds = torch.stack((torch.zeros(dim), torch.ones(dim))).double()
-    while objective.count < spec["bo_evaluations"] and time.monotonic() - began < spec["bo_seconds"]:
+    while (
+        objective.count < spec["bo_evaluations"] and time.monotonic() - began < spec["bo_seconds"]
+    ):
         model = SingleTaskGP(unit, -values[:, None], outcome_transform=Standardize(1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         batch = min(BO_BATCH, spec["bo_evaluations"] - objective.count)
         acquisition = qLogExpectedImprovement(model, best_f=-values.min())
-        points, _ = optimize_acqf(acquisition, bounds, q=batch, num_restarts=2, raw_samples=64, options={"maxiter": 50})
+        points, _ = optimize_acqf(
+            acquisition, bounds, q=batch, num_restarts=2, raw_samples=64, options={"maxiter": 50}
+        )
         unit, values = torch.cat((unit, points)), torch.cat((values, objective(2.0 * points - 1.0)))
 
 
@@ -180,7 +190,13 @@ class BlackBox(RunsBenchmark):
             require_known("method", name, METHODS)
         Settings(self.samples, self.levels, self.temperature)
         return [
-            {"function": function, "dim": dim, "method": method, "seed": seed, **self._settings(method)}
+            {
+                "function": function,
+                "dim": dim,
+                "method": method,
+                "seed": seed,
+                **self._settings(method),
+            }
             for seed in range(self.seeds)
             for dim in self.dims
             for function in self.functions
@@ -189,12 +205,20 @@ class BlackBox(RunsBenchmark):
         ]
 
     def _runnable(self) -> list[str]:
-        return [name for name in self.methods or METHODS if name != "gp_bo" or importlib.util.find_spec(BO_PACKAGE)]
+        return [
+            name
+            for name in self.methods or METHODS
+            if name != "gp_bo" or importlib.util.find_spec(BO_PACKAGE)
+        ]
 
     def _settings(self, method: str) -> dict[str, Any]:
         settings: dict[str, Any] = {}
         if method == "gp_bo":
-            settings = {"bo_evaluations": self.bo_evaluations, "bo_seconds": self.bo_seconds, **versions(BO_PACKAGE)}
+            settings = {
+                "bo_evaluations": self.bo_evaluations,
+                "bo_seconds": self.bo_seconds,
+                **versions(BO_PACKAGE),
+            }
         else:
             settings = {"samples": self.samples, "levels": self.levels}
         if method.startswith("cma_es"):
@@ -224,7 +248,9 @@ class BlackBox(RunsBenchmark):
             chosen methods that need a package which is not there, with advice
         """
         rows = [row for _, found in runs.groupby(["function", "dim"]) for row in _rows(found)]
-        missing = {name: BO_MISSING for name in self.methods or METHODS if name not in self._runnable()}
+        missing = {
+            name: BO_MISSING for name in self.methods or METHODS if name not in self._runnable()
+        }
         return {"rows": rows, "missing": missing}
 
     def tables(self, report: Report) -> list[Table]:
@@ -233,18 +259,34 @@ class BlackBox(RunsBenchmark):
         for name, advice in report["missing"].items():
             title += f"\n{name} {advice}"
         return [
-            table(title, report["rows"], _cells, left=("function", "method"), section=lambda row: (row["function"], row["dim"]))
+            table(
+                title,
+                report["rows"],
+                _cells,
+                left=("function", "method"),
+                section=lambda row: (row["function"], row["dim"]),
+            )
         ]
 
     def write(self, report: Report) -> Path:
         """Draw the least value so far against evaluations, mean over seeds, one panel a function and dimension."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "black_box.png"
-        methods, cases, dims = list(rows["method"].unique()), list(rows.groupby(["function", "dim"])), rows["dim"].nunique()
+        methods, cases, dims = (
+            list(rows["method"].unique()),
+            list(rows.groupby(["function", "dim"])),
+            rows["dim"].nunique(),
+        )
         with panels(len(cases), file, dims if dims > 1 else 3) as drawn:
             for ((function, dim), found), axes in zip(cases, drawn, strict=True):
                 for method, curve in zip(found["method"], found["curve"], strict=True):
                     count, best = zip(*curve, strict=True)
-                    axes.plot(count, best, color=COLOURS[methods.index(method)], linewidth=1.5, label=method)
+                    axes.plot(
+                        count,
+                        best,
+                        color=COLOURS[methods.index(method)],
+                        linewidth=1.5,
+                        label=method,
+                    )
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_title(f"{function}, {dim} dimensions", loc="left")
@@ -261,7 +303,10 @@ def _thinned(count: int) -> np.ndarray:
 def _rows(runs: pd.DataFrame) -> list[Figures]:
     """Means of the methods on one function of one dimension."""
     best = runs.pivot(index="seed", columns="method", values="best")
-    return [_row(found, compare_columns(best, OURS, method)) for method, found in runs.groupby("method", sort=False)]
+    return [
+        _row(found, compare_columns(best, OURS, method))
+        for method, found in runs.groupby("method", sort=False)
+    ]
 
 
 def _row(runs: pd.DataFrame, versus: Figures | None) -> Figures:

@@ -38,7 +38,9 @@ def gather(folder: Path, file: Path) -> list[Event]:
     Returns:
         its events
     """
-    lines = [line for part in sorted(folder.glob("*.json")) for line in part.read_text().splitlines()]
+    lines = [
+        line for part in sorted(folder.glob("*.json")) for line in part.read_text().splitlines()
+    ]
     # A process that was killed leaves half a line.
     lines = [line.removesuffix(",") for line in lines if line.endswith("},")]
     file.write_text("[\n" + ",\n".join(lines) + "\n]\n")
@@ -58,7 +60,9 @@ def compare(events: Sequence[Event]) -> dict[str, Any]:
     rows, explained = [], np.zeros(late.sum(), bool)
     for name, text in MEASURES.items():
         if name in OVERLAPS:
-            values = _overlaps(plans, [event for event in events if event["name"] == OVERLAPS[name]])
+            values = _overlaps(
+                plans, [event for event in events if event["name"] == OVERLAPS[name]]
+            )
         else:
             values = np.array([plan["args"].get(name, 0.0) for plan in plans])
         usual = float(np.percentile(values[~late], 99)) if not late.all() else None
@@ -83,12 +87,18 @@ def compare(events: Sequence[Event]) -> dict[str, Any]:
 
 def lateness_table(figures: Mapping[str, Any]) -> Table:
     """Table of the figures of `compare`."""
-    table = Table(title=f"{figures['late']} late plans of {figures['plans']} in the trace", title_justify="left")
+    table = Table(
+        title=f"{figures['late']} late plans of {figures['plans']} in the trace",
+        title_justify="left",
+    )
     table.add_column("")
     for name in ("on time p50", "on time p99", "late p50", "late beyond that p99"):
         table.add_column(name, justify="right")
     for row in figures["rows"]:
-        numbers = ("–" if row[name] is None else f"{row[name]:.2f}" for name in ("on_time_p50", "on_time_p99", "late_p50"))
+        numbers = (
+            "–" if row[name] is None else f"{row[name]:.2f}"
+            for name in ("on_time_p50", "on_time_p99", "late_p50")
+        )
         table.add_row(row["measure"], *numbers, _percent(row["late_beyond"]))
     table.add_section()
     table.add_row("none of these is unusual", "", "", "", _percent(figures["unexplained"]))

@@ -53,9 +53,16 @@ class RawRollout:
             repeats: physics steps in a control step
         """
         model, variants = self._models[0], len(self._models)
-        inputs = np.ascontiguousarray(controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0))
+        inputs = np.ascontiguousarray(
+            controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0)
+        )
         models = model if variants == 1 else self._models * (len(inputs) // variants)
-        start = np.concatenate([[0.0], *(torch.as_tensor(x).cpu().numpy() for x in (state.qpos, state.qvel, state.act))])
+        start = np.concatenate(
+            [
+                [0.0],
+                *(torch.as_tensor(x).cpu().numpy() for x in (state.qpos, state.qvel, state.act)),
+            ]
+        )
         starts = np.repeat(start[None], len(inputs), axis=0)
         shape = inputs.shape[:2]
         if shape not in self._outputs:

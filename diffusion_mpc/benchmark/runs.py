@@ -17,7 +17,14 @@ from typing import Any
 import pandas as pd
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 RunSpec = Mapping[str, Any]
 """Everything that the figures of a run depend on, ready for JSON."""
@@ -55,7 +62,9 @@ class RunFile:
                 self._take(entry["run"], entry["figures"])
             except (ValueError, KeyError, TypeError):
                 if line.endswith("\n"):
-                    raise ValueError(f"line {number} of '{path}' is not a benchmark's; name another folder with --output") from None
+                    raise ValueError(
+                        f"line {number} of '{path}' is not a benchmark's; name another folder with --output"
+                    ) from None
         # A line cut short by a kill would spoil the next one.
         self._cut = bool(text) and not text.endswith("\n")
 
@@ -67,18 +76,24 @@ class RunFile:
         """Keep the figures of a run, on disk before this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if self._cut else "") + json.dumps({"run": spec, "figures": figures}) + "\n")
+            file.write(
+                ("\n" if self._cut else "") + json.dumps({"run": spec, "figures": figures}) + "\n"
+            )
         self._cut = False
         self._take(spec, figures)
 
     def changed(self, specs: Iterable[RunSpec]) -> str:
         """One line about the first of these runs that is in the file with other settings only; empty where there is none."""
         for spec in specs:
-            others = [s for s in self._specs if all(s.get(name) == spec[name] for name in self._identity)]
+            others = [
+                s for s in self._specs if all(s.get(name) == spec[name] for name in self._identity)
+            ]
             if others and self.find(spec) is None:
                 before, now = _flat(others[-1]), _flat(spec)
                 names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-                changes = ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names[:3])
+                changes = ", ".join(
+                    f"{name}: {before.get(name)} -> {now.get(name)}" for name in names[:3]
+                )
                 return f"{self.path} has results of other settings ({changes}); they are left out, and changed runs are run anew"
         return ""
 
@@ -124,7 +139,13 @@ class Outcome:
         return pd.DataFrame(rows, columns=None if rows else list(self.specs[0]))
 
 
-def run_all(measure: Callable[[RunSpec], Figures], specs: Sequence[RunSpec], file: RunFile, processes: int, title: str) -> Outcome:
+def run_all(
+    measure: Callable[[RunSpec], Figures],
+    specs: Sequence[RunSpec],
+    file: RunFile,
+    processes: int,
+    title: str,
+) -> Outcome:
     """Run those that the file does not have yet, with a progress bar; Ctrl-C ends it with the runs that are done.
 
     Args:
@@ -138,13 +159,21 @@ def run_all(measure: Callable[[RunSpec], Figures], specs: Sequence[RunSpec], fil
     if message := file.changed(specs):
         Console(stderr=True).print(f"note: {message}", highlight=False, soft_wrap=True)
     todo = [spec for spec in specs if file.find(spec) is None]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     errors = list[str]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=len(specs), completed=len(specs) - len(todo))
         # Spawned, not forked: MuJoCo's and torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(processes or cores(), max(len(todo), 1)), mp_context=context, initializer=_begin)
+        pool = ProcessPoolExecutor(
+            min(processes or cores(), max(len(todo), 1)), mp_context=context, initializer=_begin
+        )
         pending: dict[Future[Figures], RunSpec] = {}
         try:
             with _environment(ONE_THREAD):
@@ -199,4 +228,8 @@ def _end_with_parent() -> None:
 
 
 def _name(spec: RunSpec) -> str:
-    return " ".join(str(value) for value in spec.values() if isinstance(value, str | int) and not isinstance(value, bool))
+    return " ".join(
+        str(value)
+        for value in spec.values()
+        if isinstance(value, str | int) and not isinstance(value, bool)
+    )

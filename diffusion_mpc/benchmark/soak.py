@@ -37,20 +37,30 @@ class Soak(Benchmark):
     def report(self) -> Report:
         """Run, see `soak_run.soak`."""
         if find_spec("rclpy") is None:
-            raise ValueError("benchmark soak needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
+            raise ValueError(
+                "benchmark soak needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution"
+            )
         from diffusion_mpc.benchmark.soak_run import soak
 
         settings = parse_settings(self.settings)
         with Progress(console=Console(stderr=True)) as progress:
             bar = progress.add_task(f"soak: {self.task}", total=self.duration)
-            return soak(self.task, self.duration, settings, lambda passed: progress.update(bar, completed=passed), self.trace)
+            return soak(
+                self.task,
+                self.duration,
+                settings,
+                lambda passed: progress.update(bar, completed=passed),
+                self.trace,
+            )
 
     def tables(self, report: Report) -> list[Table]:
         """Lateness, delays and memory, interval by interval and over all."""
         growth = report["memory_growth"]
         memory = "unknown" if growth is None else f"{growth:+.2%} at most after the first row"
         title = f"{report['task']} in real time; {report['safe_commands']} safe commands; resident memory of the planner: {memory}"
-        intervals = table(title, [*report["rows"], report], _cells, wrap=True, section=lambda row: "time_s" in row)
+        intervals = table(
+            title, [*report["rows"], report], _cells, wrap=True, section=lambda row: "time_s" in row
+        )
         return [intervals, *([lateness_table(report["lateness"])] if "lateness" in report else [])]
 
 

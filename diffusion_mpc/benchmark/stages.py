@@ -58,7 +58,9 @@ def check_stages(case: Case) -> None:
     """
     name = cast(AlgorithmName, case.all_parameters()["planner.algorithm"])
     if not ALGORITHMS[name].on_device:
-        raise ConfigError(f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, leave --stages out")
+        raise ConfigError(
+            f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, leave --stages out"
+        )
 
 
 @torch.inference_mode()
@@ -77,7 +79,13 @@ def stages(loop: ClosedLoop) -> list[Stage]:
         return send(SearchInput, inputs, backend.dtype, backend.device)
 
     def drawn() -> torch.Tensor:
-        return draw_noise(steps, loop.config.planner.num_samples, objective.origin, generator, algorithm.antithetic)
+        return draw_noise(
+            steps,
+            loop.config.planner.num_samples,
+            objective.origin,
+            generator,
+            algorithm.antithetic,
+        )
 
     on_device, noise = copied_in(), drawn()
     problem, belief = search.begin(on_device)
@@ -85,7 +93,9 @@ def stages(loop: ClosedLoop) -> list[Stage]:
     controls = objective.controls(knots)
     batch = backend.rollout(problem.start, controls, objective.control_dt)
     # A captured search has its rollouts elsewhere, and those of the next plan would lie here.
-    batch = replace(batch, qpos=batch.qpos.clone(), qvel=batch.qvel.clone(), sensordata=batch.sensordata.clone())
+    batch = replace(
+        batch, qpos=batch.qpos.clone(), qvel=batch.qvel.clone(), sensordata=batch.sensordata.clone()
+    )
     found = objective.weigh(problem, batch)
     ranks = search_costs(found)
     after, weights = algorithm.update(belief, knots, ranks)
@@ -95,10 +105,18 @@ def stages(loop: ClosedLoop) -> list[Stage]:
         Stage("copy in", 1, lambda: copied_in().mean, captured=False),
         Stage("begin", 1, lambda: search.begin(on_device)[1].noise_scale),
         Stage("sample", steps, lambda: objective.controls(algorithm.sample(belief, 0, noise[0]))),
-        Stage("roll out", steps, lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos),
+        Stage(
+            "roll out",
+            steps,
+            lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos,
+        ),
         Stage("weigh", steps, lambda: search_costs(objective.weigh(problem, batch))),
         Stage("update", steps, lambda: algorithm.update(belief, knots, ranks)[0].mean),
-        Stage("conclude", 1, lambda: pack_tensors(search.conclude(after, knots, found, ranks, weights))),
+        Stage(
+            "conclude",
+            1,
+            lambda: pack_tensors(search.conclude(after, knots, found, ranks, weights)),
+        ),
         Stage("copy out", 1, lambda: packed.cpu(), captured=False),
     ]
 
@@ -166,7 +184,11 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+        self,
+        func: OpOverload,
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
     ) -> object:
         """Count an operation and do it."""
         self.count += not (func.is_view or "empty" in func.__name__)
@@ -197,7 +219,12 @@ def count_launches(work: Work) -> int:
 
 def stages_table(row: Row) -> Table:
     """Time of each stage of a case, as of a row of `speed.run_case` with its stages."""
-    return table(f"stages of a plan: {row['model']} {sizes(row)}, {backend_label(row)}", row["stages"], _cells, left=("stage",))
+    return table(
+        f"stages of a plan: {row['model']} {sizes(row)}, {backend_label(row)}",
+        row["stages"],
+        _cells,
+        left=("stage",),
+    )
 
 
 def backend_label(row: Row) -> str:

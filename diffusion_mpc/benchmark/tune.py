@@ -44,8 +44,18 @@ SPACES: dict[str, Space] = {
     },
     "predictive_sampling": {**SHARED, **PROFILE},
     "mppi": {**SHARED, **PROFILE, **TEMPERATURE},
-    "cem": {**SHARED, **PROFILE, "planner.elite_fraction": (0.5, 4.0), "planner.noise_floor": (0.3, 6.0)},
-    "dial": {**SHARED, **TEMPERATURE, "planner.dial_beta1": (0.5, 4.0), "planner.dial_beta2": (0.3, 4.0)},
+    "cem": {
+        **SHARED,
+        **PROFILE,
+        "planner.elite_fraction": (0.5, 4.0),
+        "planner.noise_floor": (0.3, 6.0),
+    },
+    "dial": {
+        **SHARED,
+        **TEMPERATURE,
+        "planner.dial_beta1": (0.5, 4.0),
+        "planner.dial_beta2": (0.3, 4.0),
+    },
     "cma_es": SHARED,
 }
 
@@ -78,7 +88,13 @@ class Tune(AlgorithmsBenchmark):
         earlier = self._earlier()
         return self._runs(
             {
-                (task, name): dict(enumerate(candidates(task, name, self.candidates, self.seed, earlier.get(task, {}).get(name))))
+                (task, name): dict(
+                    enumerate(
+                        candidates(
+                            task, name, self.candidates, self.seed, earlier.get(task, {}).get(name)
+                        )
+                    )
+                )
                 for task, name in self.pairs()
             },
             trials=1,
@@ -87,7 +103,9 @@ class Tune(AlgorithmsBenchmark):
     def _earlier(self) -> Tuned:
         return read_tuned(self.tuned) if self.tuned else {}
 
-    def _runs(self, entrants: Mapping[Pair, Mapping[int, Mapping[str, Value]]], trials: int) -> list[RunSpec]:
+    def _runs(
+        self, entrants: Mapping[Pair, Mapping[int, Mapping[str, Value]]], trials: int
+    ) -> list[RunSpec]:
         """Trials of candidates, which come by their numbers, by task and algorithm."""
         numbers = range(FIRST_TRIAL, FIRST_TRIAL + trials)
         runs = [
@@ -115,16 +133,22 @@ class Tune(AlgorithmsBenchmark):
             the default and of the best in the first trial, mean cost of the best over all trials, its parameters
         """
         finite = runs[np.isfinite(runs["mean_cost"].astype(float))] if len(runs) else runs
-        rows = [_row(pair, found) for pair, found in finite.groupby(["task", "algorithm"], sort=False)]
+        rows = [
+            _row(pair, found) for pair, found in finite.groupby(["task", "algorithm"], sort=False)
+        ]
         return {"rows": rows}
 
     def tables(self, report: Report) -> list[Table]:
         """Costs of the default and of the best candidate."""
-        return [table("", report["rows"], _cells, left=("task", "algorithm", "parameters"), wrap=True)]
+        return [
+            table("", report["rows"], _cells, left=("task", "algorithm", "parameters"), wrap=True)
+        ]
 
     def write(self, report: Report) -> Path:
         """Write `tuned.yaml`: the best candidates, and of an earlier search those that were not searched for again."""
-        tuned: dict[str, dict[str, Any]] = {task: dict(found) for task, found in self._earlier().items()}
+        tuned: dict[str, dict[str, Any]] = {
+            task: dict(found) for task, found in self._earlier().items()
+        }
         for row in report["rows"]:
             tuned.setdefault(row["task"], {})[row["algorithm"]] = row["parameters"]
         trials = ", ".join(str(FIRST_TRIAL + i) for i in range(self.seeds))
@@ -153,15 +177,24 @@ def candidates(
         low, high = known[name].low, known[name].high
         return float(f"{min(max(factor * float(defaults[name]), low), high):.3g}")
 
-    drawn = [{name: draw(name, space) for name, space in SPACES[algorithm].items()} for _ in range(count - 1)]
-    found = [dict(incumbent)] if incumbent and any(defaults[name] != value for name, value in incumbent.items()) else []
+    drawn = [
+        {name: draw(name, space) for name, space in SPACES[algorithm].items()}
+        for _ in range(count - 1)
+    ]
+    found = (
+        [dict(incumbent)]
+        if incumbent and any(defaults[name] != value for name, value in incumbent.items())
+        else []
+    )
     return [{}, *found, *drawn][:count]
 
 
 def _best_third(runs: pd.DataFrame) -> dict[Pair, dict[int, Mapping[str, Value]]]:
     """The cheapest third of the candidates of each task and algorithm, two at least, by their numbers."""
     best = {}
-    for pair, found in runs.sort_values("mean_cost", kind="stable").groupby(["task", "algorithm"], sort=False):
+    for pair, found in runs.sort_values("mean_cost", kind="stable").groupby(
+        ["task", "algorithm"], sort=False
+    ):
         third = found.head(max(2, math.ceil(len(found) / 3)))
         best[pair] = dict(zip(third["candidate"].tolist(), third["given"], strict=True))
     return best
@@ -192,12 +225,16 @@ def _in_full(pair: Pair, candidate: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _cells(row: Row) -> dict[str, str]:
-    chosen = ", ".join(f"{name.removeprefix('planner.')} {value:g}" for name, value in row["parameters"].items())
+    chosen = ", ".join(
+        f"{name.removeprefix('planner.')} {value:g}" for name, value in row["parameters"].items()
+    )
     return {
         "task": row["task"],
         "algorithm": row["algorithm"],
         "candidates": str(row["candidates"]),
-        "default (first trial)": "–" if row["default_cost"] is None else number(row["default_cost"]),
+        "default (first trial)": "–"
+        if row["default_cost"] is None
+        else number(row["default_cost"]),
         "best (first trial)": number(row["first_cost"]),
         "best (all trials)": number(row["tuned_cost"]),
         "parameters": chosen or "defaults",

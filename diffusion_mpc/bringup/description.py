@@ -40,8 +40,15 @@ class Argument:
 
 ARGUMENTS = (
     Argument("task", "ant", "Name of the task, or a Python file that defines one."),
-    Argument("params_file", "", "ROS parameter file for the nodes; the other arguments win over it."),
-    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", *get_args(BackendChoice))),
+    Argument(
+        "params_file", "", "ROS parameter file for the nodes; the other arguments win over it."
+    ),
+    Argument(
+        "backend",
+        "",
+        "Rollout backend of the planner; empty: the task's.",
+        ("", *get_args(BackendChoice)),
+    ),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
     Argument(
@@ -50,9 +57,20 @@ ARGUMENTS = (
         "The simulation waits for every command: results do not depend on speed.",
         ("true", "false"),
     ),
-    Argument("duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."),
-    Argument("use_sim_time", "false", "All nodes follow /clock, which the simulation publishes.", ("true", "false")),
-    Argument("namespace", "", "Namespace of all nodes and of their topics, so that robots can run side by side."),
+    Argument(
+        "duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."
+    ),
+    Argument(
+        "use_sim_time",
+        "false",
+        "All nodes follow /clock, which the simulation publishes.",
+        ("true", "false"),
+    ),
+    Argument(
+        "namespace",
+        "",
+        "Namespace of all nodes and of their topics, so that robots can run side by side.",
+    ),
 )
 """Arguments of `launch/*_sim.launch.py`."""
 
@@ -132,7 +150,9 @@ def processes(options: Options) -> list[Process]:
     # override each other in the order in which these names first appear, not in the order of the files.
     task = find_task(options.task)
     given = read_parameter_file(options.params_file, options.namespace)
-    settings = _settings(options.settings, options.task, str(given["planner"].get("model.path", "")))
+    settings = _settings(
+        options.settings, options.task, str(given["planner"].get("model.path", ""))
+    )
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Robot and recorder listen to the commands, planner and recorder to the states.
     together: dict[str, Value] = {
@@ -150,13 +170,22 @@ def processes(options: Options) -> list[Process]:
     # Rates of planner and simulation belong together unless the user says otherwise.
     rate = _checked("planner", planner)["planner.rate"]
     # The simulation is the source of time, so it follows the wall clock itself.
-    sim = {"rate": rate, **given["sim"], **together, **simulation, **settings["sim"], "use_sim_time": False}
+    sim = {
+        "rate": rate,
+        **given["sim"],
+        **together,
+        **simulation,
+        **settings["sim"],
+        "use_sim_time": False,
+    }
     if options.lockstep:
         # In real time the stamps tell how old a state is; in lockstep the planner has no clock to compare them with.
         known = build(SimConfig, _checked("sim", sim))
         delay = whole_periods(known.state_delay, 1.0 / known.rate)
         planner = {"lockstep_lead": delay, **planner}
-    return _with_recorder(options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"])
+    return _with_recorder(
+        options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"]
+    )
 
 
 def robot_processes(options: Options) -> list[Process]:
@@ -173,7 +202,9 @@ def robot_processes(options: Options) -> list[Process]:
     return _with_recorder(options, {"planner": planner}, given["recorder"])
 
 
-def _with_recorder(options: Options, nodes: Mapping[str, Mapping[str, Value]], recorder: Mapping[str, Value]) -> list[Process]:
+def _with_recorder(
+    options: Options, nodes: Mapping[str, Mapping[str, Value]], recorder: Mapping[str, Value]
+) -> list[Process]:
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time, "directory": options.record}
     if options.record:
         nodes = {"recorder": {**recorder, **common}, **nodes}
@@ -183,7 +214,9 @@ def _with_recorder(options: Options, nodes: Mapping[str, Mapping[str, Value]], r
 
 
 def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
-    return load_parameters(NODES[node], {name: value for name, value in values.items() if not name.startswith(ROS_OWN)})[1]
+    return load_parameters(
+        NODES[node], {name: value for name, value in values.items() if not name.startswith(ROS_OWN)}
+    )[1]
 
 
 def _settings(texts: Mapping[str, str], task: str, model_path: str) -> dict[str, dict[str, Value]]:

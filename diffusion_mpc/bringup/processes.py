@@ -52,7 +52,12 @@ class Running:
             command += ["-r", f"__ns:=/{process.namespace.strip('/')}"]
         with (self.folder / f"{process.name}.log").open("wb") as log:
             return subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment, preexec_fn=_die_with_parent
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+                preexec_fn=_die_with_parent,
             )
 
     def ended(self) -> dict[str, int]:
@@ -73,7 +78,9 @@ class Running:
 
     def log(self, name: str, lines: int = 5) -> str:
         """Last lines that a node has written."""
-        return "\n".join((self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(
+            (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]
+        )
 
     def stop(self, patience: float = 5.0) -> None:
         """Interrupt the nodes, the last started first; kill those that do not end within `patience` seconds."""

@@ -97,22 +97,30 @@ def _watch(running: Running, duration: float) -> None:
         nonlocal stop
         stop = True
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     began = time.monotonic()
     try:
         with (
             Status(duration) as status,
-            Live(status.text(), console=Console(stderr=True), auto_refresh=False, transient=True) as live,
+            Live(
+                status.text(), console=Console(stderr=True), auto_refresh=False, transient=True
+            ) as live,
         ):
             while not stop:
                 ended = running.ended()
                 for name, code in ended.items():
                     if code != 0 or name == "planner":
-                        raise SimulationError(f"the {name} node ended with exit code {code}: {running.log(name)}")
+                        raise SimulationError(
+                            f"the {name} node ended with exit code {code}: {running.log(name)}"
+                        )
                 if "sim" in ended:
                     break
                 if not status.plans and time.monotonic() - began > START_TIMEOUT:
-                    raise SimulationError(f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in {running.folder}")
+                    raise SimulationError(
+                        f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in {running.folder}"
+                    )
                 status.update()
                 live.update(status.text(), refresh=True)
                 time.sleep(REFRESH)

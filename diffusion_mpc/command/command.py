@@ -45,14 +45,23 @@ def actuators(model: mujoco.MjModel) -> list[Actuator]:
 def _actuator(model: mujoco.MjModel, i: int) -> Actuator:
     name = model.actuator(i).name or str(i)
     if not drives_joint(model, i):
-        raise TaskError(f"actuator '{name}' does not drive a joint; only joint actuators can be commanded")
+        raise TaskError(
+            f"actuator '{name}' does not drive a joint; only joint actuators can be commanded"
+        )
     joint = int(model.actuator_trnid[i, 0])
     gain, bias = model.actuator_gainprm[i], model.actuator_biasprm[i]
     field = "effort" if not is_servo(model, i) else "position" if bias[1] != 0 else "velocity"
     scale = float(model.actuator_gear[i, 0] * gain[0]) if field == "effort" else 1.0
     if scale == 0.0:
         raise TaskError(f"actuator '{name}' has no gain; give it a gear or a gain")
-    return Actuator(name, model.joint(joint).name, field, scale, int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint]))
+    return Actuator(
+        name,
+        model.joint(joint).name,
+        field,
+        scale,
+        int(model.jnt_qposadr[joint]),
+        int(model.jnt_dofadr[joint]),
+    )
 
 
 def constant_control(control: Array) -> ControlLaw:
@@ -81,7 +90,10 @@ class Command:
         q, v = qpos[[a.qpos for a in actuators]], qvel[[a.qvel for a in actuators]]
         effort = self.kp * (self.position - q) + self.kd * (self.velocity - v)
         return self.control + np.array(
-            [e / a.scale if a.field == "effort" else 0.0 for e, a in zip(effort, actuators, strict=True)]
+            [
+                e / a.scale if a.field == "effort" else 0.0
+                for e, a in zip(effort, actuators, strict=True)
+            ]
         )
 
 
@@ -91,7 +103,9 @@ def without_gains(control: Array) -> Command:
     return Command(control, zero, zero, zero, zero)
 
 
-def safe_command(kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, kp: float, kd: float) -> Command:
+def safe_command(
+    kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, kp: float, kd: float
+) -> Command:
     """Command for when control is lost. The robot's own joint controllers close the loop, for the state here may be stale.
 
     Args:
@@ -105,7 +119,9 @@ def safe_command(kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, 
     """
     position = np.array([qpos[a.qpos] for a in actuators])
     zero = np.zeros(len(actuators))
-    control = np.array([position[i] if a.field == "position" else 0.0 for i, a in enumerate(actuators)])
+    control = np.array(
+        [position[i] if a.field == "position" else 0.0 for i, a in enumerate(actuators)]
+    )
     # A servo has gains of its own.
     by_effort = np.array([float(a.field == "effort") for a in actuators])
     gains = (kp * (kind == "hold") * by_effort, kd * (kind in ("hold", "damping")) * by_effort)

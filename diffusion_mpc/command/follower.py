@@ -26,7 +26,14 @@ TRAJECTORY: OutputType = "joint_trajectory"
 class Follower:
     """Follows plans, one after the other."""
 
-    def __init__(self, actuators: Sequence[Actuator], low: Array, high: Array, config: OutputConfig, gains: Gains) -> None:
+    def __init__(
+        self,
+        actuators: Sequence[Actuator],
+        low: Array,
+        high: Array,
+        config: OutputConfig,
+        gains: Gains,
+    ) -> None:
         """Take the actuators, their limits (nu,) in actuator units, and parameters."""
         self.actuators = actuators
         self._limiter = CommandLimiter(low, high)
@@ -37,8 +44,15 @@ class Follower:
     def configure(self, config: OutputConfig, gains: Gains) -> None:
         """Change live parameters; takes effect with the next command."""
         # A servo's gains are its own.
-        by_actuator = [gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS for a in self.actuators]
-        self._settings = (config, np.array([g.p for g in by_actuator]), np.array([g.d for g in by_actuator]))
+        by_actuator = [
+            gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS
+            for a in self.actuators
+        ]
+        self._settings = (
+            config,
+            np.array([g.p for g in by_actuator]),
+            np.array([g.d for g in by_actuator]),
+        )
 
     @property
     def clamped(self) -> int:
@@ -76,7 +90,10 @@ class Follower:
         allowed = self._limiter.limit(wanted, times, config.rate_limit)
         # A gain pulls towards its target for a whole period: the middle of it is what it should look at.
         ahead = 0.0 if config.type == TRAJECTORY else 0.5 * period
-        return [(t - time, self._with_targets(u, plan, t + ahead, kp, kd)) for u, t in zip(allowed, times.tolist(), strict=True)]
+        return [
+            (t - time, self._with_targets(u, plan, t + ahead, kp, kd))
+            for u, t in zip(allowed, times.tolist(), strict=True)
+        ]
 
     def _blended(self, control: Array, time: float, duration: float) -> Array:
         """From holding position to the plan."""
@@ -88,7 +105,9 @@ class Follower:
             return control
         return start + (control - start) * passed / duration
 
-    def _with_targets(self, control: Array, plan: Plan, time: float, kp: Array, kd: Array) -> Command:
+    def _with_targets(
+        self, control: Array, plan: Plan, time: float, kp: Array, kd: Array
+    ) -> Command:
         zero = np.zeros_like(control)
         if plan.planned_states is None:
             return Command(control, zero, zero, zero, zero)

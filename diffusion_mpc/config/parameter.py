@@ -58,7 +58,9 @@ class Parameter:
         if type(value) is not self.type:
             raise ConfigError(f"{self.name}: {value!r} is not of type {self.type.__name__}")
         if isinstance(value, int | float) and not self.low <= value <= self.high:
-            raise ConfigError(f"{self.name}: {value} is not between {self.low:g} and {self.high:g}{self.unit and ' ' + self.unit}")
+            raise ConfigError(
+                f"{self.name}: {value} is not between {self.low:g} and {self.high:g}{self.unit and ' ' + self.unit}"
+            )
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
         return cast(Value, value)
@@ -72,7 +74,9 @@ class Parameter:
         if self.type is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
         try:
-            return self.check(text if self.type is str else self.type(text) if self.type is not bool else text)
+            return self.check(
+                text if self.type is str else self.type(text) if self.type is not bool else text
+            )
         except ValueError as error:
             raise (
                 error
@@ -111,7 +115,9 @@ def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str
     """
     for name in values:
         require_parameter(name, known)
-    return {name: p.check(values[name]) if name in values else p.default for name, p in known.items()}
+    return {
+        name: p.check(values[name]) if name in values else p.default for name, p in known.items()
+    }
 
 
 def require_parameter(name: str, known: Iterable[str]) -> None:
@@ -129,11 +135,24 @@ def require_parameter(name: str, known: Iterable[str]) -> None:
 def build(config: type[C], values: Mapping[str, Value], prefix: str = "") -> C:
     """Config object from checked values by full name."""
     hints = get_type_hints(config)
-    return config(**{f.name: _build(hints[f.name], values, f"{prefix}{f.name}") for f in dataclasses.fields(cast(Any, config))})
+    return config(
+        **{
+            f.name: _build(hints[f.name], values, f"{prefix}{f.name}")
+            for f in dataclasses.fields(cast(Any, config))
+        }
+    )
 
 
 def _build(hint: Any, values: Mapping[str, Value], name: str) -> object:  # noqa: ANN401  (a type hint)
     if get_origin(hint) is Mapping:
-        keys = dict.fromkeys(full.removeprefix(f"{name}.").rpartition(".")[0] for full in values if full.startswith(f"{name}."))
+        keys = dict.fromkeys(
+            full.removeprefix(f"{name}.").rpartition(".")[0]
+            for full in values
+            if full.startswith(f"{name}.")
+        )
         return {key: build(get_args(hint)[1], values, f"{name}.{key}.") for key in keys}
-    return build(cast(type, hint), values, f"{name}.") if dataclasses.is_dataclass(hint) else values[name]
+    return (
+        build(cast(type, hint), values, f"{name}.")
+        if dataclasses.is_dataclass(hint)
+        else values[name]
+    )

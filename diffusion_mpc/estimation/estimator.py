@@ -46,15 +46,26 @@ class Estimator:
             kind = mujoco.mjtJoint(int(model.jnt_type[i]))
             if kind in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
                 self.addresses[joint.name] = (qpos, qvel)
-            elif kind == mujoco.mjtJoint.mjJNT_FREE and model.body(int(model.jnt_bodyid[i])).name == base:
+            elif (
+                kind == mujoco.mjtJoint.mjJNT_FREE
+                and model.body(int(model.jnt_bodyid[i])).name == base
+            ):
                 self._free = (slice(qpos, qpos + 7), slice(qvel, qvel + 6))
             else:
-                raise TaskError(f"joint '{joint.name or i}' is neither a hinge, a slide nor the free joint of body '{base}'")
+                raise TaskError(
+                    f"joint '{joint.name or i}' is neither a hinge, a slide nor the free joint of body '{base}'"
+                )
         if base is not None and self._free is None:
             raise TaskError(f"body '{base}', the task's base, has no free joint in the model")
         self.required = ((JOINTS,) if self.addresses else ()) + ((ODOMETRY,) if self._free else ())
 
-    def update_joints(self, stamp: float, names: Sequence[str], position: Sequence[float], velocity: Sequence[float]) -> None:
+    def update_joints(
+        self,
+        stamp: float,
+        names: Sequence[str],
+        position: Sequence[float],
+        velocity: Sequence[float],
+    ) -> None:
         """Take joint positions (rad or m) and velocities (rad/s or m/s) in any order.
 
         Raises:
@@ -69,7 +80,11 @@ class Estimator:
         missing = [name for name in self.addresses if name not in names]
         if unknown or missing or len(set(names)) != len(names):
             reason = (
-                f"unknown joint '{unknown[0]}'" if unknown else f"joint '{missing[0]}' is missing" if missing else "a joint twice"
+                f"unknown joint '{unknown[0]}'"
+                if unknown
+                else f"joint '{missing[0]}' is missing"
+                if missing
+                else "a joint twice"
             )
             raise MessageRejectedError(f"{JOINTS}: {reason}")
         self._note(JOINTS, stamp)
@@ -78,7 +93,12 @@ class Estimator:
             self._qpos[qpos], self._qvel[qvel] = q, v
 
     def update_odometry(
-        self, stamp: float, position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array
+        self,
+        stamp: float,
+        position: Array,
+        quaternion_xyzw: Array,
+        linear_body: Array,
+        angular_body: Array,
     ) -> None:
         """Take the pose and twist of the base, in ROS's frames (see `frames`).
 
@@ -107,7 +127,11 @@ class Estimator:
         """The newest state, stamped with its oldest part; None as long as a part is missing."""
         if self.waiting_for():
             return None
-        return State(min(self._stamps[topic] for topic in self.required), self._qpos.copy(), self._qvel.copy())
+        return State(
+            min(self._stamps[topic] for topic in self.required),
+            self._qpos.copy(),
+            self._qvel.copy(),
+        )
 
     def consistent(self) -> bool:
         """Whether all parts of the state carry the same stamp."""
@@ -145,7 +169,11 @@ def bad_number(values: Sequence[float] | Array) -> str:
     if not np.isfinite(values).all():
         return "NaN or infinite value"
     largest = float(np.abs(values).max(initial=0.0))
-    return f"a value of {largest:.3g}; it must be below {mujoco.mjMAXVAL:g}" if largest >= mujoco.mjMAXVAL else ""
+    return (
+        f"a value of {largest:.3g}; it must be below {mujoco.mjMAXVAL:g}"
+        if largest >= mujoco.mjMAXVAL
+        else ""
+    )
 
 
 def normalised(topic: str, quaternion: Array) -> Array:

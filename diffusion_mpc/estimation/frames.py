@@ -13,7 +13,9 @@ from diffusion_mpc.rotations import rotation_matrix
 from diffusion_mpc.types import Array
 
 
-def odometry_to_qpos_qvel(position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array) -> tuple[Array, Array]:
+def odometry_to_qpos_qvel(
+    position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array
+) -> tuple[Array, Array]:
     """Position and velocity of a free joint.
 
     Args:

@@ -56,7 +56,9 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
     for name in weight:
         require_known("cost term", name, terms)
     stamps = run.states.stamps
-    controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
+    controls = _in_force(
+        stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu)
+    )
     default = Reference()
     reference = _with_states(stamps, run.plans.stamps, run.plans.velocity, default.velocity)
     goal = _with_states(stamps, run.plans.stamps, run.plans.goal, default.pose)
@@ -68,14 +70,31 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
         parts = []
         for rows in _constant(np.concatenate([reference, goal], axis=1)):
             asked = Reference(reference[rows.start], goal[rows.start], stamps[rows]).on(x.qpos)
-            parts.append((task.costs(rows_of(x, rows), asked), task.goal_errors(rows_of(x, rows), asked)))
-        costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts]) for name in terms}
-        errors = {name: np.concatenate([part[name][0].numpy() for _, part in parts]) for name in parts[0][1]}
+            parts.append(
+                (task.costs(rows_of(x, rows), asked), task.goal_errors(rows_of(x, rows), asked))
+            )
+        costs = {
+            name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts])
+            for name in terms
+        }
+        errors = {
+            name: np.concatenate([part[name][0].numpy() for _, part in parts])
+            for name in parts[0][1]
+        }
     failed = task.failed(x)[0].numpy().astype(bool)
-    return Measured(heading_velocity(task, run.states.qpos, run.states.qvel), reference, goal, errors, failed, costs)
+    return Measured(
+        heading_velocity(task, run.states.qpos, run.states.qvel),
+        reference,
+        goal,
+        errors,
+        failed,
+        costs,
+    )
 
 
-def summarise(run: RecordedRun, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
+def summarise(
+    run: RecordedRun, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """The headline figures; None where the bag lacks the messages.
 
     Times are differences of stamps, so that they do not depend on the machine that recorded.
@@ -102,7 +121,9 @@ def summarise(run: RecordedRun, task: Task, settle: float = 3.0, weights: Mappin
 def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> dict[str, Any]:
     """The figures of `summarise`, of a run that has been measured already."""
     states, plans, commands = run.states, run.plans, run.commands
-    latency = (commands.stamps - commands.state_stamps)[~commands.safe & np.isfinite(commands.state_stamps)]
+    latency = (commands.stamps - commands.state_stamps)[
+        ~commands.safe & np.isfinite(commands.state_stamps)
+    ]
     terms = {name: float(cost.mean()) for name, cost in measured.costs.items()}
     command_speed, mean_speed = speeds(run, task, measured, settle)
     return {
@@ -128,7 +149,9 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
     }
 
 
-def speeds(run: RecordedRun, task: Task, measured: Measured, settle: float) -> tuple[float | None, float | None]:
+def speeds(
+    run: RecordedRun, task: Task, measured: Measured, settle: float
+) -> tuple[float | None, float | None]:
     """Mean commanded speed, and mean measured velocity along the commanded direction, m/s, after settling.
 
     States with no planar command do not count, unless there are no others: then the command is 0, and the speed is the
@@ -148,7 +171,11 @@ def speeds(run: RecordedRun, task: Task, measured: Measured, settle: float) -> t
 
 def _constant(rows: Array) -> list[slice]:
     """Stretches over which all columns keep their value."""
-    edges = [0, *(np.flatnonzero((np.diff(rows, axis=0) != 0.0).any(axis=1)) + 1).tolist(), len(rows)]
+    edges = [
+        0,
+        *(np.flatnonzero((np.diff(rows, axis=0) != 0.0).any(axis=1)) + 1).tolist(),
+        len(rows),
+    ]
     return [slice(a, b) for a, b in pairwise(edges)]
 
 

@@ -36,7 +36,12 @@ class Function:
 
 def ackley(x: torch.Tensor) -> torch.Tensor:
     """`-20 exp(-0.2 sqrt(mean x^2)) - exp(mean cos(2 pi x)) + 20 + e`: a funnel covered with dimples."""
-    return 20.0 + math.e - 20.0 * (-0.2 * x.square().mean(-1).sqrt()).exp() - (2.0 * math.pi * x).cos().mean(-1).exp()
+    return (
+        20.0
+        + math.e
+        - 20.0 * (-0.2 * x.square().mean(-1).sqrt()).exp()
+        - (2.0 * math.pi * x).cos().mean(-1).exp()
+    )
 
 
 def rastrigin(x: torch.Tensor) -> torch.Tensor:
@@ -48,7 +53,9 @@ def levy(x: torch.Tensor) -> torch.Tensor:
     """Levy's function of `w = 1 + (x - 1)/4`: flat valleys with ripples across them."""
     w = 1.0 + (x - 1.0) / 4.0
     first = (math.pi * w[..., 0]).sin().square()
-    inner = ((w[..., :-1] - 1.0).square() * (1.0 + 10.0 * (math.pi * w[..., :-1] + 1.0).sin().square())).sum(-1)
+    inner = (
+        (w[..., :-1] - 1.0).square() * (1.0 + 10.0 * (math.pi * w[..., :-1] + 1.0).sin().square())
+    ).sum(-1)
     last = (w[..., -1] - 1.0).square() * (1.0 + (2.0 * math.pi * w[..., -1]).sin().square())
     return first + inner + last
 

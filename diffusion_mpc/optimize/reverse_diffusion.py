@@ -59,7 +59,9 @@ class Settings:
     def __post_init__(self) -> None:
         require_known("variant", self.variant, VARIANTS)
         if self.samples < 2 or self.levels < 2 or self.temperature <= 0.0:
-            raise ValueError("a reverse pass needs at least 2 samples, 2 levels and a temperature above 0")
+            raise ValueError(
+                "a reverse pass needs at least 2 samples, 2 levels and a temperature above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,11 @@ OnLevel = Callable[[DiffusionLevel], None]
 
 
 def minimize(
-    objective: Objective, dim: int, settings: Settings, constraint: Objective | None = None, on_level: OnLevel | None = None
+    objective: Objective,
+    dim: int,
+    settings: Settings,
+    constraint: Objective | None = None,
+    on_level: OnLevel | None = None,
 ) -> Result:
     """Minimise a black-box function over [-1, 1]^d (2407.01573, Algorithm 1).
 
@@ -133,7 +139,10 @@ def minimize(
 
 
 def reverse_pass(
-    evaluate: Callable[[torch.Tensor], Evaluation], like: torch.Tensor, settings: Settings, on_level: OnLevel | None = None
+    evaluate: Callable[[torch.Tensor], Evaluation],
+    like: torch.Tensor,
+    settings: Settings,
+    on_level: OnLevel | None = None,
 ) -> Result:
     """Denoise from level N to 1: sample round the iterate, weigh, average, step. Ctrl-C ends it with what it has.
 
@@ -178,7 +187,13 @@ def reverse_pass(
             archive += _cheapest(points, found, 4 * settings.modes)
             finite = found.costs[found.costs.isfinite()]
             history.append(
-                DiffusionLevel(i, sigma, float(finite.min()), float(finite.mean()), effective_sample_size(weights.cpu().numpy()))
+                DiffusionLevel(
+                    i,
+                    sigma,
+                    float(finite.min()),
+                    float(finite.mean()),
+                    effective_sample_size(weights.cpu().numpy()),
+                )
             )
             if on_level is not None:
                 on_level(history[-1])
@@ -188,7 +203,9 @@ def reverse_pass(
         complete = False
     last = evaluate(clean[None])
     final = Candidate(clean, float(last.costs[0]), float(_violation(last)[0]))
-    ranked = sorted([c for c in [*archive, final] if math.isfinite(c.cost)], key=lambda c: (c.violation, c.cost))
+    ranked = sorted(
+        [c for c in [*archive, final] if math.isfinite(c.cost)], key=lambda c: (c.violation, c.cost)
+    )
     return Result(
         best=ranked[0],
         final=final,
@@ -208,7 +225,9 @@ def _alpha_bars(settings: Settings) -> Array:
     return geometric
 
 
-def _samples_at(noisy: torch.Tensor, bar: float, bar_before: float, variant: Variant) -> tuple[torch.Tensor, float]:
+def _samples_at(
+    noisy: torch.Tensor, bar: float, bar_before: float, variant: Variant
+) -> tuple[torch.Tensor, float]:
     """Mean (d,) and standard deviation of the samples at a level."""
     if variant in ("code", "geometric"):
         return noisy / bar**0.5, (1.0 - bar) ** 0.5
@@ -222,8 +241,13 @@ def _violation(found: Evaluation) -> torch.Tensor:
 def _cheapest(points: torch.Tensor, found: Evaluation, count: int) -> list[Candidate]:
     """The best few of a batch: by violation, then by cost."""
     costs, violation = found.costs.cpu(), _violation(found).cpu()
-    order = sorted(range(len(costs)), key=lambda n: (float(violation[n]), float(costs[n].nan_to_num(nan=math.inf))))
-    return [Candidate(points[n].clone(), float(costs[n]), float(violation[n])) for n in order[:count]]
+    order = sorted(
+        range(len(costs)),
+        key=lambda n: (float(violation[n]), float(costs[n].nan_to_num(nan=math.inf))),
+    )
+    return [
+        Candidate(points[n].clone(), float(costs[n]), float(violation[n])) for n in order[:count]
+    ]
 
 
 def select_modes(ranked: list[Candidate], count: int, distance: float) -> tuple[Candidate, ...]:
@@ -232,6 +256,9 @@ def select_modes(ranked: list[Candidate], count: int, distance: float) -> tuple[
     for candidate in ranked:
         if len(modes) == count:
             break
-        if all(float((candidate.point - other.point).square().mean().sqrt()) >= distance for other in modes):
+        if all(
+            float((candidate.point - other.point).square().mean().sqrt()) >= distance
+            for other in modes
+        ):
             modes.append(candidate)
     return tuple(modes)

@@ -31,14 +31,20 @@ class TrajectoryProblem:
 
     def controls(self, points: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon, nu) in actuator units of points (..., d)."""
-        return self.objective.controls(points.reshape(*points.shape[:-1], *self.objective.origin.shape))
+        return self.objective.controls(
+            points.reshape(*points.shape[:-1], *self.objective.origin.shape)
+        )
 
     def evaluate(self, points: torch.Tensor) -> Evaluation:
         """Mean weighted cost over the horizon of points (samples, d); infinite where the simulator could not finish."""
-        return self.objective.evaluate(self.problem, points.reshape(*points.shape[:-1], *self.objective.origin.shape))
+        return self.objective.evaluate(
+            self.problem, points.reshape(*points.shape[:-1], *self.objective.origin.shape)
+        )
 
 
-def optimize_trajectory(problem: TrajectoryProblem, settings: Settings, on_level: OnLevel | None = None) -> Result:
+def optimize_trajectory(
+    problem: TrajectoryProblem, settings: Settings, on_level: OnLevel | None = None
+) -> Result:
     """Denoise a whole trajectory, from noise, over all levels; `problem.controls(result.best.point)` are its controls.
 
     Raises:

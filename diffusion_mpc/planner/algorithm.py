@@ -69,7 +69,9 @@ class Algorithm(ABC):
 
         `noise_start` with the profile along the horizon, at every step.
         """
-        sigmas: Array = self.config.noise_start * knot_profile(self.config.num_knots, self.config.noise_growth)
+        sigmas: Array = self.config.noise_start * knot_profile(
+            self.config.num_knots, self.config.noise_growth
+        )
         return np.tile(sigmas, (steps, 1))
 
     def hyperparameters(self) -> Hyperparameters:
@@ -94,7 +96,9 @@ class Algorithm(ABC):
         return sample_knots(belief.mean, belief.sigmas[step], noise)
 
     @abstractmethod
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
         """The belief after the rollouts, and the weights (num_samples,) that the new mean came from.
 
         Args:

@@ -13,7 +13,13 @@ from diffusion_mpc.names import AlgorithmName
 from diffusion_mpc.planner.algorithm import Algorithm, Belief, Hyperparameters
 from diffusion_mpc.planner.cma_es import CMAES
 from diffusion_mpc.planner.sampler import sample_knots
-from diffusion_mpc.planner.schedule import Scalar, dial_noise, knot_profile, online_noise, rescale_noise
+from diffusion_mpc.planner.schedule import (
+    Scalar,
+    dial_noise,
+    knot_profile,
+    online_noise,
+    rescale_noise,
+)
 from diffusion_mpc.planner.score import elite_weights, sample_weights, success_rate, weighted_mean
 from diffusion_mpc.types import Array
 
@@ -64,7 +70,9 @@ class MBD(Algorithm):
     def sigmas(self, steps: int) -> Array:
         """Each step's noise, with the profile along the horizon."""
         c = self.config
-        noise = np.array([online_noise(step, steps, c.noise_start, c.noise_end) for step in range(steps)])
+        noise = np.array(
+            [online_noise(step, steps, c.noise_start, c.noise_end) for step in range(steps)]
+        )
         sigmas: Array = noise[:, None] * knot_profile(c.num_knots, c.noise_growth)
         return sigmas
 
@@ -77,12 +85,16 @@ class MBD(Algorithm):
         """Gaussian knots around the mean, with this step's noise and the noise scale."""
         return sample_knots(belief.mean, belief.sigmas[step] * belief.noise_scale, noise)
 
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
         """The weighted mean of the samples, and the noise scale for the next step."""
         h: MBDHyperparameters = belief.hyperparameters
         weights = sample_weights(costs, h.temperature)
         # All steps have the same profile along the horizon.
-        deviation = weighted_mean(weights, (knots - belief.mean).square()).sqrt() / belief.sigmas[0].clamp(min=1e-12)
+        deviation = weighted_mean(weights, (knots - belief.mean).square()).sqrt() / belief.sigmas[
+            0
+        ].clamp(min=1e-12)
         excess = success_rate(costs) - h.success_fraction
         scale = rescale_noise(belief.noise_scale, deviation, excess, h.scale_rate, h.shape_rate)
         return replace(belief, mean=weighted_mean(weights, knots), noise_scale=scale), weights
@@ -96,7 +108,9 @@ class PredictiveSampling(Algorithm):
     Y is the plan, itself the first of the samples, sigma `noise_start` at every step.
     """
 
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
         """The cheapest sample."""
         weights = elite_weights(costs, 1)
         return replace(belief, mean=knots.index_select(0, weights.argmax()[None])[0]), weights
@@ -113,7 +127,9 @@ class MPPI(Algorithm):
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = SoftmaxHyperparameters
 
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
         """The weighted mean of the samples."""
         return _average(belief, knots, costs)
 
@@ -136,7 +152,9 @@ class CEM(Algorithm):
         """Gaussian knots with the belief's mean and standard deviation."""
         return sample_knots(belief.mean, belief.noise_scale, noise)
 
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
         """Mean and standard deviation of the elites."""
         h: CEMHyperparameters = belief.hyperparameters
         weights = elite_weights(costs, max(2, round(self.config.elite_fraction * len(knots))))
@@ -158,15 +176,22 @@ class DIAL(Algorithm):
     def sigmas(self, steps: int) -> Array:
         """The paper's noise by step and knot."""
         c = self.config
-        noise = [dial_noise(step, steps, c.num_knots, c.dial_beta1, c.dial_beta2) for step in range(steps)]
+        noise = [
+            dial_noise(step, steps, c.num_knots, c.dial_beta1, c.dial_beta2)
+            for step in range(steps)
+        ]
         return c.noise_start * np.array(noise)
 
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
         """The weighted mean of the samples."""
         return _average(belief, knots, costs)
 
 
-def _average(belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+def _average(
+    belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+) -> tuple[Belief, torch.Tensor]:
     h: SoftmaxHyperparameters = belief.hyperparameters
     weights = sample_weights(costs, h.temperature)
     return replace(belief, mean=weighted_mean(weights, knots)), weights

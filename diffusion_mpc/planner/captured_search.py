@@ -33,7 +33,9 @@ class SearchWork:
 
     def __call__(self) -> torch.Tensor:
         """Search; the result, packed."""
-        inputs = unpack_tensors(SearchInput, self._inputs, self._shapes, self._search.objective.backend.dtype)
+        inputs = unpack_tensors(
+            SearchInput, self._inputs, self._shapes, self._search.objective.backend.dtype
+        )
         result = self._search(inputs, self._noise)
         self._result_shapes = shapes_of(result)
         return pack_tensors(result)

@@ -47,7 +47,12 @@ class CMAES(Algorithm):
         import cma
 
         normal = Normal(np.zeros((0, 0)))
-        options = {"popsize": self.config.num_samples, "verbose": -10, "seed": float("nan"), "randn": normal}
+        options = {
+            "popsize": self.config.num_samples,
+            "verbose": -10,
+            "seed": float("nan"),
+            "randn": normal,
+        }
         # A standard deviation of zero, which others understand as no search, is an error to the package.
         sigma = max(self.config.noise_start, 1e-6)
         strategy = cma.CMAEvolutionStrategy(belief.mean.flatten().tolist(), sigma, options)
@@ -61,7 +66,9 @@ class CMAES(Algorithm):
         rows[0] = belief.mean.flatten()
         return rows.clamp(-1.0, 1.0).reshape(-1, *belief.mean.shape)
 
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
         """The strategy's own update; infinite costs count as worse than the worst finite one."""
         strategy, _ = belief.strategy
         finite = costs.isfinite()

@@ -35,7 +35,9 @@ class DemonstratedPath:
 
     def at(self, times: Array) -> Array:
         """Positions (len(times), k) at times in s; before the first row and after the last, those of that row."""
-        return np.stack([np.interp(times, self.times, column) for column in self.positions.T], axis=1)
+        return np.stack(
+            [np.interp(times, self.times, column) for column in self.positions.T], axis=1
+        )
 
 
 class Guide:
@@ -58,8 +60,14 @@ class Guide:
         self._columns = tuple(addresses[name][0] for name in path.names)
         count = int(np.ceil(path.times[-1] / config.control_dt - 1e-6)) + 1
         self._rows = path.at(np.arange(count, dtype=np.float64) * config.control_dt)
-        speeds = np.gradient(self._rows, config.control_dt, axis=0) if count > 1 else np.zeros_like(self._rows)
-        self._batch = _batch(objective, self._rows, speeds, [addresses[name] for name in path.names])
+        speeds = (
+            np.gradient(self._rows, config.control_dt, axis=0)
+            if count > 1
+            else np.zeros_like(self._rows)
+        )
+        self._batch = _batch(
+            objective, self._rows, speeds, [addresses[name] for name in path.names]
+        )
 
     def nearest(self, state: State) -> int:
         """Row of the path that is nearest to a state, the earliest of equals: who falls behind is waited for."""
@@ -77,7 +85,9 @@ class Guide:
         )
 
 
-def _batch(objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]) -> RolloutBatch:
+def _batch(
+    objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]
+) -> RolloutBatch:
     """A trajectory of one sample along the path: joints not demonstrated are as in the initial state, and no effort is made."""
     task, backend = objective.task, objective.backend
     data = task.initial_data(backend.model)
@@ -91,7 +101,10 @@ def positions_of(model: mujoco.MjModel) -> dict[str, tuple[int, int]]:
     """Addresses in qpos and qvel of all positions that can be demonstrated, by name as in `bags.demonstrations`."""
     addresses = {}
     for i in range(model.njnt):
-        name, kind = model.joint(i).name or model.body(model.jnt_bodyid[i]).name, int(model.jnt_type[i])
+        name, kind = (
+            model.joint(i).name or model.body(model.jnt_bodyid[i]).name,
+            int(model.jnt_type[i]),
+        )
         q, v = int(model.jnt_qposadr[i]), int(model.jnt_dofadr[i])
         if kind == int(mujoco.mjtJoint.mjJNT_FREE):
             addresses.update({f"{name}.{axis}": (q + k, v + k) for k, axis in enumerate("xyz")})

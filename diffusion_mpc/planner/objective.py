@@ -15,7 +15,14 @@ from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.rollout.backend import RolloutBackend, substeps
 from diffusion_mpc.tasks.base import Task, columns
-from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch, State, StateTensors
+from diffusion_mpc.types import (
+    Array,
+    Reference,
+    ReferenceTensors,
+    RolloutBatch,
+    State,
+    StateTensors,
+)
 
 Values = TypeVar("Values", Array, torch.Tensor)
 
@@ -119,11 +126,18 @@ class Objective:
         self.task = task
         self.backend = backend
         self.control_dt = config.control_dt
-        self.spline = Spline(config.num_knots, config.horizon_steps, config.control_dt, config.spline)
+        self.spline = Spline(
+            config.num_knots, config.horizon_steps, config.control_dt, config.spline
+        )
         substeps(config.control_dt, backend.model.opt.timestep)
-        low, high = (torch.as_tensor(limit, dtype=backend.dtype, device=backend.device) for limit in task.ctrl_limits)
+        low, high = (
+            torch.as_tensor(limit, dtype=backend.dtype, device=backend.device)
+            for limit in task.ctrl_limits
+        )
         self._centre, self._half_range = (low + high) / 2, (high - low) / 2
-        self._row_times = np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
+        self._row_times = (
+            np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
+        )
         self.constrained = bool(task.constraints())
         self.configure(weights, robust or RobustConfig())
 
@@ -156,7 +170,9 @@ class Objective:
     def problem(self, inputs: ProblemInput[torch.Tensor]) -> Problem:
         """The problem that inputs on the device make, without a demonstration."""
         start = StateTensors(inputs.qpos, inputs.qvel, inputs.act)
-        return Problem(start, ReferenceTensors(inputs.velocity, inputs.pose, inputs.times), inputs.weights)
+        return Problem(
+            start, ReferenceTensors(inputs.velocity, inputs.pose, inputs.times), inputs.weights
+        )
 
     def pose(self, state: State, reference: Reference) -> Problem:
         """The problem of a state and a reference, without a demonstration."""
@@ -165,11 +181,17 @@ class Objective:
 
     def terms(self, batch: RolloutBatch, problem: Problem) -> torch.Tensor:
         """Weighted cost (terms, samples) of each term, averaged over the horizon."""
-        return torch.stack(list(self.task.costs(batch, problem.reference).values())).mean(-1).mul_(problem.weights[:, None])
+        return (
+            torch.stack(list(self.task.costs(batch, problem.reference).values()))
+            .mean(-1)
+            .mul_(problem.weights[:, None])
+        )
 
     def evaluate(self, problem: Problem, knots: torch.Tensor) -> Trajectories:
         """Roll knots (samples, num_knots, nu) out and weigh what comes of them. Nothing in it waits for the device."""
-        return self.weigh(problem, self.backend.rollout(problem.start, self.controls(knots), self.control_dt))
+        return self.weigh(
+            problem, self.backend.rollout(problem.start, self.controls(knots), self.control_dt)
+        )
 
     def weigh(self, problem: Problem, batch: RolloutBatch) -> Trajectories:
         """Evaluate trajectories.
@@ -189,7 +211,10 @@ class Objective:
             costs = costs.masked_fill(batch.invalid, torch.inf)
         violation = breach = None
         if self.constrained:
-            violation, breach = (self.task.violation(batch, problem.reference, tightened) for tightened in (True, False))
+            violation, breach = (
+                self.task.violation(batch, problem.reference, tightened)
+                for tightened in (True, False)
+            )
         closeness = None if demonstration is None else demonstration.log_density(batch)
         if self.backend.variants > 1:
             by_model = costs.view(-1, self.backend.variants)
@@ -203,8 +228,17 @@ class Objective:
         if demonstration is not None and closeness is not None:
             # The density has no unit: the nearest sample counts as the demonstration itself, as in the authors' code. Otherwise a
             # demonstration that no sample comes near to would never be followed.
-            demo_costs = demonstration.cost - (closeness - closeness.where(costs.isfinite(), -torch.inf).amax())
-        return Trajectories(costs, violation, demo_costs, terms=terms, breach=breach, qpos=batch.qpos[:: self.backend.variants])
+            demo_costs = demonstration.cost - (
+                closeness - closeness.where(costs.isfinite(), -torch.inf).amax()
+            )
+        return Trajectories(
+            costs,
+            violation,
+            demo_costs,
+            terms=terms,
+            breach=breach,
+            qpos=batch.qpos[:: self.backend.variants],
+        )
 
 
 def aggregation(costs: torch.Tensor, robust: RobustConfig) -> torch.Tensor:
@@ -217,7 +251,9 @@ def aggregation(costs: torch.Tensor, robust: RobustConfig) -> torch.Tensor:
         robust: kind of aggregation
     """
     models = costs.shape[1]
-    count = {"mean": models, "worst": 1, "cvar": max(1, round(robust.tail * models))}[robust.aggregate]
+    count = {"mean": models, "worst": 1, "cvar": max(1, round(robust.tail * models))}[
+        robust.aggregate
+    ]
     if count == models:
         return costs.new_full(costs.shape, 1.0 / models)
     return torch.zeros_like(costs).scatter_(1, costs.topk(count, dim=1).indices, 1.0 / count)

@@ -47,7 +47,11 @@ class Planner:
     """
 
     def __init__(
-        self, objective: Objective, config: SearchConfig, traces: int = 0, demonstration: DemonstratedPath | None = None
+        self,
+        objective: Objective,
+        config: SearchConfig,
+        traces: int = 0,
+        demonstration: DemonstratedPath | None = None,
     ) -> None:
         """Prepare the search. Where the backend can, it is captured with the first plan, in the thread that makes it.
 
@@ -89,11 +93,20 @@ class Planner:
         mean = np.stack([np.interp(knots, rows, column) for column in controls.T], axis=1)
         self._warm_start = WarmStart(mean, np.ones_like(mean), plan.start_time)
         before = previous._warm_start
-        if type(previous._settings[1]) is type(self._settings[1]) and before.noise_scale.shape == mean.shape:
+        if (
+            type(previous._settings[1]) is type(self._settings[1])
+            and before.noise_scale.shape == mean.shape
+        ):
             self._warm_start = replace(self._warm_start, noise_scale=before.noise_scale)
 
     @torch.inference_mode()
-    def plan(self, state: State, reference: Reference, stamp: float | None = None, budget: float = math.inf) -> Plan:
+    def plan(
+        self,
+        state: State,
+        reference: Reference,
+        stamp: float | None = None,
+        budget: float = math.inf,
+    ) -> Plan:
         """Plan from `state`, whose stamp is the time that the first action is meant for.
 
         Args:
@@ -112,7 +125,9 @@ class Planner:
         result, steps = self._search(state, reference, began, budget)
         config, cost = self._settings[0], float(result.cost[0])
         if not math.isfinite(cost):
-            raise NoFeasibleSampleError(f"all {config.num_samples} samples have a NaN or infinite cost")
+            raise NoFeasibleSampleError(
+                f"all {config.num_samples} samples have a NaN or infinite cost"
+            )
         warm_start = "none" if self._warm_start.start_time is None else "plan"
         self._warm_start = WarmStart(result.mean, result.noise_scale, state.stamp)
         finite = np.isfinite(result.costs)
@@ -122,7 +137,9 @@ class Planner:
             warm_start=warm_start,
             cost=cost,
             cost_mean=cost_mean,
-            term_costs=dict(zip(self.objective.task.cost_terms(), result.terms[:, 0].tolist(), strict=True)),
+            term_costs=dict(
+                zip(self.objective.task.cost_terms(), result.terms[:, 0].tolist(), strict=True)
+            ),
             effective_sample_size=effective_sample_size(result.weights),
             noise=float(result.noise[0]),
             infeasible_fraction=1.0 - float((finite & (result.violations <= 0.0)).mean()),
@@ -146,7 +163,9 @@ class Planner:
         """Do what the next plan needs and does not depend on its state, while there is time: draw its noise."""
         self._noise.draw_ahead()
 
-    def search(self, state: State, reference: Reference, steps: int | None = None) -> tuple[Search, SearchInput[Array]]:
+    def search(
+        self, state: State, reference: Reference, steps: int | None = None
+    ) -> tuple[Search, SearchInput[Array]]:
         """The search that a plan from here would be, and its inputs.
 
         Args:
@@ -164,11 +183,15 @@ class Planner:
             sigmas=sigmas(steps),
             hyperparameters=algorithm.pack(),
             stagnated=np.array(float(self._stagnation.stagnated)),
-            demonstrated=np.array(float(self._guide.nearest(state)) if self._guide is not None else 0.0),
+            demonstrated=np.array(
+                float(self._guide.nearest(state)) if self._guide is not None else 0.0
+            ),
         )
         return Search(self.objective, algorithm, steps, self._traces, self._guide), inputs
 
-    def _search(self, state: State, reference: Reference, began: float, budget: float) -> tuple[SearchResult[Array], int]:
+    def _search(
+        self, state: State, reference: Reference, began: float, budget: float
+    ) -> tuple[SearchResult[Array], int]:
         """Result of the search, and the number of its denoising steps."""
         steps = self._budget.steps_within(budget)
         if self._captured:
@@ -176,7 +199,9 @@ class Planner:
         search, inputs = self.search(state, reference, steps)
         config = search.algorithm.config
         # For all steps, whether or not there is time for them: noise is drawn ahead, when that is not known yet.
-        noise = self._noise.take(config.iterations, config.num_samples, search.algorithm.antithetic)[:steps]
+        noise = self._noise.take(
+            config.iterations, config.num_samples, search.algorithm.antithetic
+        )[:steps]
         laps = [began]
 
         def go_on(step: int) -> bool:
@@ -206,5 +231,7 @@ class Planner:
         state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
         noise = self._origin.new_zeros((config.iterations, config.num_samples, *self._origin.shape))
         counts = sorted({*range(1, min(config.iterations, 5)), config.iterations}, reverse=True)
-        works = [SearchWork(*self.search(state, Reference(), steps), noise[:steps]) for steps in counts]
+        works = [
+            SearchWork(*self.search(state, Reference(), steps), noise[:steps]) for steps in counts
+        ]
         return dict(zip(counts, capture_searches(works, self.objective.backend), strict=False))

@@ -6,7 +6,11 @@ import torch
 
 
 def draw_noise(
-    steps: int, num_samples: int, like: torch.Tensor, generator: torch.Generator, antithetic: bool = False
+    steps: int,
+    num_samples: int,
+    like: torch.Tensor,
+    generator: torch.Generator,
+    antithetic: bool = False,
 ) -> torch.Tensor:
     """Standard normal noise of a whole search; the first row is zero, so that it stands for the mean itself.
 
@@ -23,7 +27,9 @@ def draw_noise(
         (steps, num_samples, num_knots, nu)
     """
     drawn = num_samples // 2 if antithetic else num_samples - 1
-    noise = torch.randn((steps, drawn, *like.shape), generator=generator, dtype=like.dtype, device=like.device)
+    noise = torch.randn(
+        (steps, drawn, *like.shape), generator=generator, dtype=like.dtype, device=like.device
+    )
     parts = (noise.new_zeros((steps, 1, *like.shape)), noise, -noise[:, : num_samples - 1 - drawn])
     return torch.cat(parts if antithetic else parts[:2], dim=1)
 

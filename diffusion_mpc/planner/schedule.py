@@ -54,7 +54,11 @@ SHAPES = 0.3, 2.0
 
 
 def rescale_noise(
-    noise_scale: torch.Tensor, deviation: torch.Tensor, excess: torch.Tensor, scale_rate: Scalar, shape_rate: Scalar
+    noise_scale: torch.Tensor,
+    deviation: torch.Tensor,
+    excess: torch.Tensor,
+    scale_rate: Scalar,
+    shape_rate: Scalar,
 ) -> torch.Tensor:
     """Noise that the next denoising step needs, as a multiple of the schedule's, by knot and actuator.
 
@@ -71,7 +75,9 @@ def rescale_noise(
         shape_rate: fraction of the new shape that comes from this step; 0: it stays
     """
     scale = noise_scale.mean()
-    shape = torch.lerp(noise_scale / scale, deviation / deviation.mean().clamp(min=1e-12), shape_rate).clamp(*SHAPES)
+    shape = torch.lerp(
+        noise_scale / scale, deviation / deviation.mean().clamp(min=1e-12), shape_rate
+    ).clamp(*SHAPES)
     return shape * ((scale * (scale_rate * excess).exp()).clamp(*SCALES) / shape.mean())
 
 
@@ -81,4 +87,6 @@ def dial_noise(step: int, steps: int, num_knots: int, beta1: float, beta2: float
     DIAL (2409.15610, eq. 7) calls it a covariance; in its authors' code, as here, it is a standard deviation.
     """
     knots = np.arange(1, num_knots + 1)
-    return np.exp(-step / (beta1 * steps) - (num_knots - knots) / (beta2 * num_knots), dtype=np.float64)
+    return np.exp(
+        -step / (beta1 * steps) - (num_knots - knots) / (beta2 * num_knots), dtype=np.float64
+    )

@@ -36,7 +36,10 @@ def search_costs(found: Evaluation) -> torch.Tensor:
     the worst feasible one, by their violation. Demonstrations follow the max rule (2407.01573, eq. 11-13): the maximum of two
     unnormalised densities is the minimum of two costs, so standardising happens once, in `sample_weights`.
     """
-    costs, violation = found.costs.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf), found.violation
+    costs, violation = (
+        found.costs.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf),
+        found.violation,
+    )
     if found.demo_costs is None and violation is None:
         return costs
     finite = costs < torch.inf
@@ -103,7 +106,11 @@ def ranked_weights(costs: torch.Tensor, by_rank: tuple[float, ...]) -> torch.Ten
     weights_by_rank = constant(by_rank[: len(costs)], costs.dtype, costs.device)
     # Stable: among equals the first wins, which is the mean itself.
     cheapest = costs.argsort(stable=True)[: len(weights_by_rank)]
-    weights = torch.zeros_like(costs).scatter(0, cheapest, weights_by_rank).masked_fill_(costs == torch.inf, 0.0)
+    weights = (
+        torch.zeros_like(costs)
+        .scatter(0, cheapest, weights_by_rank)
+        .masked_fill_(costs == torch.inf, 0.0)
+    )
     return weights / weights.sum()
 
 
@@ -122,7 +129,9 @@ def score(noisy: torch.Tensor, clean: torch.Tensor, alpha_bar: float) -> torch.T
     return (alpha_bar**0.5 * clean - noisy) / (1.0 - alpha_bar)
 
 
-def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float) -> torch.Tensor:
+def score_ascent(
+    noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float
+) -> torch.Tensor:
     """One Monte-Carlo score ascent step, `Y_{i-1} = (Y_i + (1 - abar_i) score) / sqrt(alpha_i)` (2407.01573, eq. 6).
 
     With the score inserted this is `sqrt(abar_{i-1}) Ybar` exactly: the step forgets `Y_i`. Online planning therefore carries Ybar.
@@ -130,13 +139,17 @@ def score_ascent(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_b
     return (noisy + (1.0 - alpha_bar) * score(noisy, clean, alpha_bar)) / alpha**0.5
 
 
-def reverse_sde(noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float, noise: torch.Tensor) -> torch.Tensor:
+def reverse_sde(
+    noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float, noise: torch.Tensor
+) -> torch.Tensor:
     """One step of the reverse SDE, `(Y_i + (1 - alpha_i)/2 score) / sqrt(alpha_i) + sqrt(1 - alpha_i) z` (2407.01573, section 3).
 
     For comparison: it draws a sample of the plan distribution where score ascent climbs to its peak, and in the hundred levels that
     planning has time for it stays far from any minimum. `noise` is z, standard normal.
     """
-    return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (1.0 - alpha) ** 0.5 * noise
+    return (noisy + 0.5 * (1.0 - alpha) * score(noisy, clean, alpha_bar)) / alpha**0.5 + (
+        1.0 - alpha
+    ) ** 0.5 * noise
 
 
 def success_rate(costs: torch.Tensor) -> torch.Tensor:

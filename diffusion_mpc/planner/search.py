@@ -96,7 +96,10 @@ class Search:
     guide: Guide | None
 
     def __call__(
-        self, inputs: SearchInput[torch.Tensor], noise: torch.Tensor, go_on: Callable[[int], bool] | None = None
+        self,
+        inputs: SearchInput[torch.Tensor],
+        noise: torch.Tensor,
+        go_on: Callable[[int], bool] | None = None,
     ) -> SearchResult[torch.Tensor]:
         """Search.
 
@@ -128,13 +131,26 @@ class Search:
         """The problem, and where the search starts."""
         problem = self.objective.problem(inputs)
         if self.guide is not None:
-            problem = replace(problem, demonstration=self.guide.ahead(inputs.demonstrated.long(), problem))
+            problem = replace(
+                problem, demonstration=self.guide.ahead(inputs.demonstrated.long(), problem)
+            )
         hyperparameters = self.algorithm.unpack(inputs.hyperparameters)
-        belief = Belief(inputs.mean, inputs.noise_scale, inputs.sigmas[..., None], hyperparameters, inputs.stagnated)
+        belief = Belief(
+            inputs.mean,
+            inputs.noise_scale,
+            inputs.sigmas[..., None],
+            hyperparameters,
+            inputs.stagnated,
+        )
         return problem, self.algorithm.start(belief)
 
     def conclude(
-        self, belief: Belief, knots: torch.Tensor, trajectories: Trajectories, ranks: torch.Tensor, weights: torch.Tensor
+        self,
+        belief: Belief,
+        knots: torch.Tensor,
+        trajectories: Trajectories,
+        ranks: torch.Tensor,
+        weights: torch.Tensor,
     ) -> SearchResult[torch.Tensor]:
         """The result, where nothing constrains it.
 
@@ -158,7 +174,9 @@ class Search:
             costs=trajectories.costs,
             weights=weights,
             noise=knots.std(0, correction=0).mean()[None],
-            violations=knots.new_zeros(1) if trajectories.violation is None else trajectories.violation,
+            violations=knots.new_zeros(1)
+            if trajectories.violation is None
+            else trajectories.violation,
             violation=knots.new_zeros(1),
         )
 

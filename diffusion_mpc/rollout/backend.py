@@ -42,7 +42,9 @@ class RolloutBackend(Protocol):
         """See above."""
         ...
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """Trajectories that the controls lead to.
 
         Independent of earlier calls: time, activations and the solver's warm start begin anew. Nothing waits for the device.
@@ -58,7 +60,9 @@ class RolloutBackend(Protocol):
         """
         ...
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> Sequence[Work]:
         """A replay of each work, all at once, which reads and writes the same memory; none where they cannot be captured.
 
         Args:
@@ -76,5 +80,7 @@ def substeps(control_dt: float, timestep: float) -> int:
     """
     count = round(control_dt / timestep)
     if count < 1 or abs(count * timestep - control_dt) > 1e-9:
-        raise ValueError(f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; change one of them")
+        raise ValueError(
+            f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; change one of them"
+        )
     return count

@@ -20,7 +20,13 @@ class Capacity:
     constraints: int
 
 
-def probe(task: Task, model: mujoco.MjModel, pairs: NDArray[np.int_], trials: int = 32, duration: float = 0.5) -> Capacity:
+def probe(
+    task: Task,
+    model: mujoco.MjModel,
+    pairs: NDArray[np.int_],
+    trials: int = 32,
+    duration: float = 0.5,
+) -> Capacity:
     """Twice what random motion in C MuJoCo came to, and a few more.
 
     Each trial starts from the task's initial state, displaced by half a metre and radian (standard deviation) along every degree of
@@ -61,4 +67,8 @@ def near_pairs(model: mujoco.MjModel, centres: Array, pairs: NDArray[np.int_]) -
     # Planes have no bounding sphere: they may be near anything.
     reach = np.where(model.geom_rbound > 0.0, model.geom_rbound + model.geom_margin, np.inf)
     first, second = pairs[:, 0], pairs[:, 1]
-    return int((np.linalg.norm(centres[first] - centres[second], axis=1) <= reach[first] + reach[second]).sum())
+    return int(
+        (
+            np.linalg.norm(centres[first] - centres[second], axis=1) <= reach[first] + reach[second]
+        ).sum()
+    )

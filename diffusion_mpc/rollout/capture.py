@@ -28,7 +28,10 @@ FACTORISATIONS = ("cholesky", "eig", "eigh", "inv", "lstsq", "lu_factor", "pinv"
 
 REFUSED = (
     dict.fromkeys(("is_nonzero", "equal", "allclose"), REASONS[torch.Tag.data_dependent_output])
-    | dict.fromkeys(("nonzero_numpy", "where.default", "repeat_interleave.self_Tensor"), REASONS[torch.Tag.dynamic_output_shape])
+    | dict.fromkeys(
+        ("nonzero_numpy", "where.default", "repeat_interleave.self_Tensor"),
+        REASONS[torch.Tag.dynamic_output_shape],
+    )
     | dict.fromkeys(("lift_fresh", "pin_memory", "_pin_memory"), COPIES)
     | dict.fromkeys((f"linalg_{name}" for name in FACTORISATIONS), CHECKS)
     | dict.fromkeys(("_linalg_check_errors", "_linalg_eigh", "_linalg_svd"), CHECKS)
@@ -63,7 +66,11 @@ class CapturedOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.last = ""
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+        self,
+        func: OpOverload,
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
     ) -> object:
         """Do an operation, or raise CaptureError before it begins."""
         self.last = str(func)
@@ -78,7 +85,10 @@ def refusal(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, objec
     if name in ("index", "index_put", "index_put_"):
         # The tag is on all indexing, but only what a mask selects has to be counted.
         assert isinstance(args[1], list | tuple), "indices"
-        masked = any(isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        masked = any(
+            isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
+            for index in args[1]
+        )
         return REASONS[torch.Tag.dynamic_output_shape] if masked else ""
     if name in ("to", "_to_copy", "copy_"):
         values = (x.device if isinstance(x, torch.Tensor) else x for x in (*args, *kwargs.values()))
@@ -99,7 +109,9 @@ class CaptureMemory:
         weakref.finalize(self, _released.append, self._pool).atexit = False
 
     @contextmanager
-    def used(self, use_pool: Callable[[Any], AbstractContextManager[None]] = torch.cuda.use_mem_pool) -> Iterator[None]:
+    def used(
+        self, use_pool: Callable[[Any], AbstractContextManager[None]] = torch.cuda.use_mem_pool
+    ) -> Iterator[None]:
         """Take this thread's device memory from the pool, without garbage collection; other threads' captures wait."""
         with _one_at_a_time, without_garbage_collection():
             _released.clear()

@@ -68,14 +68,19 @@ class CpuBackend:
         self._slices = sensor_slices(self.model)
         self._simulations = lru_cache(maxsize=4)(self._make_simulations)
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         if self.variants > 1:
             controls = controls.repeat_interleave(self.variants, dim=0)
         samples, horizon, _ = controls.shape
         simulations = self._simulations(samples, horizon, control_dt)
         batch, repeats = simulations.batch, simulations.repeats
-        np.concatenate((start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()), out=simulations.qpos_qvel_act)
+        np.concatenate(
+            (start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()),
+            out=simulations.qpos_qvel_act,
+        )
         batch.state[:] = simulations.start
         # A simulation stops where its warnings become more, so they have to begin at none.
         batch.warning[:] = 0
@@ -95,7 +100,9 @@ class CpuBackend:
             invalid=torch.from_numpy(ended < simulations.end) if unfinished else None,
         )
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> Sequence[Work]:
         """See `RolloutBackend.capture_work`: there is nothing to gain here."""
         return ()
 
@@ -114,7 +121,10 @@ class CpuBackend:
             # The full physics state of MuJoCo begins with the time, and positions, velocities and activations follow.
             qpos_qvel_act=start[1 : 1 + model.nq + model.nv + model.na],
             records=records,
-            ends={name: torch.from_numpy(rows[:, repeats - 1 :: repeats]) for name, rows in records.items()},
+            ends={
+                name: torch.from_numpy(rows[:, repeats - 1 :: repeats])
+                for name, rows in records.items()
+            },
             repeats=repeats,
             end=(steps - 0.5) * model.opt.timestep,
         )

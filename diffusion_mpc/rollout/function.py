@@ -41,7 +41,9 @@ class FunctionBackend:
             TaskError: the task has no dynamics, reads sensors, or its dynamics return something else than a state
         """
         if task.dynamics is None:
-            raise TaskError(f"task '{task.name}' has no dynamics of its own; set backend.name to cpu")
+            raise TaskError(
+                f"task '{task.name}' has no dynamics of its own; set backend.name to cpu"
+            )
         if task.sensors:
             raise TaskError(
                 f"task '{task.name}' reads sensors ({', '.join(task.sensors)}), which the function backend does not have; "
@@ -51,7 +53,9 @@ class FunctionBackend:
         self._dynamics: Dynamics = task.dynamics
         self._try(task)
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
         repeats = substeps(control_dt, self.model.opt.timestep)
@@ -72,7 +76,9 @@ class FunctionBackend:
             invalid=~(ends.isfinite().flatten(1).all(1) & speeds.isfinite().flatten(1).all(1)),
         )
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> Sequence[Work]:
         """See `RolloutBackend.capture_work`: there is nothing to gain here."""
         return ()
 

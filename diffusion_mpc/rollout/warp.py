@@ -26,7 +26,9 @@ from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
 # That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say that something was left out.
-OVERFLOW = int(mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS))
+OVERFLOW = int(
+    mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS)
+)
 
 # What a step reads of the steps before, beside the state that a rollout starts from.
 CARRIED = ("time", "qacc_warmstart", "overflow", "history", "plastic")
@@ -111,7 +113,9 @@ class WarpBackend:
     dtype = torch.float32
     variants = 1
 
-    def __init__(self, task: Task, model: mujoco.MjModel, device: str = "", capture: Capture = "plan") -> None:
+    def __init__(
+        self, task: Task, model: mujoco.MjModel, device: str = "", capture: Capture = "plan"
+    ) -> None:
         """Put the model on the device, and find out how many contacts and constraints to have memory for.
 
         Args:
@@ -129,7 +133,9 @@ class WarpBackend:
         wp.init()
         device = device or ("cuda" if wp.get_cuda_device_count() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
-            raise TaskError("backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install one that has")
+            raise TaskError(
+                "backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install one that has"
+            )
         self.model = model
         self.device = torch.device("cuda:0" if device == "cuda" else "cpu")
         # On the `cpu` device a capture takes in what other threads launch meanwhile.
@@ -151,17 +157,23 @@ class WarpBackend:
         """Samples since the start that needed more contacts or constraints than there was memory for; waits for the device."""
         return int(self._overflows)
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
         with self._streams():
-            worlds = (_captured_worlds.get() or self._worlds)(samples, horizon, substeps(control_dt, self.model.opt.timestep))
+            worlds = (_captured_worlds.get() or self._worlds)(
+                samples, horizon, substeps(control_dt, self.model.opt.timestep)
+            )
             self._start(worlds, start)
             self._run(worlds, controls)
         full = (worlds.views["overflow"] & OVERFLOW) != 0
         self._overflows += full.sum()
         # A NaN among the controls would be clamped to a limit, and the sample look fine.
-        arrived = _bounded(worlds.qpos) & _bounded(worlds.qvel) & controls.isfinite().flatten(1).all(1)
+        arrived = (
+            _bounded(worlds.qpos) & _bounded(worlds.qvel) & controls.isfinite().flatten(1).all(1)
+        )
         return RolloutBatch(
             qpos=worlds.qpos,
             qvel=worlds.qvel,
@@ -176,7 +188,9 @@ class WarpBackend:
         with self._streams():
             return sum(array.capacity for array in _arrays(self._worlds(samples, 1, 1).data))
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> list[Work]:
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> list[Work]:
         """See `RolloutBackend.capture_work`."""
         if self.capture != "plan":
             return []
@@ -208,7 +222,9 @@ class WarpBackend:
                 for work in works:
                     with capturing(self._on, warp_stream) as capture:
                         output = work()
-                    replays.append(Replay(stream, warp_stream, capture.graph, output, (worlds, memory, work)))
+                    replays.append(
+                        Replay(stream, warp_stream, capture.graph, output, (worlds, memory, work))
+                    )
         finally:
             _captured_worlds.reset(token)
         # Once, for the driver prepares a graph when it is launched first.
@@ -257,15 +273,25 @@ class WarpBackend:
     def _make_worlds(self, samples: int, horizon: int, repeats: int) -> Worlds:
         # What is made in inference mode, as within a plan, could not be written to outside of it.
         with torch.inference_mode(False), wp.ScopedDevice(self._on):
-            data = mjw.make_data(self.model, samples, nconmax=self.capacity.contacts, njmax=self.capacity.constraints)
-            views = {name: self._view(getattr(data, name)) for name in ("qpos", "qvel", "act", "ctrl", "sensordata", *CARRIED)}
+            data = mjw.make_data(
+                self.model, samples, nconmax=self.capacity.contacts, njmax=self.capacity.constraints
+            )
+            views = {
+                name: self._view(getattr(data, name))
+                for name in ("qpos", "qvel", "act", "ctrl", "sensordata", *CARRIED)
+            }
             initial = {name: views[name].clone() for name in CARRIED}
             qpos, qvel, sensordata = (
-                views[name].new_empty((samples, horizon, views[name].shape[1])) for name in ("qpos", "qvel", "sensordata")
+                views[name].new_empty((samples, horizon, views[name].shape[1]))
+                for name in ("qpos", "qvel", "sensordata")
             )
             # Loads the kernels, which must not happen within a capture.
             mjw.step(self._model, data)
-            graph = None if _captured_worlds.get() or self.capture == "none" else self._step_graph(data, repeats)
+            graph = (
+                None
+                if _captured_worlds.get() or self.capture == "none"
+                else self._step_graph(data, repeats)
+            )
         return Worlds(data, views, initial, qpos, qvel, sensordata, repeats, graph)
 
     def _step_graph(self, data: mjw.Data, repeats: int) -> wp.Graph | None:

@@ -6,12 +6,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from diffusion_mpc.config import ROS_OWN, ConfigError, Parameter, Value, check, load_parameters, require_parameter
+from diffusion_mpc.config import (
+    ROS_OWN,
+    ConfigError,
+    Parameter,
+    Value,
+    check,
+    load_parameters,
+    require_parameter,
+)
 
 
 class UnknownParameterError(ParameterNotDeclaredException):
@@ -50,12 +63,21 @@ def declare(
         ConfigError: an unknown name or a value that does not fit
         TaskError: the task does not exist
     """
-    given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items() if not name.startswith(ROS_OWN)}
+    given = {
+        name: parameter.value
+        for name, parameter in node.get_parameters_by_prefix("").items()
+        if not name.startswith(ROS_OWN)
+    }
     known, values = load_parameters(config, given)
     for name in given:
         node.undeclare_parameter(name)
     for name, description in known.items():
-        node.declare_parameter(name, values[name], descriptor(description, read_only(description)), ignore_override=True)
+        node.declare_parameter(
+            name,
+            values[name],
+            descriptor(description, read_only(description)),
+            ignore_override=True,
+        )
     current = dict(values)
 
     def validate(changes: Sequence[RosParameter[Any]]) -> SetParametersResult:
@@ -89,12 +111,18 @@ def descriptor(parameter: Parameter, read_only: bool) -> ParameterDescriptor:
     result = ParameterDescriptor(
         name=parameter.name,
         description=parameter.description + unit,
-        additional_constraints=f"one of: {', '.join(parameter.choices)}" if parameter.choices else "",
+        additional_constraints=f"one of: {', '.join(parameter.choices)}"
+        if parameter.choices
+        else "",
         read_only=read_only,
     )
     if math.isfinite(parameter.low) and math.isfinite(parameter.high):
         if parameter.type is float:
-            result.floating_point_range = [FloatingPointRange(from_value=parameter.low, to_value=parameter.high, step=0.0)]
+            result.floating_point_range = [
+                FloatingPointRange(from_value=parameter.low, to_value=parameter.high, step=0.0)
+            ]
         elif parameter.type is int:
-            result.integer_range = [IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high), step=1)]
+            result.integer_range = [
+                IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high), step=1)
+            ]
     return result

@@ -59,7 +59,9 @@ class RecorderNode(Node):
         Raises:
             ConfigError: a parameter is unknown or does not fit, or the folder exists or cannot be made
         """
-        super().__init__("recorder", automatically_declare_parameters_from_overrides=True, **arguments)
+        super().__init__(
+            "recorder", automatically_declare_parameters_from_overrides=True, **arguments
+        )
         config = build(RecorderConfig, declare(self, RecorderConfig))
         self.finished = False
         self.failure = ""
@@ -88,8 +90,12 @@ class RecorderNode(Node):
         """Take the messages that have arrived already, and close the bag."""
         self._catch_up()
         if self._since is None:
-            self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
-            self._newest = {topic: (messages[-1][0], messages[-1][2]) for topic, messages in self._early.items()}
+            self.get_logger().warning(
+                f"no {self._start_on} came; the bag holds only the newest message of each topic"
+            )
+            self._newest = {
+                topic: (messages[-1][0], messages[-1][2]) for topic, messages in self._early.items()
+            }
         self._guarded(self._write_newest)
         self._guarded(self.bag.close)
         if not self.failure:
@@ -115,14 +121,18 @@ class RecorderNode(Node):
         kind = publishers[0].topic_type
         others = sorted({p.topic_type for p in publishers} - {kind})
         if others:
-            self.get_logger().error(f"{topic}: {kind} is recorded, {', '.join(others)} of another publisher is not")
+            self.get_logger().error(
+                f"{topic}: {kind} is recorded, {', '.join(others)} of another publisher is not"
+            )
         try:
             message = message_class(kind)
             self.bag.add(topic, kind, definition(kind))
         except (ImportError, AttributeError, PackageNotFoundError, OSError) as error:
             self.get_logger().error(f"{topic} is not recorded: no definition of {kind} ({error})")
             return
-        self.create_subscription(message, topic, partial(self._on_message, topic), matching_qos(publishers), raw=True)
+        self.create_subscription(
+            message, topic, partial(self._on_message, topic), matching_qos(publishers), raw=True
+        )
 
     def _on_message(self, topic: str, data: bytes, info: Mapping[str, int]) -> None:
         self._taken += 1
@@ -171,7 +181,10 @@ class RecorderNode(Node):
         try:
             write()
         except OSError as error:
-            self.failure, self.finished = f"cannot write to '{self.bag.folder}': {error.strerror or error}", True
+            self.failure, self.finished = (
+                f"cannot write to '{self.bag.folder}': {error.strerror or error}",
+                True,
+            )
             self.get_logger().error(self.failure)
 
 
@@ -184,7 +197,9 @@ def new_bag(folder: Path) -> BagWriter:
     try:
         return BagWriter(folder)
     except FileExistsError:
-        raise ConfigError(f"directory: '{folder}' exists already; give the recording a folder of its own") from None
+        raise ConfigError(
+            f"directory: '{folder}' exists already; give the recording a folder of its own"
+        ) from None
     except OSError as error:
         raise ConfigError(f"directory: '{folder}' cannot be made: {error}") from None
 
@@ -213,7 +228,9 @@ def definition(kind: str) -> Typestore:
         file = Path(get_package_share_directory(package), folder, f"{name}.msg")
         parsed = get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/{folder}/{name}")
         types.update(parsed)
-        wanted += [used for _, fields in parsed.values() for used in _used(fields) if used not in types]
+        wanted += [
+            used for _, fields in parsed.values() for used in _used(fields) if used not in types
+        ]
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store

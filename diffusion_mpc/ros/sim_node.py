@@ -62,7 +62,9 @@ class SimNode(Node):
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
         self.task = find_task(self.config.task)(self.config.model.path)
-        self.plant = Plant(self.task, self.config.model, self.config.mass_scale, self.config.friction_scale)
+        self.plant = Plant(
+            self.task, self.config.model, self.config.mass_scale, self.config.friction_scale
+        )
         self.actuators = actuators(self.plant.model)
         self._joints = Estimator(self.plant.model, self.task.base).addresses
         zero, seed = np.zeros(self.plant.model.nu), self.config.seed
@@ -86,7 +88,9 @@ class SimNode(Node):
         state_qos = QoSProfile(depth=10)
         self._joint_states = self.create_publisher(JointState, "joint_states", state_qos)
         self._odom = self.create_publisher(Odometry, "odom", state_qos) if self.task.base else None
-        self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if self.config.publish_clock else None
+        self._clock_publisher = (
+            self.create_publisher(Clock, "/clock", 10) if self.config.publish_clock else None
+        )
         self._finished = self.create_publisher(Empty, "~/finished", 1)
         # Commands of any supported type are obeyed; a topic has one type, so the first publisher decides.
         self._subscription: Any = None
@@ -140,7 +144,9 @@ class SimNode(Node):
             self._offset = self._now()
             # Time passes when somebody looks: when a state is due and when a command comes. /clock needs finer steps.
             fine = self.plant.model.opt.timestep
-            self._timer = self.create_timer(fine if self.config.publish_clock else self._period, self._follow_clock)
+            self._timer = self.create_timer(
+                fine if self.config.publish_clock else self._period, self._follow_clock
+            )
         self._stand()
 
     def _subscribe_to_commands(self) -> None:
@@ -151,7 +157,9 @@ class SimNode(Node):
         for message in MESSAGES.values():
             package, _, kind = message.__module__.split(".")[0], "msg", message.__name__
             if f"{package}/msg/{kind}" in types:
-                self._subscription = self.create_subscription(message, name, self._on_command, QoSProfile(depth=1))
+                self._subscription = self.create_subscription(
+                    message, name, self._on_command, QoSProfile(depth=1)
+                )
 
     # Time
 
@@ -186,7 +194,10 @@ class SimNode(Node):
         with span("physics"):
             self.plant.step(self._control, duration)
         if self.plant.diverged:
-            self.get_logger().error("the simulation diverged; the robot is back at its initial state", throttle_duration_sec=1.0)
+            self.get_logger().error(
+                "the simulation diverged; the robot is back at its initial state",
+                throttle_duration_sec=1.0,
+            )
             self._reset()
             return
         if self.config.duration and self.plant.time >= self.config.duration - 1e-9:
@@ -219,7 +230,9 @@ class SimNode(Node):
 
     def _stand(self) -> None:
         """Measure a robot that stands still, and has done so for a while."""
-        self._measurements.standing(self.plant.state(self._stamp()), self._period, self.config.state_noise)
+        self._measurements.standing(
+            self.plant.state(self._stamp()), self._period, self.config.state_noise
+        )
         self._deliver()
 
     def _deliver(self) -> None:
@@ -281,7 +294,9 @@ class SimNode(Node):
         arrival = self._arrival()
         shift = self._shift(message, arrival)
         points = [(shift + seconds, command) for seconds, command in points]
-        if self._commands.send(points, arrival, self.config.command_delay, self.config.command_dropout):
+        if self._commands.send(
+            points, arrival, self.config.command_delay, self.config.command_dropout
+        ):
             if not self.config.lockstep and not self._commanded:
                 # Time begins now, and with it the beat of the states.
                 self._timer.reset()
@@ -294,25 +309,36 @@ class SimNode(Node):
         """Simulated time (s) of a command that arrives now. Half a time step less, so that it acts from the nearest step on."""
         if self.config.lockstep:
             return self.plant.time
-        return max(self.plant.time, self._now() - self._offset - 0.5 * self.plant.model.opt.timestep)
+        return max(
+            self.plant.time, self._now() - self._offset - 0.5 * self.plant.model.opt.timestep
+        )
 
-    def _shift(self, message: JointCommand | Float64MultiArray | JointTrajectory, arrival: float) -> float:
+    def _shift(
+        self, message: JointCommand | Float64MultiArray | JointTrajectory, arrival: float
+    ) -> float:
         """Time (s) from when a message takes effect to the beginning of its trajectory; without a stamp it begins at once."""
         stamp = to_seconds(message.header.stamp) if isinstance(message, JointTrajectory) else 0.0
-        return stamp - (self._stamp() - self.plant.time) - arrival - self.config.command_delay if stamp else 0.0
+        return (
+            stamp - (self._stamp() - self.plant.time) - arrival - self.config.command_delay
+            if stamp
+            else 0.0
+        )
 
     def _answers(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> bool:
         # A command that was sent twice must not advance time twice; types without a stamp cannot tell.
         asked = self._newest
         return asked is not None and (
-            not isinstance(message, JointCommand) or abs(to_seconds(message.state_stamp) - asked.stamp) < 1e-6
+            not isinstance(message, JointCommand)
+            or abs(to_seconds(message.state_stamp) - asked.stamp) < 1e-6
         )
 
     def _on_push(self, message: WrenchStamped) -> None:
         f, t = message.wrench.force, message.wrench.torque
         force, torque = np.array([f.x, f.y, f.z]), np.array([t.x, t.y, t.z])
         if reason := bad_number([*force, *torque]):
-            self.get_logger().warning(f"message rejected: push: {reason}", throttle_duration_sec=1.0)
+            self.get_logger().warning(
+                f"message rejected: push: {reason}", throttle_duration_sec=1.0
+            )
             return
         self._apply_push(force, torque, self.plant.time + PUSH_DURATION)
 
@@ -345,7 +371,11 @@ class SimNode(Node):
 
     def _on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._paused
-        response.message = "advanced one control period" if self._paused else "only a paused simulation can be stepped"
+        response.message = (
+            "advanced one control period"
+            if self._paused
+            else "only a paused simulation can be stepped"
+        )
         if self._paused:
             self._advance(self._period)
         return response

@@ -42,10 +42,16 @@ def turn(executor: Executor, node: Node) -> None:
     try:
         executor.spin_once(timeout_sec=0.05)
     except Exception:
-        node.get_logger().error(f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=1.0)
+        node.get_logger().error(
+            f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=1.0
+        )
 
 
-def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: False, survives: bool = False) -> int:
+def run(
+    make: Callable[[], N],
+    finished: Callable[[N], bool] = lambda node: False,
+    survives: bool = False,
+) -> int:
     """Run a node until SIGINT, SIGTERM or `finished`.
 
     rclpy's own signal handlers shut ROS down at once; a node that has a last command to send or a file to close needs it up.

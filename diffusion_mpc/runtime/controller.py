@@ -60,7 +60,9 @@ class Controller:
         self.choice: ChosenBackend | None = None
         if config.backend.name == "auto":
             plan_time = partial(_plan_time, task, config, weights)
-            self.choice = choose(task, config.robust, plan_time, config.planner.time_budget / config.planner.rate)
+            self.choice = choose(
+                task, config.robust, plan_time, config.planner.time_budget / config.planner.rate
+            )
             config = _on(config, self.choice.name)
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
@@ -79,7 +81,10 @@ class Controller:
         self.config = config
         self.objective.configure(weights, config.robust)
         self.planner.configure(config.planner)
-        self._with_states, self._predicted = needs_planned_states(config.output, config.gains), config.prediction.enabled
+        self._with_states, self._predicted = (
+            needs_planned_states(config.output, config.gains),
+            config.prediction.enabled,
+        )
 
     def _traces(self, config: PlannerNodeConfig) -> int:
         # A base that does not float has no path to draw.
@@ -100,10 +105,16 @@ class Controller:
     def warm_up(self) -> None:
         """Make one plan from the model's initial state and forget it, so that the first real one is as fast as the others."""
         data = self.task.initial_data(self.backend.model)
-        self.plan(State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act)), Reference(), 0.0)
+        self.plan(
+            State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act)),
+            Reference(),
+            0.0,
+        )
         self.reset()
 
-    def plan(self, state: State, reference: Reference, start_time: float, budget: float = math.inf) -> Plan:
+    def plan(
+        self, state: State, reference: Reference, start_time: float, budget: float = math.inf
+    ) -> Plan:
         """One cycle of the data path.
 
         Args:
@@ -117,13 +128,18 @@ class Controller:
         """
         began = clock.perf_counter()
         if self._predicted:
-            start = self.predictor.predict(state, start_time, self.commands(state.stamp, start_time))
+            start = self.predictor.predict(
+                state, start_time, self.commands(state.stamp, start_time)
+            )
         else:
             start = replace(state, stamp=start_time)
         budget -= clock.perf_counter() - began
         plan = self.planner.plan(start, reference, stamp=state.stamp, budget=budget)
         if self._with_states:
-            plan = replace(plan, planned_states=self.predictor.planned_states(start, plan.controls, plan.control_dt))
+            plan = replace(
+                plan,
+                planned_states=self.predictor.planned_states(start, plan.controls, plan.control_dt),
+            )
         self.current, self.start = plan, start
         return plan
 
@@ -162,7 +178,13 @@ def _on(config: PlannerNodeConfig, backend: BackendName) -> PlannerNodeConfig:
     return replace(config, backend=replace(config.backend, name=backend))
 
 
-def _plan_time(task: Task, config: PlannerNodeConfig, weights: Mapping[str, float], backend: BackendName, samples: int) -> float:
+def _plan_time(
+    task: Task,
+    config: PlannerNodeConfig,
+    weights: Mapping[str, float],
+    backend: BackendName,
+    samples: int,
+) -> float:
     """Time (s) of a plan of some samples on a backend; the median of three."""
     wanted = replace(config, planner=replace(config.planner, num_samples=samples))
     controller = Controller(task, _on(wanted, backend), weights)

@@ -7,7 +7,14 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, build, cost_weights, parameters
+from diffusion_mpc.config import (
+    ConfigError,
+    PlannerNodeConfig,
+    Value,
+    build,
+    cost_weights,
+    parameters,
+)
 from diffusion_mpc.runtime.backend_choice import ChosenBackend
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.scheduling import scheduled
@@ -28,7 +35,9 @@ class ControllerSwap:
         failure: why the newest replacement did not take over; empty while it may
     """
 
-    def __init__(self, task: Task, values: Values, ready: Callable[[], None], warn: Callable[[str], object]) -> None:
+    def __init__(
+        self, task: Task, values: Values, ready: Callable[[], None], warn: Callable[[str], object]
+    ) -> None:
         """Build the first controller and warm it up.
 
         Args:
@@ -72,7 +81,9 @@ class ControllerSwap:
     def describe(self) -> str:
         """Sizes and backend of the controller in service, for people."""
         planner = self.controller.config.planner
-        sizes = f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
+        sizes = (
+            f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
+        )
         chosen = f"; backend auto: {self.choice.describe()}" if self.choice else ""
         return f"{sizes} on {self.controller.backend.name}{chosen}"
 
@@ -103,7 +114,10 @@ class ControllerSwap:
             self.failure = ""
             self._wanted = rebuilt_values(values)
             self._thread = threading.Thread(
-                target=self._replace, args=(replacement, self._wanted), name="controller swap", daemon=True
+                target=self._replace,
+                args=(replacement, self._wanted),
+                name="controller swap",
+                daemon=True,
             )
             self._thread.start()
 

@@ -43,7 +43,10 @@ class PlanFigures:
         if stats is None:
             return {}
         return {
-            **{f"plan_ms_{name}": value for name, value in percentiles([1e3 * s for s in self._times], (50, 95, 99)).items()},
+            **{
+                f"plan_ms_{name}": value
+                for name, value in percentiles([1e3 * s for s in self._times], (50, 95, 99)).items()
+            },
             "iterations": stats.iterations,
             "warm_started_fraction": sum(self._warm) / len(self._warm),
             "effective_sample_size": stats.effective_sample_size,
@@ -80,10 +83,16 @@ class Health:
 
     def values(self) -> dict[str, object]:
         """The counters."""
-        counts: dict[str, object] = {"plans": self.plans, "misses": self.misses, "rejected": self.rejected}
+        counts: dict[str, object] = {
+            "plans": self.plans,
+            "misses": self.misses,
+            "rejected": self.rejected,
+        }
         return counts | ({"last_rejection": self.last_rejection} if self.last_rejection else {})
 
-    def judge(self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, outdated: str) -> tuple[Level, str]:
+    def judge(
+        self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, outdated: str
+    ) -> tuple[Level, str]:
         """Level and text of a report.
 
         Args:

@@ -43,7 +43,11 @@ class Mailbox:
 
         def news() -> Arrival | None:
             newest = self._newest
-            return newest if newest is not None and newest.number > seen and newest.time > after else None
+            return (
+                newest
+                if newest is not None and newest.number > seen and newest.time > after
+                else None
+            )
 
         with self._changed:
             self._changed.wait_for(news, timeout)
@@ -78,7 +82,11 @@ class Pacer:
 
     def wait(self, now: float) -> float:
         """Time in s to wait before looking for the next state; a tenth of a period early counts as due."""
-        return 0.0 if self.due is None else max(0.0, min(self.due + 0.9 * self.period - now, self.period))
+        return (
+            0.0
+            if self.due is None
+            else max(0.0, min(self.due + 0.9 * self.period - now, self.period))
+        )
 
     def oldest(self, now: float) -> float:
         """Arrival (s) from which a state is meant for the next plan; one that is older belongs to a plan that was left out."""
@@ -105,7 +113,9 @@ class Lead:
         """Take down the time (s) from a grid time to the end of its plan."""
         self._taken.append(taken)
         # What takes longer than a period is late with any lead; such a hiccup does not set the pace.
-        longest = max((taken for taken in self._taken if taken <= self._period), default=self._period)
+        longest = max(
+            (taken for taken in self._taken if taken <= self._period), default=self._period
+        )
         wanted = min(longest + 0.05 * self._period, self._period)
         # Longer at once, or plans would be late; shorter slowly, for commands are to leave evenly.
         self._lead = max(wanted, self._lead - 0.01 * self._period)
@@ -162,7 +172,13 @@ class CommandLoop(Loop):
             period: time between two commands, s
         """
         super().__init__("commands", lambda stopping: self.turn())
-        self._send, self._phase, self._remaining, self._now, self._period = send, phase, remaining, now, period
+        self._send, self._phase, self._remaining, self._now, self._period = (
+            send,
+            phase,
+            remaining,
+            now,
+            period,
+        )
         self._last = now()
         self._told = False
         self._alarm = threading.Event()

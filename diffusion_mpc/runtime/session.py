@@ -55,7 +55,9 @@ class PlanTiming:
 class Output(Protocol):
     """Receiver of a session's plans and commands. Any thread may call."""
 
-    def send_command(self, points: Sequence[Point], stamp: float, state_stamp: float | None) -> None:
+    def send_command(
+        self, points: Sequence[Point], stamp: float, state_stamp: float | None
+    ) -> None:
         """Send commands; the first applies at `stamp` (s); `state_stamp` None: it is the safe command."""
         ...
 
@@ -100,7 +102,9 @@ class PlannerSession(ABC):
         health: counts
     """
 
-    def __init__(self, values: Mapping[str, Value], output: Output, now: Callable[[], float]) -> None:
+    def __init__(
+        self, values: Mapping[str, Value], output: Output, now: Callable[[], float]
+    ) -> None:
         """Load the model, and make a plan to warm up (thread: messages).
 
         Args:
@@ -120,7 +124,9 @@ class PlannerSession(ABC):
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
         self.reference = ReferenceKeeper(self.task.reference)
-        self.follower = Follower(actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains)
+        self.follower = Follower(
+            actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains
+        )
         self.health = Health()
         self.level = Level.OK
         self.live = False
@@ -128,7 +134,9 @@ class PlannerSession(ABC):
         self._last_state: State | None = None
         self._seen, self._back_off = 0, 0.0
         self._period = 1.0 / self.config.planner.rate
-        self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else self._period
+        self._command_period = (
+            1.0 / self.config.output.rate if self.config.output.rate else self._period
+        )
 
     @property
     def controller(self) -> Controller:
@@ -224,15 +232,23 @@ class PlannerSession(ABC):
 
     def report(self) -> tuple[Level, str, dict[str, object]]:
         """Level, text and values of the health (any thread)."""
-        waiting = None if self._last_state else self.estimator.waiting_for() + self.reference.waiting_for(self.config)
-        self.level, text = self.health.judge(self.live, waiting, self._lost(), self._output.is_heard(), self.swap.failure)
+        waiting = (
+            None
+            if self._last_state
+            else self.estimator.waiting_for() + self.reference.waiting_for(self.config)
+        )
+        self.level, text = self.health.judge(
+            self.live, waiting, self._lost(), self._output.is_heard(), self.swap.failure
+        )
         age, backend = self._watchdog.state_age(time.monotonic()), self.controller.backend
         values = {
             **self.health.values(),
             "clamped": self.follower.clamped,
             "overflowed_samples": backend.overflows,
             "backend": self.swap.describe(),
-            "capture": f"{backend.capture} ({failure})" if (failure := backend.capture_failure) else backend.capture,
+            "capture": f"{backend.capture} ({failure})"
+            if (failure := backend.capture_failure)
+            else backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             "resident_memory_mb": resident_memory(),
             **self._figures.values(),
@@ -249,7 +265,9 @@ class PlannerSession(ABC):
 
     def _check_clock(self, age: float) -> None:
         if age < -self.config.state_timeout:
-            raise MessageRejectedError(f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set use_sim_time")
+            raise MessageRejectedError(
+                f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set use_sim_time"
+            )
 
     def _on_swap(self) -> None:
         self._output.inform(f"planner rebuilt: {self.swap.describe()}")
@@ -260,14 +278,21 @@ class PlannerSession(ABC):
     def plan_once(self, stopping: threading.Event) -> None:
         """Wait for a state, plan from it, report (thread: planner)."""
 
-    def _plan(self, state: State, due: float, budget: float, stopping: threading.Event) -> Plan | None:
+    def _plan(
+        self, state: State, due: float, budget: float, stopping: threading.Event
+    ) -> Plan | None:
         """Plan whose first command is due at a time (s); None where there is none (thread: planner).
 
         The only call of `Controller.plan` while the robot is controlled.
         """
         try:
             with self.swap.planning:
-                plan = self.controller.plan(state, self.current_reference, due + self.config.prediction.command_delay, budget)
+                plan = self.controller.plan(
+                    state,
+                    self.current_reference,
+                    due + self.config.prediction.command_delay,
+                    budget,
+                )
         except NoFeasibleSampleError as error:
             # The previous plan stands, until it is older than max_plan_age.
             self.health.infeasible = str(error)
@@ -275,7 +300,9 @@ class PlannerSession(ABC):
             return None
         except Exception as error:
             self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)
-            self._fail(f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s")
+            self._fail(
+                f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s"
+            )
             stopping.wait(self._back_off)
             return None
         self._back_off = 0.0
@@ -324,7 +351,9 @@ class PlannerSession(ABC):
                 points = self.follower.points(plan, obeyed, self._command_period, state.qpos)
                 self._note(points[0][1], obeyed)
             # A horizon counts from the time that its first command is meant for.
-            self._output.send_command(points, obeyed if len(points) > 1 else self._stamp(due), plan.stamp)
+            self._output.send_command(
+                points, obeyed if len(points) > 1 else self._stamp(due), plan.stamp
+            )
         if bool(lost) != (self.level == Level.ERROR):
             self._output.health_changed()
 
@@ -344,7 +373,9 @@ class PlannerSession(ABC):
 
     def _lost(self) -> str:
         """Reason for which control is lost; empty while it is not (any thread)."""
-        return self._watchdog.lost(time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        return self._watchdog.lost(
+            time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age)
+        )
 
     @abstractmethod
     def _stamp(self, due: float) -> float:

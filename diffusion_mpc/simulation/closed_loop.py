@@ -10,7 +10,15 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.command.command import constant_control, without_gains
-from diffusion_mpc.config import PlannerNodeConfig, SimConfig, Value, build, cost_weights, load_parameters, split_sim
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    SimConfig,
+    Value,
+    build,
+    cost_weights,
+    load_parameters,
+    split_sim,
+)
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
@@ -94,9 +102,13 @@ class ClosedLoop:
         self.sim = build(SimConfig, plant_values)
         self.plant = Plant(self.task, self.sim.model, self.sim.mass_scale, self.sim.friction_scale)
         # Two generators, so that a task which draws more for its state keeps its references.
-        state_random, reference_random = (np.random.default_rng((trial, stream)) for stream in range(2))
+        state_random, reference_random = (
+            np.random.default_rng((trial, stream)) for stream in range(2)
+        )
         self.task.trial_state(self.plant.model, self.plant.data, state_random)
-        self.reference = self.task.trial_reference(parameter_reference(self.config), reference_random)
+        self.reference = self.task.trial_reference(
+            parameter_reference(self.config), reference_random
+        )
         self._period = 1.0 / self.config.planner.rate
         self._steps = 0
         rest, seed = np.clip(0.0, *self.task.ctrl_limits), self.sim.seed + trial
@@ -128,7 +140,9 @@ class ClosedLoop:
         if self.newest is None:
             return None
         try:
-            return self.controller.plan(self.newest, self.reference, now + self.config.prediction.command_delay)
+            return self.controller.plan(
+                self.newest, self.reference, now + self.config.prediction.command_delay
+            )
         except NoFeasibleSampleError:
             return None
 
@@ -147,20 +161,28 @@ class ClosedLoop:
         plan = self.controller.current
         control = plan.control(obeyed) if plan is not None else np.clip(0.0, *self.task.ctrl_limits)
         self.controller.sent(obeyed, constant_control(control))
-        self._commands.send([(0.0, without_gains(control))], now, sim.command_delay, sim.command_dropout)
+        self._commands.send(
+            [(0.0, without_gains(control))], now, sim.command_delay, sim.command_dropout
+        )
         applied = list[Array]()
 
         def drive(qpos: Array, qvel: Array) -> Array:
-            applied.append(self._actuation.follow(self._commands.at(self.plant.time).control, sim.actuator_lag))
+            applied.append(
+                self._actuation.follow(self._commands.at(self.plant.time).control, sim.actuator_lag)
+            )
             return applied[-1]
 
         self.plant.step(drive, self._phase * self._period)
-        self._measurements.take(self.plant.state((self._steps + self._phase) * self._period), sim.state_noise)
+        self._measurements.take(
+            self.plant.state((self._steps + self._phase) * self._period), sim.state_noise
+        )
         if self._phase < 1.0 - ROUNDING:
             self.plant.step(drive, (1.0 - self._phase) * self._period)
         self._steps += 1
         if self.plant.diverged:
-            raise DivergedError(f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s")
+            raise DivergedError(
+                f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s"
+            )
         return applied[0]
 
 
@@ -198,7 +220,9 @@ def run_episode(
         plan = loop.plan() if planned and step >= first else None
         if loop.newest is not None and step >= first:
             # The first batch decides whether any sample is feasible.
-            rollouts += loop.config.planner.num_samples * (plan.stats.iterations if plan is not None else 1)
+            rollouts += loop.config.planner.num_samples * (
+                plan.stats.iterations if plan is not None else 1
+            )
         if plan is not None and loop.controller.start is not None:
             plans += 1
             starts.append(loop.controller.start)
@@ -220,7 +244,9 @@ def run_episode(
         costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
         succeeded=bool(loop.task.succeeded(x, reference)[0]),
-        violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
+        violation=float(loop.task.violation(x, reference, tightened=False)[0])
+        if loop.task.constraints()
+        else 0.0,
         plans=plans,
         rollouts=rollouts,
         speed=_speed(loop, x),

@@ -115,5 +115,7 @@ class Actuation:
     def follow(self, control: Array, lag: float) -> Array:
         """Control (nu,) one time step on its way to `control`; `lag` is the time constant in s, 0: at once."""
         fraction = -math.expm1(-self._timestep / lag) if lag > 0.0 else 1.0
-        self._control = control if fraction == 1.0 else self._control + fraction * (control - self._control)
+        self._control = (
+            control if fraction == 1.0 else self._control + fraction * (control - self._control)
+        )
         return self._control

@@ -36,7 +36,9 @@ class AntWall(Ant):
     @constraint(tightening=0.2, unit="m")
     def wall(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the ends of all limbs beyond 0.1 m before the wall."""
-        ends = torch.cat([x.sensor(f"{leg}_{end}")[..., :1] for leg in LEGS for end in ("toe", "ankle")], dim=-1)
+        ends = torch.cat(
+            [x.sensor(f"{leg}_{end}")[..., :1] for leg in LEGS for end in ("toe", "ankle")], dim=-1
+        )
         return ends + LIMB_RADIUS + 0.1 - WALL
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

@@ -90,7 +90,9 @@ def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R]
     def mark(method: R) -> R:
         description = (method.__doc__ or "").strip()
         if not description:
-            raise TaskError(f"cost term '{method.__name__}' has no docstring; it becomes the parameter's description")
+            raise TaskError(
+                f"cost term '{method.__name__}' has no docstring; it becomes the parameter's description"
+            )
         term = CostTerm(method.__name__, method, weight, norm, unit, " ".join(description.split()))
         method.__cost_term__ = term  # type: ignore[attr-defined]
         return method
@@ -108,14 +110,19 @@ class Constraint:
     unit: str
     description: str
 
-    def violation(self, task: Task, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True) -> Tensor:
+    def violation(
+        self, task: Task, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True
+    ) -> Tensor:
         """Mean over the horizon of the sum of all positive values, (samples,); 0 where the constraint is met throughout."""
         value = self.value(task, x, reference)
         value = value if value.ndim > x.qpos.ndim - 1 else value[..., None]
         if tightened and self.tightening:
             horizon = value.shape[1]
             value = (
-                value + self.tightening * torch.arange(1, horizon + 1, dtype=value.dtype, device=value.device)[:, None] / horizon
+                value
+                + self.tightening
+                * torch.arange(1, horizon + 1, dtype=value.dtype, device=value.device)[:, None]
+                / horizon
             )
         return value.clamp(min=0.0).sum(-1).mean(-1)
 
@@ -134,7 +141,9 @@ def constraint(tightening: float = 0.0, unit: str = "1") -> Callable[[R], R]:
     def mark(method: R) -> R:
         description = (method.__doc__ or "").strip()
         if not description:
-            raise TaskError(f"constraint '{method.__name__}' has no docstring; say in one what must hold")
+            raise TaskError(
+                f"constraint '{method.__name__}' has no docstring; say in one what must hold"
+            )
         method.__constraint__ = Constraint(  # type: ignore[attr-defined]
             method.__name__, method, tightening, unit, " ".join(description.split())
         )
@@ -192,18 +201,30 @@ class Task:
     def cost_terms(cls) -> Mapping[str, CostTerm]:
         """The task's terms by name, in the order of their definition, those of base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
-        return {name: value.__cost_term__ for name, value in members.items() if hasattr(value, "__cost_term__")}
+        return {
+            name: value.__cost_term__
+            for name, value in members.items()
+            if hasattr(value, "__cost_term__")
+        }
 
     @classmethod
     @cache
     def constraints(cls) -> Mapping[str, Constraint]:
         """The task's constraints by name, in the order of their definition, those of base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
-        return {name: value.__constraint__ for name, value in members.items() if hasattr(value, "__constraint__")}
+        return {
+            name: value.__constraint__
+            for name, value in members.items()
+            if hasattr(value, "__constraint__")
+        }
 
-    def violation(self, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True) -> Tensor:
+    def violation(
+        self, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True
+    ) -> Tensor:
         """By how much the constraints are broken, (samples,); see `Constraint.violation`."""
-        return torch.stack([c.violation(self, x, reference, tightened) for c in self.constraints().values()]).sum(0)
+        return torch.stack(
+            [c.violation(self, x, reference, tightened) for c in self.constraints().values()]
+        ).sum(0)
 
     def costs(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
         """Unweighted cost of every term, (samples, horizon) each."""
@@ -228,7 +249,11 @@ class Task:
             reference: what was asked for, with the time of every row
         """
         well = ~self.failed(x).any(-1)
-        return well & (self.violation(x, reference, tightened=False) <= 0.0) if self.constraints() else well
+        return (
+            well & (self.violation(x, reference, tightened=False) <= 0.0)
+            if self.constraints()
+            else well
+        )
 
     def normalise(self, ctrl: Tensor) -> Tensor:
         """Controls of (..., nu) in actuator units as actions in [-1, 1]."""
@@ -237,7 +262,9 @@ class Task:
 
     @cache  # noqa: B019  (a handful of tasks, each kept as long as its planner)
     def _normaliser(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        low, high = (torch.as_tensor(limit, dtype=dtype, device=device) for limit in self.ctrl_limits)
+        low, high = (
+            torch.as_tensor(limit, dtype=dtype, device=device) for limit in self.ctrl_limits
+        )
         return (low + high) / 2.0, 2.0 / (high - low)
 
     def __init__(self, model_path: str | Path = "") -> None:
@@ -266,15 +293,23 @@ class Task:
         try:
             model = spec.compile()
         except ValueError as error:
-            raise TaskError(f"task '{self.name}' does not fit model '{self.path}': {_one_line(error)}") from None
+            raise TaskError(
+                f"task '{self.name}' does not fit model '{self.path}': {_one_line(error)}"
+            ) from None
         for key, value in options.items():
-            setattr(model.opt, key, INTEGRATORS[cast(Integrator, value)] if isinstance(value, str) else value)
+            setattr(
+                model.opt,
+                key,
+                INTEGRATORS[cast(Integrator, value)] if isinstance(value, str) else value,
+            )
         return model
 
     def effort_joints(self) -> list[str]:
         """Joints that an actuator drives by effort, as far as they have names, in the order of the actuators."""
         model = self.model
-        by_effort = [i for i in range(model.nu) if drives_joint(model, i) and not is_servo(model, i)]
+        by_effort = [
+            i for i in range(model.nu) if drives_joint(model, i) and not is_servo(model, i)
+        ]
         joints = dict.fromkeys(model.joint(model.actuator_trnid[i, 0]).name for i in by_effort)
         return [name for name in joints if name]
 
@@ -297,12 +332,16 @@ class Task:
         if self.keyframe is not None:
             key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, self.keyframe)
             if key < 0:
-                raise TaskError(f"model '{self.path}' has no keyframe '{self.keyframe}', which task '{self.name}' starts from")
+                raise TaskError(
+                    f"model '{self.path}' has no keyframe '{self.keyframe}', which task '{self.name}' starts from"
+                )
             mujoco.mj_resetDataKeyframe(model, data, key)
         mujoco.mj_forward(model, data)
         return data
 
-    def trial_state(self, model: mujoco.MjModel, data: mujoco.MjData, random: np.random.Generator) -> None:
+    def trial_state(
+        self, model: mujoco.MjModel, data: mujoco.MjData, random: np.random.Generator
+    ) -> None:
         """Change the initial state in `data` to that of one trial of a benchmark: here, a little of everything.
 
         Degrees of freedom are displaced by 0.01 rad or m, and their velocities by 0.05 rad/s or m/s (standard deviations).
@@ -343,12 +382,16 @@ def _read(path: Path) -> mujoco.MjSpec:
         raise TaskError(f"model file '{path}' cannot be read: {_one_line(error)}") from None
 
 
-def _add_sensor(spec: mujoco.MjSpec, name: str, kind: str, object_type: str, object_name: str) -> None:
+def _add_sensor(
+    spec: mujoco.MjSpec, name: str, kind: str, object_type: str, object_name: str
+) -> None:
     try:
         sensor_type = getattr(mujoco.mjtSensor, f"mjSENS_{kind.upper()}")
         mujoco_type = getattr(mujoco.mjtObj, f"mjOBJ_{object_type.upper()}")
     except AttributeError:
-        raise TaskError(f"sensor '{name}' has an unknown type: '{kind}' of '{object_type}'") from None
+        raise TaskError(
+            f"sensor '{name}' has an unknown type: '{kind}' of '{object_type}'"
+        ) from None
     spec.add_sensor(name=name, type=sensor_type, objtype=mujoco_type, objname=object_name)
 
 
@@ -357,7 +400,9 @@ def _limits(model: mujoco.MjModel, path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise TaskError(f"model file '{path}' has no actuators, so there is nothing to plan")
     for i in range(model.nu):
         if not model.actuator_ctrllimited[i]:
-            raise TaskError(f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no ctrlrange; give it one")
+            raise TaskError(
+                f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no ctrlrange; give it one"
+            )
     return model.actuator_ctrlrange[:, 0].copy(), model.actuator_ctrlrange[:, 1].copy()
 
 
@@ -374,7 +419,8 @@ def is_servo(model: mujoco.MjModel, actuator: int) -> bool:
 def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:
     """Columns of `sensordata` by sensor name."""
     return {
-        model.sensor(i).name: slice(model.sensor_adr[i], model.sensor_adr[i] + model.sensor_dim[i]) for i in range(model.nsensor)
+        model.sensor(i).name: slice(model.sensor_adr[i], model.sensor_adr[i] + model.sensor_dim[i])
+        for i in range(model.nsensor)
     }
 
 

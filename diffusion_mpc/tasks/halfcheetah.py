@@ -23,7 +23,11 @@ class HalfCheetah(Task):
     model_path = MODELS / "halfcheetah" / "halfcheetah.xml"
     keyframe = "home"
     # A noise that grows for few successes costs speed: 0.1 or 0.2 of the samples in place of 0.03, 5 and 18 % of it.
-    defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25, "planner.success_fraction": 0.03}
+    defaults = {
+        "planner.num_knots": 5,
+        "planner.horizon_steps": 25,
+        "planner.success_fraction": 0.03,
+    }
 
     @cost(weight=1.0, norm=linear, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

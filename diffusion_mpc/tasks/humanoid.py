@@ -44,7 +44,9 @@ class Humanoid(Task):
         """Read the model; see `Task`."""
         super().__init__(model_path)
         actuated = self.model.actuator_trnid[:, 0]
-        self.joints = {self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in actuated}
+        self.joints = {
+            self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in actuated
+        }
         low, high = self.ctrl_limits
         self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
 
@@ -77,6 +79,8 @@ def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
     excess = x.sensor("mass_velocity")[..., :2]
     if velocity is not None:
         (forward, left), (ahead_x, ahead_y) = velocity.unbind(), heading(x).unbind(-1)
-        excess = excess - torch.stack((forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1)
+        excess = excess - torch.stack(
+            (forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1
+        )
     feet = (x.sensor("left_foot") + x.sensor("right_foot"))[..., :2] / 2.0
     return x.sensor("mass_position")[..., :2] - feet + FALL_TIME * excess

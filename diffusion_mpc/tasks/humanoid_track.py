@@ -85,7 +85,12 @@ def motion_angles(times: Tensor) -> dict[str, Tensor]:
     """Angles (horizon,) of the joints that move, rad. Thighs and shins lean by the same angle: the hips stay above the feet."""
     angle = squat_angle(times)
     arms = -2.0 * (angle - 0.2)
-    sides = {"shoulder_pitch": arms, "hip_pitch": -angle, "knee": 2.0 * angle, "ankle_pitch": -angle}
+    sides = {
+        "shoulder_pitch": arms,
+        "hip_pitch": -angle,
+        "knee": 2.0 * angle,
+        "ankle_pitch": -angle,
+    }
     return {f"{side}_{name}": value for side in ("left", "right") for name, value in sides.items()}
 
 

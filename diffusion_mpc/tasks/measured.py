@@ -44,7 +44,9 @@ def trajectory(
 
 def rows_of(x: RolloutBatch, rows: slice | torch.Tensor) -> RolloutBatch:
     """Some time steps of trajectories."""
-    return RolloutBatch(x.qpos[:, rows], x.qvel[:, rows], x.ctrl[:, rows], x.sensordata[:, rows], x.sensor_slices)
+    return RolloutBatch(
+        x.qpos[:, rows], x.qvel[:, rows], x.ctrl[:, rows], x.sensordata[:, rows], x.sensor_slices
+    )
 
 
 def heading_velocity(task: Task, qpos: Array, qvel: Array) -> Array | None:

@@ -78,4 +78,6 @@ class PushT(Task):
         """The goal moved by up to 0.2 m along x and y and turned by up to 45 degrees, as in MBD."""
         moved, turned = random.uniform(-0.2, 0.2, 2), random.uniform(-np.pi / 4, np.pi / 4)
         quaternion = yaw_to_quaternion(quaternion_to_yaw(reference.pose[3:]) + turned)
-        return replace(reference, pose=np.array([*reference.pose[:2] + moved, reference.pose[2], *quaternion]))
+        return replace(
+            reference, pose=np.array([*reference.pose[:2] + moved, reference.pose[2], *quaternion])
+        )

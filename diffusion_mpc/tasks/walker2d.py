@@ -24,7 +24,11 @@ class Walker2d(Task):
     model_path = MODELS / "walker2d" / "walker2d.xml"
     keyframe = "home"
     # As the half-cheetah; with 0.1 it is 7 % slower, with 0.2 a third.
-    defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25, "planner.success_fraction": 0.03}
+    defaults = {
+        "planner.num_knots": 5,
+        "planner.horizon_steps": 25,
+        "planner.success_fraction": 0.03,
+    }
 
     @cost(weight=1.0, norm=linear, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

@@ -19,7 +19,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-NOT_REACHED, RUNNING, DONE, FAILED, TIMED_OUT, INTERRUPTED = "not reached", "running", "done", "failed", "timed out", "interrupted"
+NOT_REACHED, RUNNING, DONE, FAILED, TIMED_OUT, INTERRUPTED = (
+    "not reached",
+    "running",
+    "done",
+    "failed",
+    "timed out",
+    "interrupted",
+)
 # An abort says why before it says where, in every thread.
 LOG_LINES = 150
 
@@ -82,10 +89,16 @@ class Record:
                 known = json.loads(file.read_text())
                 kept, before = known["items"], known["device"]
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{file} was not written by this script; name another file") from None
+                raise ValueError(
+                    f"{file} was not written by this script; name another file"
+                ) from None
             if before != device:
-                raise ValueError(f"{file} holds figures of {before}, not of {device}; name another file")
-        self.entries: dict[str, dict[str, Any]] = {item.name: kept.get(item.name, _entry(NOT_REACHED)) for item in items}
+                raise ValueError(
+                    f"{file} holds figures of {before}, not of {device}; name another file"
+                )
+        self.entries: dict[str, dict[str, Any]] = {
+            item.name: kept.get(item.name, _entry(NOT_REACHED)) for item in items
+        }
         for entry in self.entries.values():
             if entry["state"] == RUNNING:
                 entry["state"] = INTERRUPTED
@@ -93,7 +106,9 @@ class Record:
 
     def save(self) -> None:
         """Write all entries: whoever reads the file finds either the text before or the new one."""
-        text = json.dumps({"device": self.device, "summary": summary(self), "items": self.entries}, indent=1)
+        text = json.dumps(
+            {"device": self.device, "summary": summary(self), "items": self.entries}, indent=1
+        )
         beside = self._file.with_name(f"{self._file.name}.new")
         beside.write_text(text)
         os.replace(beside, self._file)
@@ -137,7 +152,9 @@ def run_items(items: Sequence[Item], record: Record, end: float, argument: objec
         say(f"{name} ...")
         _run(item, argument, min(item.limit, left), record)
         entry = record.entries[name]
-        say(f"{name}: {entry['state']} after {entry['seconds']:.1f} s{entry['error'] and ': ' + entry['error']}")
+        say(
+            f"{name}: {entry['state']} after {entry['seconds']:.1f} s{entry['error'] and ': ' + entry['error']}"
+        )
 
 
 def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
@@ -161,7 +178,9 @@ def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
                 match source.recv():
                     case Result() as result:
                         entry["results"].append(asdict(result))
-                        say(f"  {result.what}: {result.measured}{result.aim and f' (aim {result.aim})'}")
+                        say(
+                            f"  {result.what}: {result.measured}{result.aim and f' (aim {result.aim})'}"
+                        )
                     case str() as error:
                         entry |= {"state": FAILED, "error": error}
                     case None:
@@ -235,8 +254,12 @@ def summary(record: Record) -> str:
     kinds = {
         "learnt": [", ".join(record.named(DONE)) or "nothing"],
         "aims met": [f"{len(judged) - len(missed)} of {len(judged)}"],
-        "missed": [f"{result['what']}: {result['measured']}, aim {result['aim']}" for result in missed],
-        "failed": [f"{name} ({record.entries[name]['error']})" for name in record.named(FAILED, TIMED_OUT)],
+        "missed": [
+            f"{result['what']}: {result['measured']}, aim {result['aim']}" for result in missed
+        ],
+        "failed": [
+            f"{name} ({record.entries[name]['error']})" for name in record.named(FAILED, TIMED_OUT)
+        ],
         "not ended": record.named(RUNNING, INTERRUPTED),
         "not reached": record.named(NOT_REACHED),
     }
@@ -245,4 +268,6 @@ def summary(record: Record) -> str:
 
 def all_well(record: Record) -> bool:
     """Whether every item is done and no aim was missed."""
-    return len(record.named(DONE)) == len(record.entries) and all(result["met"] is not False for result in record.results())
+    return len(record.named(DONE)) == len(record.entries) and all(
+        result["met"] is not False for result in record.results()
+    )

@@ -102,16 +102,25 @@ def load_on(gpu: wp.Device, variant: Variant) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("tasks", nargs="+", metavar="TASK")
     parser.add_argument("--cache", required=True, help="folder of the kernel cache")
-    parser.add_argument("--arch", type=int, default=90, help="compute capability times ten: 90 is an H100")
-    parser.add_argument("--only", default="", help="modules whose name this regular expression is found in")
+    parser.add_argument(
+        "--arch", type=int, default=90, help="compute capability times ten: 90 is an H100"
+    )
+    parser.add_argument(
+        "--only", default="", help="modules whose name this regular expression is found in"
+    )
     options = parser.parse_args()
     wp.config.kernel_cache_dir = options.cache
     gpu, began = gpu_of(options.arch), time.perf_counter()
     variants = set().union(*(launched_on(gpu, physics_of(task)) for task in options.tasks))
-    chosen = sorted(((m, b) for m, b in variants if re.search(options.only, m.name)), key=lambda v: (v[0].name, v[1]))
+    chosen = sorted(
+        ((m, b) for m, b in variants if re.search(options.only, m.name)),
+        key=lambda v: (v[0].name, v[1]),
+    )
     before = set(Path(wp.config.kernel_cache_dir).rglob("*.cubin"))
     found = 0
     for module, block_dim in chosen:
@@ -119,10 +128,14 @@ def main() -> int:
             found += load_on(gpu, (module, block_dim)) in before
         except Exception as error:
             reason = " ".join(str(error).split())
-            sys.stderr.write(f"error: {module.name} ({block_dim} threads in a block) fails for sm_{options.arch}: {reason}\n")
+            sys.stderr.write(
+                f"error: {module.name} ({block_dim} threads in a block) fails for sm_{options.arch}: {reason}\n"
+            )
             return 1
     seconds = time.perf_counter() - began
-    sys.stdout.write(f"{len(chosen)} modules for sm_{options.arch}, {found} of them found compiled; {seconds:.0f} s\n")
+    sys.stdout.write(
+        f"{len(chosen)} modules for sm_{options.arch}, {found} of them found compiled; {seconds:.0f} s\n"
+    )
     return 0
 
 

@@ -32,7 +32,9 @@ class Scale:
         """Simulated time."""
         return 0.06 if self.rehearsal else on_gpu
 
-    def timed(self, what: str, measured: str, aim: str, met: bool, row: Mapping[str, Any] | None = None) -> Result:
+    def timed(
+        self, what: str, measured: str, aim: str, met: bool, row: Mapping[str, Any] | None = None
+    ) -> Result:
         """A result whose aim is one of time, which the cpu device cannot be held to."""
         return Result(what, measured, aim, None if self.rehearsal else met, row)
 

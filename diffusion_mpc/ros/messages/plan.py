@@ -85,7 +85,10 @@ def stats_message(plan: Plan, timing: PlanTiming, session: PlannerSession) -> Pl
         violation=s.violation,
     )
     message.header.stamp = to_stamp(plan.stamp)
-    message.command.linear.x, message.command.linear.y = float(reference.velocity[0]), float(reference.velocity[1])
+    message.command.linear.x, message.command.linear.y = (
+        float(reference.velocity[0]),
+        float(reference.velocity[1]),
+    )
     message.command.angular.z = float(reference.velocity[2])
     goal, pose = message.goal, reference.pose.tolist()
     goal.position.x, goal.position.y, goal.position.z = pose[:3]
