@@ -26,7 +26,8 @@ setup(
             "models/**/*.csv",
         ]
     },
-    # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
+    # Ranges that should work, for use beside other packages; requirements/ holds the versions that
+    # are tested.
     install_requires=[
         "cma>=4.0",
         "cyclopts>=5.0",

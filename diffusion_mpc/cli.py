@@ -1,7 +1,8 @@
 """The command line: `diffusion-mpc`, or `./dmpc` in a checkout.
 
-cyclopts makes the parser from signatures and docstrings, for each benchmark from the fields of its dataclass: every option, its
-default and its help are written once. Modules are imported by the command that needs them.
+cyclopts makes the parser from signatures and docstrings, for each benchmark from the fields of its
+dataclass: every option, its default and its help are written once. Modules are imported by the
+command that needs them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ class CommandError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error."""
+    """Run a command.
+
+    The exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error.
+    """
     try:
         command = app(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
@@ -182,7 +186,8 @@ def optimize(
         levels: noise levels
         temperature: temperature of the weights (default: 1 for a function, 0.1 for a task)
         seed: same seed, same result
-        variant: noise in equal ratios and antithetic samples, the authors' code, the paper, or the reverse SDE
+        variant: noise in equal ratios and antithetic samples, the authors' code, the paper, or the
+            reverse SDE
         demo: demonstration of a task: positions over time, as CSV or as a recorded bag
         json: file to write the figures to
     """
@@ -207,7 +212,8 @@ def tasks(name: str | None = None, /, *, yaml: bool = False, json: Path | None =
 
     Args:
         name: a task: its name, or a Python file that defines one (default: all)
-        yaml: print a parameter file with all parameters of all nodes, explained and at their defaults for the task
+        yaml: print a parameter file with all parameters of all nodes, explained and at their
+            defaults for the task
         json: file to write the list to
     """
     from rich.console import Console
@@ -245,7 +251,8 @@ def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> in
     example: diffusion-mpc test faults
 
     Args:
-        arguments: a group (faults, fuzz, kernels, network, parity, rehearsal), or anything for pytest
+        arguments: a group (faults, fuzz, kernels, network, parity, rehearsal), or anything for
+            pytest
     """
     from diffusion_mpc.testing import run_all
 

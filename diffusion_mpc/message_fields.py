@@ -1,4 +1,7 @@
-"""Fields of ROS messages as numbers. Any object that has the fields will do: a message of rclpy, or one read out of a bag."""
+"""Fields of ROS messages as numbers.
+
+Any object that has the fields will do: a message of rclpy, or one read out of a bag.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from diffusion_mpc.bringup.description import free_domain_id
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
 
-# A shell has what it starts in the background ignore SIGINT, and that is inherited; some tests interrupt what they start.
+# A shell has what it starts in the background ignore SIGINT, and that is inherited; some tests
+# interrupt what they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

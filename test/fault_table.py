@@ -1,4 +1,7 @@
-"""The fault table: what `./dmpc test faults` prints at its end, from tests marked `faults(fault, behaviour)`."""
+"""The fault table.
+
+What `./dmpc test faults` prints at its end, from tests marked `faults(fault, behaviour)`.
+"""
 
 import json
 from pathlib import Path
@@ -23,7 +26,10 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def time_to_safe(record_property):
-    """Notes the time (s) from the moment at which control was lost to the safe command; fails where it is out of all proportion."""
+    """Notes the time (s) from the moment at which control was lost to the safe command.
+
+    Fails where it is out of all proportion.
+    """
 
     def note(seconds, since, limit=PERIOD, early=0.5 * PERIOD):
         record_property("fault_time", (seconds, since, limit))

@@ -1,6 +1,9 @@
-"""Two hosts with a bad network between them: network namespaces, joined by a relay of Ethernet frames that delays and loses them.
+"""Two hosts with a bad network between them.
 
-The kernel's own means for this (`tc netem`) is a module that many virtual machines and containers lack; TAP devices they have.
+Network namespaces, joined by a relay of Ethernet frames that delays and loses them.
+
+The kernel's own means for this (`tc netem`) is a module that many virtual machines and containers
+lack; TAP devices they have.
 """
 
 import ctypes
@@ -61,7 +64,10 @@ class Host:
 
 
 class Link(threading.Thread):
-    """A cable between two hosts. Times in s; frames may overtake one another, as on a real network."""
+    """A cable between two hosts.
+
+    Times in s; frames may overtake one another, as on a real network.
+    """
 
     def __init__(self, hosts, delay, jitter, loss, seed=0):
         super().__init__(daemon=True)

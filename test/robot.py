@@ -1,4 +1,7 @@
-"""A robot for tests: publishes states over real DDS, as its owner says, and takes down what the planner sends."""
+"""A robot for tests.
+
+Publishes states over real DDS, as its owner says, and takes down what the planner sends.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +132,10 @@ class Robot:
             self.executor.spin_once(timeout_sec=0.01)
 
     def spin_until(self, condition, what, timeout=60.0):
-        """The timeout is for a node that hangs, not for one that is slow: on a loaded machine, only its imports take 20 s."""
+        """The timeout is for a node that hangs, not for one that is slow.
+
+        On a loaded machine, only its imports take 20 s.
+        """
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"waited {timeout:g} s for: {what}"

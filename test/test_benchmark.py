@@ -47,7 +47,8 @@ def test_one_value_has_no_interval_and_none_no_mean():
 
 
 def test_pairs_are_compared_pair_by_pair():
-    # The trials differ by far more than the algorithms; only pairs show that the first is always 1 less.
+    # The trials differ by far more than the algorithms; only pairs show that the first is always 1
+    # less.
     found = compare([10.0, 20.0, 30.0], [11.0, 21.0, 31.0])
     assert (found.difference.mean, found.difference.low, found.difference.high) == (
         -1.0,
@@ -646,7 +647,8 @@ def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
         assert row["efficiency"] == pytest.approx(
             row["physics_steps_per_s"] / row["raw_steps_per_s"]
         )
-        # One physics step in a control step; medians of odd many plans, so that the median rate is that of the median time.
+        # One physics step in a control step; medians of odd many plans, so that the median rate is
+        # that of the median time.
         steps = row["num_samples"] * row["horizon_steps"] * row["iterations"]
         assert row["physics_steps_per_s"] == pytest.approx(1e3 * steps / row["plan_ms_p50"])
         assert row["raw_steps_per_s"] == pytest.approx(1e3 * steps / row["raw_ms_p50"])

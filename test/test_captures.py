@@ -29,7 +29,8 @@ def backend_of(name, capture="none"):
     backend = WarpBackend(
         task, task.compile(timestep=0.01, integrator="implicitfast", iterations=10), "cpu"
     )
-    # Asked for at the start it would be refused on this device, where other threads' kernels get into a capture.
+    # Asked for at the start it would be refused on this device, where other threads' kernels get
+    # into a capture.
     backend.capture = capture
     return backend
 

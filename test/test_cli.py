@@ -78,7 +78,10 @@ def test_all_arguments_of_test_go_to_pytest(monkeypatch):
 
 
 def test_without_ros_the_library_imports_and_lists_its_tasks():
-    """A GPU server has no ROS; imports of rclpy are made to fail there. What runs nodes needs it: the rest must not."""
+    """A GPU server has no ROS; imports of rclpy are made to fail there.
+
+    What runs nodes needs it: the rest must not.
+    """
     program = (
         "import sys; sys.modules['rclpy'] = None; sys.modules['diffusion_mpc.msg'] = None\n"
         "import importlib, pkgutil, diffusion_mpc\n"

@@ -1,4 +1,7 @@
-"""Compensation of delays: plans begin where the robot will be, and commands are those meant for when they are obeyed."""
+"""Compensation of delays.
+
+Plans begin where the robot will be, and commands are those meant for when they are obeyed.
+"""
 
 import json
 import math
@@ -30,7 +33,8 @@ def test_with_its_delays_known_the_robot_is_where_its_plans_begin(state_delay, c
     errors = episode(
         "cartpole", state_delay * 0.005, command_delay * 0.005, duration=0.6
     ).prediction_error
-    # The first state sets out at the beginning; plans begin at one of the states where commands take whole periods.
+    # The first state sets out at the beginning; plans begin at one of the states where commands
+    # take whole periods.
     expected = 30 - math.ceil(state_delay / 4) - command_delay // 4 if command_delay % 4 == 0 else 0
     assert len(errors) == expected
     assert np.abs(errors).max(initial=0.0) < 1e-9
@@ -59,7 +63,8 @@ def test_a_coarse_prediction_is_worse_by_far_and_none_at_all_still_worse():
 
 
 def test_a_delayed_robot_gets_the_commands_of_one_that_is_not_delayed():
-    # Until the first command is obeyed nothing drives the robot; then all that differs is the time by which the plans look ahead.
+    # Until the first command is obeyed nothing drives the robot; then all that differs is the time
+    # by which the plans look ahead.
     first = episode("cartpole", command_delay=0.04, duration=0.1).controls[:, 0]
     assert (first[:2] == 0.0).all()
     assert (first[2:] != 0.0).all()

@@ -173,7 +173,8 @@ def test_the_path_is_followed_from_its_start_or_from_the_nearest_point(car):
 
 def test_a_demonstration_costs_what_its_states_cost(car):
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car))
-    # At 4/3 m/s it is nearer than 0.2 m in the last 0.15 s before 4.1 s: one row costs less than 1, the ten after it nothing.
+    # At 4/3 m/s it is nearer than 0.2 m in the last 0.15 s before 4.1 s: one row costs less than 1,
+    # the ten after it nothing.
     expected = (39 + (0.1 * 4.0 / 3.0 / 0.2) ** 2) / 50
     assert guide.ahead(0, posed(guide)).cost == pytest.approx(expected)
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car), {"goal": 3.0})

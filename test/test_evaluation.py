@@ -201,7 +201,10 @@ def standing(task):
 
 
 def walk(folder, task, steps=300, yaw=0.6, speed=0.8, command=(1.0, 0.0, 0.0), **options):
-    """The ant glides along its heading; it lies on its back for steps 200 to 219; every 10th plan is late."""
+    """The ant glides along its heading; it lies on its back for steps 200 to 219.
+
+    Every 10th plan is late.
+    """
     qpos, qvel = standing(task)
     with BagMaker(folder, task, **options) as bag:
         for i in range(steps):
@@ -329,7 +332,8 @@ def test_speed_counts_only_what_was_asked_for(tmp_path, ant, command, along):
 
 def test_cost_is_that_of_the_measured_states_under_the_commands_in_force(run, ant):
     measured = measure(run, ant)
-    # The command of step i - 1, sent 10 ms after its state, is the one in force at state i; the first state has none.
+    # The command of step i - 1, sent 10 ms after its state, is the one in force at state i; the
+    # first state has none.
     previous = np.concatenate([[0.0], 1.5 * np.arange(1, 49)]) / ant.ctrl_limits[1][0]
     np.testing.assert_allclose(measured.costs["effort"][:49], 0.02 * 8 * previous**2, rtol=1e-9)
     np.testing.assert_allclose(measured.costs["velocity"][:200], 0.2**2, rtol=1e-9)

@@ -1,4 +1,7 @@
-"""Every row of the fault table, injected into real nodes over real DDS. `./dmpc test faults` prints the table."""
+"""Every row of the fault table, injected into real nodes over real DDS.
+
+`./dmpc test faults` prints the table.
+"""
 
 import signal
 import time
@@ -222,7 +225,8 @@ def test_of_two_publishers_of_the_state_neither_is_believed(controlled, time_to_
             robot.spin(PERIOD)
             impostor.publish()
         when, _ = robot.first_safe()
-        # The last state that was sent before the second publisher need not have been taken: it may have known of both by then.
+        # The last state that was sent before the second publisher need not have been taken: it may
+        # have known of both by then.
         time_to_safe(
             when - good - STATE_TIMEOUT,
             "state_timeout after the last state of one alone",
@@ -450,7 +454,10 @@ def test_invalid_parameters_are_refused_and_plans_go_on(controlled):
 
 @pytest.fixture
 def simulated(tmp_path, monkeypatch):
-    """Planner, simulation and a witness; every physics step is published, so that forces can be told from motion."""
+    """Planner, simulation and a witness.
+
+    Every physics step is published, so that forces can be told from motion.
+    """
     from pilot import Witness
 
     from diffusion_mpc.bringup.description import Process, free_domain_id

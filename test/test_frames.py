@@ -40,7 +40,10 @@ def test_rotation_matrix_is_mujocos(quaternion_wxyz):
 def test_mujoco_moves_a_body_as_its_odometry_says(
     position, quaternion_xyzw, linear_body, angular_body
 ):
-    """One tiny step of a free body: it moves along R * linear_body and turns by angular_body about its own axes."""
+    """One tiny step of a free body.
+
+    It moves along R * linear_body and turns by angular_body about its own axes.
+    """
     model = mujoco.MjModel.from_xml_string(FREE_BODY)
     model.opt.gravity[:] = 0.0
     model.opt.timestep = dt = 1e-5

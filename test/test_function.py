@@ -1,4 +1,7 @@
-"""Tasks that move by a function of their own: in the planner, in the prediction and in the simulation alike."""
+"""Tasks that move by a function of their own.
+
+In the planner, in the prediction and in the simulation alike.
+"""
 
 import numpy as np
 import pytest

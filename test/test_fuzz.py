@@ -1,6 +1,9 @@
-"""Random messages on every topic and random parameters. `./dmpc test fuzz`: 10,000 and 2,000; otherwise a small share of that.
+"""Random messages on every topic and random parameters.
 
-Nodes, middleware and messages are real; only the processes are one, so that every message is known to have been handled.
+`./dmpc test fuzz`: 10,000 and 2,000; otherwise a small share of that.
+
+Nodes, middleware and messages are real; only the processes are one, so that every message is known
+to have been handled.
 """
 
 import functools
@@ -25,7 +28,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.fuzz, pytest.mark.timeout(3600)]
 CARTPOLE_JOINTS = ("slider", "pole")
 ARM_JOINTS = ("yaw", "shoulder", "elbow", "forearm_roll", "wrist", "tool_roll")
 
-# What messages are made of: mostly what could be true, so that the checks behind the first one are reached as well.
+# What messages are made of: mostly what could be true, so that the checks behind the first one are
+# reached as well.
 number = st.one_of(st.floats(-2.0, 2.0), st.floats(-2.0, 2.0), st.floats())
 stamp = st.one_of(
     st.none(), st.none(), st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1))
@@ -184,7 +188,8 @@ def feed(request):
         @given(strategy)
         def one(value):
             function(value)
-            # What Hypothesis keeps of every example is not the node's to collect after each plan, as it would in this one process.
+            # What Hypothesis keeps of every example is not the node's to collect after each plan,
+            # as it would in this one process.
             gc.freeze()
 
         one()

@@ -1,4 +1,7 @@
-"""Kernels of a plan compile for a GPU, into a cache that a run on it looks in. No GPU is needed, and none is used."""
+"""Kernels of a plan compile for a GPU, into a cache that a run on it looks in.
+
+No GPU is needed, and none is used.
+"""
 
 import subprocess
 import sys

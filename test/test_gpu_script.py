@@ -1,4 +1,8 @@
-"""The script for a GPU: its items end one by one within a budget, whatever becomes of each, and a run that was cut off goes on."""
+"""The script for a GPU.
+
+Its items end one by one within a budget, whatever becomes of each, and a run that was cut off goes
+on.
+"""
 
 import json
 import os

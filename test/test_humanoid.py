@@ -20,7 +20,8 @@ from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.humanoid import FALL_TIME
 from diffusion_mpc.types import Reference, State
 
-# Straight, arms down, soles on the ground: all joints at 0. Head and feet alone have their masses ahead of the torso.
+# Straight, arms down, soles on the ground: all joints at 0. Head and feet alone have their masses
+# ahead of the torso.
 STRAIGHT = 1.35
 FEET_X = 0.03
 MASS_X = (4.0 * 0.02 + 2.0 * 0.03) / 59.6
@@ -30,7 +31,10 @@ LEGS_FROM_STANCE = 2 * (0.3**2 + 0.6**2 + 0.35**2)
 
 
 def straight(task, **changed):
-    """Positions with all joints at 0, except for columns given by joint name; `yaw` turns the robot, `x`, `y`, `z` place it."""
+    """Positions with all joints at 0, except for columns given by joint name.
+
+    `yaw` turns the robot, `x`, `y`, `z` place it.
+    """
     qpos = np.zeros(task.model.nq)
     yaw = changed.pop("yaw", 0.0)
     qpos[:7] = (
@@ -182,7 +186,8 @@ def test_an_open_loop_plan_knows_the_time_of_every_step():
     task = find_task("humanoid_track")()
     _, values = load_parameters(PlannerNodeConfig, {"task": task.name, "planner.horizon_steps": 4})
     config = build(PlannerNodeConfig, values)
-    # Only the height counts, and no control changes that much in a step: half a period in, the motion is 0.28 m lower.
+    # Only the height counts, and no control changes that much in a step: half a period in, the
+    # motion is 0.28 m lower.
     weights = {name: float(name == "height") for name in cost_weights(values)}
     data = task.initial_data(task.model)
     backend = CpuBackend([task.compile(timestep=0.02)], 1)

@@ -1,4 +1,7 @@
-"""The launch file under the real launch: what it starts, that it ends, and what it says about itself."""
+"""The launch file under the real launch.
+
+What it starts, that it ends, and what it says about itself.
+"""
 
 # ruff: noqa: E402  (without launch, the skip comes before the imports)
 from __future__ import annotations

@@ -106,7 +106,8 @@ def reference_pass(function, dim, s):
 @pytest.mark.parametrize("variant", ["paper", "code", "sde"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_pass_is_that_of_the_equations(variant, name):
-    # Rastrigin's many minima make the pass chaotic: a rounding error grows some threefold a step, so few steps can be compared.
+    # Rastrigin's many minima make the pass chaotic: a rounding error grows some threefold a step,
+    # so few steps can be compared.
     levels = 10 if name == "rastrigin" else 30
     settings = Settings(samples=32, levels=levels, temperature=0.3, variant=variant, seed=7)
     function = FUNCTIONS[name].normalised

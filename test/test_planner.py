@@ -191,7 +191,8 @@ def test_the_first_sample_is_the_mean_and_all_are_within_bounds():
 
 
 def test_dials_noise_by_hand():
-    # two steps, two knots, beta1 = 0.5 and beta2 = 1: the first step's last knot has 1, a step less e^-1, a knot less e^-0.5
+    # two steps, two knots, beta1 = 0.5 and beta2 = 1: the first step's last knot has 1, a step less
+    # e^-1, a knot less e^-0.5
     np.testing.assert_allclose(dial_noise(0, 2, 2, 0.5, 1.0), [np.exp(-0.5), 1.0])
     np.testing.assert_allclose(dial_noise(1, 2, 2, 0.5, 1.0), [np.exp(-1.5), np.exp(-1.0)])
 

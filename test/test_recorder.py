@@ -1,4 +1,7 @@
-"""The recorder over real DDS: what it writes can be read without ROS, and no way of ending it costs the recording."""
+"""The recorder over real DDS.
+
+What it writes can be read without ROS, and no way of ending it costs the recording.
+"""
 
 # ruff: noqa: E402  (without ROS, the skip comes before the imports)
 from __future__ import annotations
@@ -51,7 +54,10 @@ DOMAINS = itertools.cycle(1 + (os.getpid() + i) % 100 for i in range(100))
 
 @pytest.fixture
 def robot(monkeypatch):
-    """A node that publishes, in a domain of its own: a recorder that was killed haunts its domain for some time."""
+    """A node that publishes, in a domain of its own.
+
+    A recorder that was killed haunts its domain for some time.
+    """
     monkeypatch.setenv("ROS_DOMAIN_ID", str(next(DOMAINS)))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     context = Context()

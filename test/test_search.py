@@ -1,4 +1,7 @@
-"""A search asks the device for nothing and sends it nothing: only so can it be captured into a CUDA graph."""
+"""A search asks the device for nothing and sends it nothing.
+
+Only so can it be captured into a CUDA graph.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -165,7 +168,10 @@ def test_numbers_arrive_as_they_were_sent_and_clock_times_in_double_precision():
 
 
 class Replaying:
-    """A backend's `capture_work` for machines without a GPU: each work itself is replayed, once more."""
+    """A backend's `capture_work` for machines without a GPU.
+
+    Each work itself is replayed, once more.
+    """
 
     def __init__(self, controller):
         self.times = 0

@@ -59,7 +59,10 @@ class Recorder:
             assert self.changed.wait_for(condition, timeout), f"no {what} within {timeout} s"
 
     def wait_for_control(self):
-        """Until a command of a plan goes out: the first ones, before there is a plan, are safe commands."""
+        """Until a command of a plan goes out.
+
+        The first ones, before there is a plan, are safe commands.
+        """
         count = len(self.commands)
         self.wait(
             lambda: len(self.commands) > count and self.commands[-1][3] is not None,

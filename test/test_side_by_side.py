@@ -23,7 +23,8 @@ def test_each_of_two_ants_obeys_its_own_cmd_vel(tmp_path, monkeypatch):
     from diffusion_mpc.message_fields import to_seconds
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    # The ants themselves run in lockstep, so that the test does not depend on the machine's speed; only cmd_vel comes in real time.
+    # The ants themselves run in lockstep, so that the test does not depend on the machine's speed;
+    # only cmd_vel comes in real time.
     settings = {"backend.threads": "1", "command.timeout": "30.0"}
     context = rclpy.Context()
     rclpy.init(context=context)

@@ -163,7 +163,8 @@ def test_one_that_waits_for_nobody_still_obeys_who_comes_later(bring_up):
     try:
         late.spin_until(late._commands.get_subscription_count, "the simulation to listen")
 
-        # As a planner does, again and again: the simulation may know of a sender later than the sender of it.
+        # As a planner does, again and again: the simulation may know of a sender later than the
+        # sender of it.
         def moves():
             late.command(5.0)
             return pilot.states[-1].velocity[0] > 0.01

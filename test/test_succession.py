@@ -1,4 +1,7 @@
-"""Parameters that planners are built of, over real DDS: the planner before goes on until its successor takes over."""
+"""Parameters that planners are built of, over real DDS.
+
+The planner before goes on until its successor takes over.
+"""
 
 import time
 

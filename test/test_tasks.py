@@ -142,7 +142,8 @@ def test_pusht_by_hand():
     task = find_task("pusht")()
     x = moment(task, [0.1, 0.2, -np.pi * 3 / 4, 0.4, 0.6])
     reference = goal(-0.2, 0.6, np.pi * 3 / 4).on(x.qpos)
-    # The T is 0.5 m from its goal and a quarter turn by the shorter way; the disc is 0.5 m from the T.
+    # The T is 0.5 m from its goal and a quarter turn by the shorter way; the disc is 0.5 m from the
+    # T.
     found = {name: float(value) for name, value in task.costs(x, reference).items()}
     assert found == pytest.approx({"position": 0.5, "angle": 0.5, "reach": 0.3})
     errors = {name: float(value) for name, value in task.goal_errors(x, reference).items()}
@@ -156,7 +157,10 @@ def test_pusht_by_hand():
 
 
 def run_of(name, *positions, velocity=0.0):
-    """A run of a task, 0.1 s a row: positions on top of those of the keyframe, at a velocity along x, and the reference's times."""
+    """A run of a task, 0.1 s a row.
+
+    Positions on top of those of the keyframe, at a velocity along x, and the reference's times.
+    """
     from dataclasses import replace
 
     from diffusion_mpc.tasks.measured import trajectory

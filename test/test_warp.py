@@ -1,4 +1,7 @@
-"""Rollouts through MuJoCo Warp are C MuJoCo's, in single precision. On Warp's cpu device: these tests need no GPU."""
+"""Rollouts through MuJoCo Warp are C MuJoCo's, in single precision.
+
+On Warp's cpu device: these tests need no GPU.
+"""
 
 import builtins
 from dataclasses import replace
@@ -56,8 +59,8 @@ def backends(name, timestep=0.02, change=lambda model: None):
 
 
 def isotropic(model):
-    # MuJoCo Warp lays the friction pyramid of a steep capsule on a plane along other axes than C MuJoCo, see docs/gpu.md. Elliptic
-    # cones look the same from all sides.
+    # MuJoCo Warp lays the friction pyramid of a steep capsule on a plane along other axes than C
+    # MuJoCo, see docs/gpu.md. Elliptic cones look the same from all sides.
     model.opt.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
 
 

@@ -1,4 +1,7 @@
-"""One word for one thing, the field's: words that were given up are in no name, docstring or parameter text."""
+"""One word for one thing, the field's.
+
+Words that were given up are in no name, docstring or parameter text.
+"""
 
 import ast
 import re

@@ -1,4 +1,7 @@
-"""Messages of a bag, read by rosbags; those of a damaged MCAP file by mcap, as far as its records are whole."""
+"""Messages of a bag, read by rosbags.
+
+Those of a damaged MCAP file by mcap, as far as its records are whole.
+"""
 
 from __future__ import annotations
 
@@ -64,12 +67,15 @@ class Messages:
     problems: tuple[str, ...]
 
     def find_topic(self, name: str, types: Collection[str], problems: list[str]) -> str | None:
-        """Topic of one of the types whose name ends with a name; the part in front of it is the robot's namespace.
+        """Topic of one of the types whose name ends with a name.
+
+        The part in front of it is the robot's namespace.
 
         Args:
             name: name without namespace
             types: message types that fit
-            problems: gets a line where no topic fits (None is returned), or more than one (the shortest is)
+            problems: gets a line where no topic fits (None is returned), or more than one (the
+                shortest is)
         """
         matching = sorted(
             (t for t, kind in self.types.items() if kind in types and f"/{t}".endswith(f"/{name}")),
@@ -173,7 +179,10 @@ def _read(path: Path, contents: _Contents) -> bool:
 
 
 def _recover(file: Path, contents: _Contents) -> str:
-    """Read the whole records of a damaged MCAP file; where they end, as a line of text, or nothing where there are none."""
+    """Read the whole records of a damaged MCAP file.
+
+    Where they end, as a line of text, or nothing where there are none.
+    """
     definitions: dict[int, tuple[str, MessageDefinition]] = {
         0: ("", MessageDefinition(MessageDefinitionFormat.NONE, ""))
     }
@@ -209,7 +218,10 @@ def _recover(file: Path, contents: _Contents) -> str:
 
 @lru_cache(maxsize=128)
 def _typestore(kind: str, definition: MessageDefinition) -> Typestore:
-    """Each type with the definition recorded with it: a bag may come from another version of the interfaces."""
+    """Each type with the definition recorded with it.
+
+    A bag may come from another version of the interfaces.
+    """
     if definition.format == MessageDefinitionFormat.NONE:
         return get_typestore(Stores.LATEST)
     store = get_typestore(Stores.EMPTY)

@@ -1,4 +1,7 @@
-"""A bag that is being written: an MCAP file with the message definitions inside, in a rosbag2 folder with metadata.yaml."""
+"""A bag that is being written.
+
+An MCAP file with the message definitions inside, in a rosbag2 folder with metadata.yaml.
+"""
 
 from __future__ import annotations
 

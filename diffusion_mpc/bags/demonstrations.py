@@ -1,8 +1,9 @@
 """Demonstrations from files and bags.
 
-A file is CSV with a header: a column `time` (s) and one column for each demonstrated position, by joint name (rad or m; the place
-of a floating base is `<joint>.x`, `<joint>.y` and `<joint>.z`, world frame, m). Between its rows the path is straight, and after
-the last one it stays. A bag is a recorded run.
+A file is CSV with a header: a column `time` (s) and one column for each demonstrated position, by
+joint name (rad or m; the place of a floating base is `<joint>.x`, `<joint>.y` and `<joint>.z`,
+world frame, m). Between its rows the path is straight, and after the last one it stays. A bag is a
+recorded run.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def read_demonstration(source: str | Path, task: Task) -> DemonstratedPath:
     """Read a demonstration of a task.
 
     Args:
-        source: CSV file, or bag (rosbag2 folder or .mcap file); a relative path is looked for in the current folder, then beside
-            the task's model
+        source: CSV file, or bag (rosbag2 folder or .mcap file); a relative path is looked for in
+            the current folder, then beside the task's model
         task: task that is demonstrated
 
     Raises:

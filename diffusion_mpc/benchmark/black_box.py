@@ -1,4 +1,7 @@
-"""`benchmark black-box`: Model-Based Diffusion against other optimisers of functions, at the same number of evaluations."""
+"""`benchmark black-box`.
+
+Model-Based Diffusion against other optimisers of functions, at the same number of evaluations.
+"""
 
 from __future__ import annotations
 
@@ -73,11 +76,13 @@ def diffusion(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
 
 
 def cma_es(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
-    """CMA-ES (Hansen, 1604.00772) with the defaults of the package `cma`; when it has converged, begun anew at a random point.
+    """CMA-ES (Hansen, 1604.00772) with the defaults of the package `cma`.
 
-    It begins in the middle, where the code's variant of Model-Based Diffusion does, with a quarter of the domain as deviation.
-    With "tpa", step sizes are adapted by two points on the line of the last step, which the package does by itself from 300
-    dimensions on.
+    When it has converged, begun anew at a random point.
+
+    It begins in the middle, where the code's variant of Model-Based Diffusion does, with a quarter
+    of the domain as deviation. With "tpa", step sizes are adapted by two points on the line of the
+    last step, which the package does by itself from 300 dimensions on.
     """
     import cma
 
@@ -91,7 +96,8 @@ def cma_es(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
         strategy = cma.CMAEvolutionStrategy(start, 0.5, options)
         while objective.count < budget and not strategy.stop():
             points = strategy.ask()
-            # The last generation is cut where the others end; it need not be told, for nothing is asked after it.
+            # The last generation is cut where the others end; it need not be told, for nothing is
+            # asked after it.
             points = points[: budget - objective.count]
             values = objective(torch.as_tensor(np.array(points)))
             if len(points) == strategy.popsize:
@@ -108,7 +114,10 @@ def random_search(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> N
 
 
 def gp_bo(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
-    """Bayesian optimisation with a Gaussian process: BoTorch's standard model and batches of q-LogEI (Ament et al., 2310.20708)."""
+    """Bayesian optimisation with a Gaussian process.
+
+    BoTorch's standard model and batches of q-LogEI (Ament et al., 2310.20708).
+    """
     from botorch.acquisition.logei import qLogExpectedImprovement
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
@@ -162,7 +171,8 @@ class BlackBox(RunsBenchmark):
         dims: dimensions
         methods: methods (default: all)
         seeds: seeds of each (gp_bo: 3 at most)
-        samples: samples of mbd at each level; with the levels, the number of evaluations of all methods but gp_bo
+        samples: samples of mbd at each level; with the levels, the number of evaluations of all
+            methods but gp_bo
         levels: noise levels of mbd
         temperature: temperature of mbd's weights
         bo_evaluations: most evaluations of gp_bo
@@ -227,7 +237,10 @@ class BlackBox(RunsBenchmark):
 
     @staticmethod
     def measure(spec: RunSpec) -> Figures:
-        """One optimisation; its curve is thinned to about 100 numbers of evaluations in equal ratios."""
+        """One optimisation.
+
+        Its curve is thinned to about 100 numbers of evaluations in equal ratios.
+        """
         objective = Evaluated(FUNCTIONS[spec["function"]].normalised)
         began = time.monotonic()
         METHODS[spec["method"]](objective, spec["dim"], spec["seed"], spec)
@@ -243,9 +256,10 @@ class BlackBox(RunsBenchmark):
         """Means over the seeds.
 
         Returns:
-            rows, one for each function, dimension and method: mean over seeds of the least value (best), its 95 % interval (low,
-            high), the paired difference "the default variant of Model-Based Diffusion less this one", the mean curve; and missing,
-            chosen methods that need a package which is not there, with advice
+            rows, one for each function, dimension and method: mean over seeds of the least value
+            (best), its 95 % interval (low, high), the paired difference "the default variant of
+            Model-Based Diffusion less this one", the mean curve; and missing, chosen methods that
+            need a package which is not there, with advice
         """
         rows = [row for _, found in runs.groupby(["function", "dim"]) for row in _rows(found)]
         missing = {
@@ -330,7 +344,10 @@ def _row(runs: pd.DataFrame, versus: Figures | None) -> Figures:
 
 
 def _at(curve: Sequence[Sequence[float]], counts: np.ndarray) -> np.ndarray:
-    """Least values at numbers of evaluations: those of the last point of the curve that is not later."""
+    """Least values at numbers of evaluations.
+
+    Those of the last point of the curve that is not later.
+    """
     known = np.array([point[0] for point in curve])
     return np.array([point[1] for point in curve])[np.searchsorted(known, counts, side="right") - 1]
 

@@ -1,4 +1,7 @@
-"""`benchmark delay`: closed-loop cost against the delay of states and of commands, with and without compensation."""
+"""`benchmark delay`.
+
+Closed-loop cost against the delay of states and of commands, with and without compensation.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ COMMAND: Late = "command"
 IDLE = "idle"
 CASE = ("task", "delayed", "delay", "compensated")
 LEAD_IN = 0.1
-"""Time for which the robot is left to itself before each trial, s; longer than the default delays."""
+"""Time for which the robot is left to itself before each trial, s.
+
+Longer than the default delays.
+"""
 KEPT = (
     "task",
     "model.",
@@ -156,10 +162,12 @@ class Delay(RunsBenchmark):
         """Means over the trials.
 
         Returns:
-            rows, one for each kind of message delayed, delay and compensation: mean_cost with its 95 % interval (low, high), speed
-            (m/s, along the commanded direction), falls, mean absolute error of the state that plans begin at (position_error and
-            velocity_error, m or rad and m/s or rad/s), and the fractions kept of the figures without delay: kept_cost of the gain
-            in cost over a robot that is left to itself, kept_speed of the speed. None: not measured.
+            rows, one for each kind of message delayed, delay and compensation: mean_cost with its
+            95 % interval (low, high), speed (m/s, along the commanded direction), falls, mean
+            absolute error of the state that plans begin at (position_error and velocity_error, m or
+            rad and m/s or rad/s), and the fractions kept of the figures without delay: kept_cost of
+            the gain in cost over a robot that is left to itself, kept_speed of the speed. None: not
+            measured.
         """
         rows = [
             dict(zip(CASE, case, strict=True)) | _means(group)

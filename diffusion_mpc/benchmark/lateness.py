@@ -1,4 +1,7 @@
-"""Causes of late plans, from the trace of a run: each measure of late plans beside that of plans on time."""
+"""Causes of late plans, from the trace of a run.
+
+Each measure of late plans beside that of plans on time.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ MEASURES = {
     "command_ms": "commands are made and sent meanwhile, ms",
     "physics_ms": "simulation node computes meanwhile, ms",
 }
-"""Measures of a plan. The first eight are in its event, the others are how far spans of that kind overlap with it."""
+"""Measures of a plan.
+
+The first eight are in its event, the others are how far spans of that kind overlap with it.
+"""
 
 OVERLAPS = {"collect_ms": "collect", "command_ms": "command", "physics_ms": "physics"}
 
@@ -51,9 +57,10 @@ def compare(events: Sequence[Event]) -> dict[str, Any]:
     """Late plans against plans on time.
 
     Returns:
-        numbers of `plans` and of `late` ones; `rows`, one for each measure: median and 99th percentile of plans on time, median of
-        late ones, and the fraction of late plans beyond this 99th percentile (a hundredth would be, were there no connection);
-        the fraction of late plans that do so in no measure is `unexplained`. Figures that nothing is known of are None.
+        numbers of `plans` and of `late` ones; `rows`, one for each measure: median and 99th
+        percentile of plans on time, median of late ones, and the fraction of late plans beyond this
+        99th percentile (a hundredth would be, were there no connection); the fraction of late plans
+        that do so in no measure is `unexplained`. Figures that nothing is known of are None.
     """
     plans = [event for event in events if event["name"] == "plan"]
     late = np.array([plan["args"].get("late", False) for plan in plans], bool)
@@ -109,7 +116,8 @@ def _overlaps(plans: Iterable[Event], spans: Sequence[Event]) -> Array:
     """(plans,) time (ms) in which a span runs while a plan is made."""
     begins = np.array(sorted(span["ts"] for span in spans))
     ends = np.array(sorted(span["ts"] + span["dur"] for span in spans))
-    # Spans of a kind follow one another: what has run until some time is the sum of those that ended, and a part of the last.
+    # Spans of a kind follow one another: what has run until some time is the sum of those that
+    # ended, and a part of the last.
     total = np.concatenate(([0.0], np.cumsum(ends - begins)))
 
     def run_until(times: Array) -> Array:

@@ -97,7 +97,8 @@ class AlgorithmsBenchmark(RunsBenchmark):
         Args:
             task: name of the task
             algorithm: name of the algorithm
-            rollouts: rollouts in one plan, over all its iterations; None: those of the task's defaults
+            rollouts: rollouts in one plan, over all its iterations; None: those of the task's
+                defaults
             trials: numbers of the trials
             tuned: tuned parameters; settings come before them
 
@@ -174,9 +175,10 @@ class Quality(AlgorithmsBenchmark):
         """The comparison as figures.
 
         Returns:
-            rows, one for each task, number of rollouts and algorithm: the mean over trials of the mean closed-loop cost with its
-            95 % interval, succeeded (trials that fulfilled the task), falls, constraint violation, and the paired
-            difference "MBD less this one"; best_baselines, the same difference to the best of the others; summary, over the tasks,
+            rows, one for each task, number of rollouts and algorithm: the mean over trials of the
+            mean closed-loop cost with its 95 % interval, succeeded (trials that fulfilled the
+            task), falls, constraint violation, and the paired difference "MBD less this one";
+            best_baselines, the same difference to the best of the others; summary, over the tasks,
             by algorithm: mean normalised cost, mean rank, tasks won
         """
         rows = [
@@ -280,7 +282,8 @@ def parameters(
         known: descriptions of the task's parameters
 
     Raises:
-        ConfigError: a parameter is unknown or does not fit, or the budget is no multiple of the iterations
+        ConfigError: a parameter is unknown or does not fit, or the budget is no multiple of the
+            iterations
     """
     kind = find_task(task)
     given, _ = split_sim(kind.demo)
@@ -369,8 +372,8 @@ def _best_baselines(rows: Sequence[Row]) -> list[Figures]:
 def overall(rows: Sequence[Row]) -> list[Figures]:
     """Summary by algorithm over the tasks and numbers of rollouts in which every algorithm has a row; empty where there is none.
 
-    Normalised costs put the best algorithm of each of them at 0 and the worst at 1; all are 0 where they cost the same. Ranks begin
-    at 1, the cheapest; equals have the mean of their ranks.
+    Normalised costs put the best algorithm of each of them at 0 and the worst at 1; all are 0 where
+    they cost the same. Ranks begin at 1, the cheapest; equals have the mean of their ranks.
     """
     algorithms = list(dict.fromkeys(row["algorithm"] for row in rows))
     if len(algorithms) < 2:

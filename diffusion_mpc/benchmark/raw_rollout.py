@@ -29,7 +29,10 @@ def log_rollouts(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tens
 
 
 class RawRollout:
-    """`mujoco.rollout` and nothing else: a persistent pool of threads that writes into arrays made once."""
+    """`mujoco.rollout` and nothing else.
+
+    A persistent pool of threads that writes into arrays made once.
+    """
 
     def __init__(self, models: Sequence[mujoco.MjModel], threads: int) -> None:
         """Start the threads.

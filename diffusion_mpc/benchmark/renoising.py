@@ -1,4 +1,7 @@
-"""`benchmark renoising`: MBD's noise where a plan is no longer good, and the gain over the schedule alone."""
+"""`benchmark renoising`.
+
+MBD's noise where a plan is no longer good, and the gain over the schedule alone.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,8 @@ class Renoising(RunsBenchmark):
     example: diffusion-mpc benchmark renoising --seeds 8 --json renoising.json
 
     Attributes:
-        seeds: trials of each; a trial decides initial state, reference, event and the planner's seed
+        seeds: trials of each; a trial decides initial state, reference, event and the planner's
+            seed
     """
 
     name: ClassVar = "renoising"
@@ -138,9 +142,10 @@ class Renoising(RunsBenchmark):
         """Means over the trials.
 
         Returns:
-            rows, one for each event and kind of noise: mean cost after the event with its 95 % interval (low, high), means over
-            the trials by time (times, s after the event; noise_level, in normalised actions; costs), and the paired difference of
-            the cost after the event to the noise of the schedule alone
+            rows, one for each event and kind of noise: mean cost after the event with its 95 %
+            interval (low, high), means over the trials by time (times, s after the event;
+            noise_level, in normalised actions; costs), and the paired difference of the cost after
+            the event to the noise of the schedule alone
         """
         return {
             "rows": [row for _, found in runs.groupby("event", sort=False) for row in _rows(found)]

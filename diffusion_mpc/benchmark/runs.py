@@ -31,7 +31,8 @@ RunSpec = Mapping[str, Any]
 
 Figures = dict[str, Any]
 
-# Numerical libraries would otherwise start as many threads as there are cores in each of as many processes.
+# Numerical libraries would otherwise start as many threads as there are cores in each of as many
+# processes.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -83,7 +84,10 @@ class RunFile:
         self._take(spec, figures)
 
     def changed(self, specs: Iterable[RunSpec]) -> str:
-        """One line about the first of these runs that is in the file with other settings only; empty where there is none."""
+        """One line about the first of these runs that is in the file with other settings only.
+
+        Empty where there is none.
+        """
         for spec in specs:
             others = [
                 s for s in self._specs if all(s.get(name) == spec[name] for name in self._identity)
@@ -133,7 +137,10 @@ class Outcome:
         return None not in self.figures
 
     def frame(self) -> pd.DataFrame:
-        """A row for each run that has figures; columns are the keys of its specification and of its figures."""
+        """A row for each run that has figures.
+
+        Columns are the keys of its specification and of its figures.
+        """
         pairs = zip(self.specs, self.figures, strict=True)
         rows = [{**spec, **figures} for spec, figures in pairs if figures is not None]
         return pd.DataFrame(rows, columns=None if rows else list(self.specs[0]))
@@ -146,7 +153,9 @@ def run_all(
     processes: int,
     title: str,
 ) -> Outcome:
-    """Run those that the file does not have yet, with a progress bar; Ctrl-C ends it with the runs that are done.
+    """Run those that the file does not have yet, with a progress bar.
+
+    Ctrl-C ends it with the runs that are done.
 
     Args:
         measure: from a run to its figures; importable, for it is called in other processes
@@ -212,7 +221,10 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Set a worker up: Ctrl-C is for the process that waits, without which this one ends; one core's worth of threads."""
+    """Set a worker up: Ctrl-C is for the process that waits, without which this one ends.
+
+    One core's worth of threads.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch

@@ -1,4 +1,7 @@
-"""`benchmark soak`: a long run in real time over ROS 2: lateness, delays, and the planner's memory."""
+"""`benchmark soak`: a long run in real time over ROS 2.
+
+Lateness, delays, and the planner's memory.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from diffusion_mpc.benchmark.lateness import lateness_table
 
 @dataclass(frozen=True, kw_only=True)
 class Soak(Benchmark):
-    """Run planner and simulation in real time, for long: late plans, delays, and the planner's memory.
+    """Run planner and simulation in real time, for long.
+
+    Late plans, delays, and the planner's memory.
 
     example: diffusion-mpc benchmark soak --duration 1800 --json soak.json
 
@@ -26,7 +31,8 @@ class Soak(Benchmark):
         task: task
         duration: time to run, s
         settings: planner parameter; can be repeated
-        trace: file for what the nodes do when, for ui.perfetto.dev; a table compares late plans with plans on time
+        trace: file for what the nodes do when, for ui.perfetto.dev; a table compares late plans
+            with plans on time
     """
 
     task: str = "ant"

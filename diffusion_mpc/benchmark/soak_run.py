@@ -1,4 +1,7 @@
-"""A long run in real time: does the planner keep its time, and does its memory stay flat? Needs ROS 2."""
+"""A long run in real time: does the planner keep its time, and does its memory stay flat?
+
+Needs ROS 2.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ def soak(
         trace: file for the trace of all nodes; None: nothing is traced
 
     Returns:
-        figures over the whole run, rows for every interval, and of a trace what goes with late plans
+        figures over the whole run, rows for every interval, and of a trace what goes with late
+        plans
 
     Raises:
         ConfigError, TaskError: the description of what to run is wrong
@@ -48,7 +52,8 @@ def soak(
         tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as folder,
         Running(started, Path(folder), traced=trace is not None) as running,
     ):
-        # From here on this process only looks on; it must not take time from a planner that shares the machine.
+        # From here on this process only looks on; it must not take time from a planner that shares
+        # the machine.
         os.nice(15)
         with SoakObserver() as observer:
             complete, rows = _watch(running, observer, duration, progress)

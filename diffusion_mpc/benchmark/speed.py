@@ -1,4 +1,7 @@
-"""`benchmark speed`: time of a whole plan against `mujoco.rollout` of the same batches alone, interleaved plan by plan."""
+"""`benchmark speed`.
+
+Time of a whole plan against `mujoco.rollout` of the same batches alone, interleaved plan by plan.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ DEFAULT_CASES = (
 
 
 RAW_SAMPLES = 1024
-"""Most samples of a captured plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
+"""Most samples of a captured plan that `mujoco.rollout` repeats.
+
+The rates are compared, not the times.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +123,10 @@ class Speed(Benchmark):
         return cases
 
     def report(self) -> Report:
-        """Time all cases: complete, and a row for each, see `row`, with stages where they are asked for."""
+        """Time all cases.
+
+        Complete, and a row for each, see `row`, with stages where they are asked for.
+        """
         cases = self.cases()
         rows: list[dict[str, Any]] = []
         complete = True
@@ -196,7 +205,8 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
             plan_time = time.perf_counter() - began
             counted = sum(controls.shape[0] * controls.shape[1] for _, controls in calls)
             if not calls and plan is not None:
-                # A captured plan makes no calls. In its place, a part of it that the CPU can do: the plan itself, many times.
+                # A captured plan makes no calls. In its place, a part of it that the CPU can do:
+                # the plan itself, many times.
                 controls = torch.from_numpy(plan.controls).expand(
                     min(config.planner.num_samples, RAW_SAMPLES), -1, -1
                 )
@@ -239,8 +249,9 @@ def row(
         raw_steps: (plans,) physics steps in each of these
 
     Returns:
-        model, num_samples, horizon_steps, iterations, backend, device, capture; plan_ms_p50, plan_ms_p99; physics_steps_per_s and
-        raw_steps_per_s, medians over the plans; efficiency, the ratio of the two; raw_ms_p50, plans, threads, timestep
+        model, num_samples, horizon_steps, iterations, backend, device, capture; plan_ms_p50,
+        plan_ms_p99; physics_steps_per_s and raw_steps_per_s, medians over the plans; efficiency,
+        the ratio of the two; raw_ms_p50, plans, threads, timestep
     """
     p, backend = loop.config.planner, loop.controller.backend
     planned, raw = (
@@ -268,7 +279,9 @@ def row(
 
 
 def plot_speed(rows: Sequence[Row], file: Path) -> None:
-    """Draw physics steps a second of whole plans, and of `mujoco.rollout` alone, against samples; one panel a model and horizon.
+    """Draw physics steps a second of whole plans, and of `mujoco.rollout` alone, against samples.
+
+    One panel a model and horizon.
 
     Args:
         rows: as `run_case` returns them

@@ -1,7 +1,7 @@
 """Time of each stage of a plan alone, captured where the backend captures, and the number of kernels that it launches.
 
-Not by torch.profiler: its tracing makes a stage of small operations take two to three times as long, it counts views as operations,
-and Warp's kernels on its CPU device are invisible to it.
+Not by torch.profiler: its tracing makes a stage of small operations take two to three times as
+long, it counts views as operations, and Warp's kernels on its CPU device are invisible to it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Stage:
     Attributes:
         name: name
         calls: number of calls in a plan
-        work: one call of it, which reads and writes the same tensors each time, so that it can be captured
+        work: one call of it, which reads and writes the same tensors each time, so that it can be
+            captured
         captured: whether it is part of the search that a backend captures
     """
 
@@ -54,7 +55,8 @@ def check_stages(case: Case) -> None:
     """Refuse a case that `time_stages` would refuse, before any time is spent.
 
     Raises:
-        ConfigError: the algorithm keeps something on the host, so its stages cannot be run again and again
+        ConfigError: the algorithm keeps something on the host, so its stages cannot be run again
+            and again
     """
     name = cast(AlgorithmName, case.all_parameters()["planner.algorithm"])
     if not ALGORITHMS[name].on_device:
@@ -130,8 +132,8 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
         passes: number of passes over all of them, whose medians are taken
 
     Returns:
-        a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in one call; ms of one call;
-        fraction of all stages' time in a plan
+        a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in
+        one call; ms of one call; fraction of all stages' time in a plan
 
     Raises:
         ConfigError: see `check_stages`
@@ -196,7 +198,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def count_launches(work: Work) -> int:
-    """Kernels that work launches when it is not captured: PyTorch's operations but for views, and Warp's launches."""
+    """Kernels that work launches when it is not captured.
+
+    PyTorch's operations but for views, and Warp's launches.
+    """
     kernels = 0
 
     def counting(launch: Callable[..., object]) -> Callable[..., object]:

@@ -1,7 +1,11 @@
-"""`benchmark tune`: the same random search for every algorithm, so that none is compared at a worse setting than it could have.
+"""`benchmark tune`.
 
-All candidates run the first trial, the best third of them the others, as in successive halving (Jamieson and Talwalkar,
-1502.07943). The trials are not those of `benchmark quality`, so nothing is tuned to the trials that it is judged by.
+The same random search for every algorithm, so that none is compared at a worse setting than it
+could have.
+
+All candidates run the first trial, the best third of them the others, as in successive halving
+(Jamieson and Talwalkar, 1502.07943). The trials are not those of `benchmark quality`, so nothing is
+tuned to the trials that it is judged by.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ from diffusion_mpc.planner.algorithms import ALGORITHMS
 
 FIRST_TRIAL = 1000
 
-# For each algorithm all parameters that it uses: ranges to draw from log-uniformly, as multiples of the task's default, or lists.
+# For each algorithm all parameters that it uses: ranges to draw from log-uniformly, as multiples of
+# the task's default, or lists.
 Space = Mapping[str, tuple[float, float] | list[int]]
 SHARED: Space = {"planner.iterations": [1, 2, 4], "planner.noise_start": (0.3, 2.0)}
 PROFILE: Space = {"planner.noise_growth": (0.5, 3.0)}
@@ -84,7 +89,10 @@ class Tune(AlgorithmsBenchmark):
     seed: int = 0
 
     def runs(self) -> list[RunSpec]:
-        """The first trial of all candidates, candidate by candidate: those done before an interruption compare as many of each."""
+        """The first trial of all candidates, candidate by candidate.
+
+        Those done before an interruption compare as many of each.
+        """
         earlier = self._earlier()
         return self._runs(
             {
@@ -129,8 +137,9 @@ class Tune(AlgorithmsBenchmark):
         """The best candidates.
 
         Returns:
-            rows, one for each task and algorithm: the candidate with the least mean cost among those with the most trials: cost of
-            the default and of the best in the first trial, mean cost of the best over all trials, its parameters
+            rows, one for each task and algorithm: the candidate with the least mean cost among
+            those with the most trials: cost of the default and of the best in the first trial, mean
+            cost of the best over all trials, its parameters
         """
         finite = runs[np.isfinite(runs["mean_cost"].astype(float))] if len(runs) else runs
         rows = [
@@ -145,7 +154,10 @@ class Tune(AlgorithmsBenchmark):
         ]
 
     def write(self, report: Report) -> Path:
-        """Write `tuned.yaml`: the best candidates, and of an earlier search those that were not searched for again."""
+        """Write `tuned.yaml`.
+
+        The best candidates, and of an earlier search those that were not searched for again.
+        """
         tuned: dict[str, dict[str, Any]] = {
             task: dict(found) for task, found in self._earlier().items()
         }
@@ -161,7 +173,9 @@ class Tune(AlgorithmsBenchmark):
 def candidates(
     task: str, algorithm: str, count: int, seed: int, incumbent: Mapping[str, Value] | None = None
 ) -> list[dict[str, Value]]:
-    """As many settings: the task's defaults first, then the best of an earlier search, where that is another.
+    """As many settings.
+
+    The task's defaults first, then the best of an earlier search, where that is another.
 
     Raises:
         ConfigError: the earlier search names an unknown parameter, or a value that does not fit

@@ -1,4 +1,7 @@
-"""Description of the processes of a run, for the command line and for the launch files. Imports neither rclpy nor launch."""
+"""Description of the processes of a run, for the command line and for the launch files.
+
+Imports neither rclpy nor launch.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +98,9 @@ class Options:
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Options:
-        """Options from the texts of launch arguments; those that are not among them are at their defaults.
+        """Options from the texts of launch arguments.
+
+        Those that are not among them are at their defaults.
 
         Raises:
             ConfigError: a text is not a number
@@ -146,8 +151,9 @@ def processes(options: Options) -> list[Process]:
         ConfigError: a setting or a parameter in the file is unknown or does not fit
         TaskError: there is no such task
     """
-    # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under `/**/planner` and one under `/planner`
-    # override each other in the order in which these names first appear, not in the order of the files.
+    # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under
+    # `/**/planner` and one under `/planner` override each other in the order in which these names
+    # first appear, not in the order of the files.
     task = find_task(options.task)
     given = read_parameter_file(options.params_file, options.namespace)
     settings = _settings(
@@ -179,7 +185,8 @@ def processes(options: Options) -> list[Process]:
         "use_sim_time": False,
     }
     if options.lockstep:
-        # In real time the stamps tell how old a state is; in lockstep the planner has no clock to compare them with.
+        # In real time the stamps tell how old a state is; in lockstep the planner has no clock to
+        # compare them with.
         known = build(SimConfig, _checked("sim", sim))
         delay = whole_periods(known.state_delay, 1.0 / known.rate)
         planner = {"lockstep_lead": delay, **planner}
@@ -220,7 +227,10 @@ def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _settings(texts: Mapping[str, str], task: str, model_path: str) -> dict[str, dict[str, Value]]:
-    """Values of the settings by node; without `model.path` among them, the planner's model is that of `model_path`."""
+    """Values of the settings by node.
+
+    Without `model.path` among them, the planner's model is that of `model_path`.
+    """
     path = texts.get("model.path", model_path)
     return {
         node: _parsed(mine, parameters(NODES[node], find_task(task), path))
@@ -235,7 +245,10 @@ def _parsed(texts: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[st
 
 
 def isolation() -> dict[str, str]:
-    """Environment that keeps a simulation off the network: it must never reach a robot. What the user has set stands."""
+    """Environment that keeps a simulation off the network: it must never reach a robot.
+
+    What the user has set stands.
+    """
     wanted = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(free_domain_id())}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
@@ -243,8 +256,8 @@ def isolation() -> dict[str, str]:
 def free_domain_id() -> int:
     """A ROS domain that nobody on this machine is in, so that two simulations side by side do not mix.
 
-    The first participant of a domain takes UDP port 7410 + 250 * domain (DDSI-RTPS 2.3, section 9.6.1.1). Domains up to 101 have
-    their ports below those that the system hands out.
+    The first participant of a domain takes UDP port 7410 + 250 * domain (DDSI-RTPS 2.3, section
+    9.6.1.1). Domains up to 101 have their ports below those that the system hands out.
     """
     for domain in random.sample(range(1, 102), 101):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -1,4 +1,7 @@
-"""From the description of what runs (`bringup`) to actions of `ros2 launch`. Imported by launch files only."""
+"""From the description of what runs (`bringup`) to actions of `ros2 launch`.
+
+Imported by launch files only.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,8 @@ def _ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
     """Ends the others, except after the recorder, which is done a moment before the simulation that it records.
 
     Raises:
-        RuntimeError: the node failed; with this, launch ends the others too, and its own exit code is 1
+        RuntimeError: the node failed; with this, launch ends the others too, and its own exit code
+            is 1
     """
     if event.returncode != 0 and not context.is_shutdown:
         raise RuntimeError(f"{event.process_name} failed with exit code {event.returncode}")

@@ -1,4 +1,7 @@
-"""A simulation from beginning to end: start the nodes, show how it goes, stop them, evaluate what was recorded."""
+"""A simulation from beginning to end.
+
+Start the nodes, show how it goes, stop them, evaluate what was recorded.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,8 @@ def simulate(
         logs.mkdir(parents=True)
         os.environ.update(isolation())
         with Running(started, logs) as running:
-            # From here on this process only looks on; it must not take time from a planner that shares the machine.
+            # From here on this process only looks on; it must not take time from a planner that
+            # shares the machine.
             os.nice(15)
             _watch(running, duration)
         report = write_report(bag, task, where, video=video, plot=folder is not None)

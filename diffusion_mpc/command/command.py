@@ -1,4 +1,7 @@
-"""Commands without ROS: what the actuators drive, gains round targets, limits, and the safe command."""
+"""Commands without ROS.
+
+What the actuators drive, gains round targets, limits, and the safe command.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ def actuators(model: mujoco.MjModel) -> list[Actuator]:
     """The actuators in MuJoCo's order.
 
     Raises:
-        TaskError: an actuator does not drive a single hinge or slide, or is neither a motor nor a position or velocity servo
+        TaskError: an actuator does not drive a single hinge or slide, or is neither a motor nor a
+            position or velocity servo
     """
     return [_actuator(model, i) for i in range(model.nu)]
 
@@ -76,7 +80,8 @@ class Command:
     Attributes:
         control: (nu,) in actuator units
         kp, kd: (nu,) gains in SI units that act on top of an effort; zero: none
-        position, velocity: (nu,) targets of the gains, or of controllers that have gains of their own
+        position, velocity: (nu,) targets of the gains, or of controllers that have gains of their
+            own
     """
 
     control: Array
@@ -106,12 +111,14 @@ def without_gains(control: Array) -> Command:
 def safe_command(
     kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, kp: float, kd: float
 ) -> Command:
-    """Command for when control is lost. The robot's own joint controllers close the loop, for the state here may be stale.
+    """Command for when control is lost.
+
+    The robot's own joint controllers close the loop, for the state here may be stale.
 
     Args:
-        kind: "zero": no effort; "damping": velocity gain towards standstill; "hold": position gain towards the last good state as
-            well. These are for actuators driven by effort; whatever the kind, position servos hold the last good state and
-            velocity servos stand still.
+        kind: "zero": no effort; "damping": velocity gain towards standstill; "hold": position gain
+            towards the last good state as well. These are for actuators driven by effort; whatever
+            the kind, position servos hold the last good state and velocity servos stand still.
         actuators: the actuators of the robot
         qpos: (nq,) last good positions
         kp: position gain, SI units
@@ -141,7 +148,8 @@ class CommandLimiter:
         """The nearest allowed controls.
 
         Args:
-            controls: each (nu,), in the order of time; the first is sent now, the others are meant for later
+            controls: each (nu,), in the order of time; the first is sent now, the others are meant
+                for later
             times: time of each control, s
             rate_limit: fastest change, in control ranges per second; 0: none
         """

@@ -1,4 +1,7 @@
-"""From a command message to commands, by joint name: JointCommand, Float64MultiArray or JointTrajectory, from rclpy or a bag."""
+"""From a command message to commands, by joint name.
+
+JointCommand, Float64MultiArray or JointTrajectory, from rclpy or a bag.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
         actuators: the actuators, in MuJoCo's order
 
     Raises:
-        CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are not in the order of time
+        CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are
+            not in the order of time
     """
     if hasattr(message, "data"):
         if len(message.data) != len(actuators):

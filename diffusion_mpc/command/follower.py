@@ -1,4 +1,7 @@
-"""From a plan to what is sent: a blend at the beginning, limits, the planned joint motion as target of gains. Without ROS."""
+"""From a plan to what is sent.
+
+A blend at the beginning, limits, the planned joint motion as target of gains. Without ROS.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ class Follower:
         self._taken_over: tuple[float, Array] | None = None
 
     def safe(self, kind: SafeCommand, qpos: Array, kp: float, kd: float) -> Command:
-        """The safe command, within the control range; what follows takes over anew. Arguments as `commands.safe_command`."""
+        """The safe command, within the control range; what follows takes over anew.
+
+        Arguments as `commands.safe_command`.
+        """
         self.reset()
         found = safe_command(kind, self.actuators, qpos, kp, kd)
         return replace(found, control=self._limiter.within_range(found.control))
@@ -88,7 +94,8 @@ class Follower:
             times = np.append(times, steps[steps > time + 1e-3])
         wanted = [self._blended(plan.control(t), t, config.blend_time) for t in times.tolist()]
         allowed = self._limiter.limit(wanted, times, config.rate_limit)
-        # A gain pulls towards its target for a whole period: the middle of it is what it should look at.
+        # A gain pulls towards its target for a whole period: the middle of it is what it should
+        # look at.
         ahead = 0.0 if config.type == TRAJECTORY else 0.5 * period
         return [
             (t - time, self._with_targets(u, plan, t + ahead, kp, kd))

@@ -17,8 +17,8 @@ class Timeouts:
 class Watchdog:
     """Ages of state and plan.
 
-    Ages grow with the steady clock, from the age that a message had on arrival: a ROS clock that stops or jumps cannot hide that
-    nothing comes in any more.
+    Ages grow with the steady clock, from the age that a message had on arrival: a ROS clock that
+    stops or jumps cannot hide that nothing comes in any more.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,10 @@ class Watchdog:
         return ""
 
     def remaining(self, steady: float, timeouts: Timeouts) -> float:
-        """Time (s) from a steady time until control is lost unless something arrives; 0: it is; infinite before the first state."""
+        """Time (s) from a steady time until control is lost unless something arrives; 0: it is.
+
+        Infinite before the first state.
+        """
         if self.lost(steady, timeouts):
             return 0.0
         if self._state_born is None:

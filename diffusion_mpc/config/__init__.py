@@ -1,6 +1,9 @@
-"""The only description of parameters: type, default, unit, bounds, meaning, and whether one may change while its node runs.
+"""The only description of parameters.
 
-The ROS nodes declare from it, the command line checks against it, and `config/ant.yaml` of the package is written by it.
+Type, default, unit, bounds, meaning, and whether one may change while its node runs.
+
+The ROS nodes declare from it, the command line checks against it, and `config/ant.yaml` of the
+package is written by it.
 """
 
 from diffusion_mpc.config.nodes import (

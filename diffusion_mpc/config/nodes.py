@@ -42,7 +42,8 @@ def parameters(
 ) -> dict[str, Parameter]:
     """All parameters of a config class by full name, with the defaults of a task.
 
-    For the planner that includes the task's cost weights, and the gains of the joints that its model drives by effort.
+    For the planner that includes the task's cost weights, and the gains of the joints that its
+    model drives by effort.
 
     Args:
         config: class of one of the nodes
@@ -85,7 +86,9 @@ def cost_weights(values: Mapping[str, Value]) -> dict[str, float]:
 def load_parameters(
     config: type, given: Mapping[str, Any]
 ) -> tuple[dict[str, Parameter], dict[str, Value]]:
-    """Descriptions and checked values of a node's parameters; task and model among `given` decide which there are.
+    """Descriptions and checked values of a node's parameters.
+
+    Task and model among `given` decide which there are.
 
     Raises:
         ConfigError: as `check`

@@ -16,7 +16,10 @@ Value = bool | int | float | str
 
 
 class ConfigError(ValueError):
-    """A parameter is unknown, of the wrong type or out of range; the message is one line that says what to change."""
+    """A parameter is unknown, of the wrong type or out of range.
+
+    The message is one line that says what to change.
+    """
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Parameter:
         low, high: inclusive bounds of a number
         choices: allowed values of a string; empty: any
         live: may change while the node runs
-        rebuilt: may change while the node runs, too: a planner is built anew while the previous one goes on. Parameters that are
-            neither are read once, when the node is configured
+        rebuilt: may change while the node runs, too: a planner is built anew while the previous one
+            goes on. Parameters that are neither are read once, when the node is configured
     """
 
     name: str
@@ -93,8 +96,8 @@ def param(default: Value, description: str, **details: Any) -> Any:  # noqa: ANN
 def fields(config: type, prefix: str = "") -> Iterator[Parameter]:
     """The parameters that the fields of a config class describe, those of classes within included.
 
-    The choices of a string are those of its type, a Literal. A mapping from names to config classes stands for parameters that the
-    model decides on, and describes none.
+    The choices of a string are those of its type, a Literal. A mapping from names to config classes
+    stands for parameters that the model decides on, and describes none.
     """
     hints = get_type_hints(config)
     for f in dataclasses.fields(config):
@@ -111,7 +114,8 @@ def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str
     """Values for all known parameters: those given, checked, and defaults for the others.
 
     Raises:
-        ConfigError: a name is unknown or one of before, or a value does not fit; the message says what to write instead
+        ConfigError: a name is unknown or one of before, or a value does not fit; the message says
+            what to write instead
     """
     for name in values:
         require_parameter(name, known)

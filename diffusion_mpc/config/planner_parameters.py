@@ -17,7 +17,10 @@ from diffusion_mpc.names import OutputType, SafeCommand
 
 @dataclass(frozen=True)
 class PredictionConfig:
-    """From the measured state to the state when a plan's first action takes effect: compensation of delays."""
+    """From the measured state to the state when a plan's first action takes effect.
+
+    Compensation of delays.
+    """
 
     enabled: bool = param(
         True,
@@ -164,7 +167,10 @@ class RealtimeConfig:
 
 @dataclass(frozen=True)
 class PlannerNodeConfig:
-    """Parameters of the planner node; `gains` are by joint. Weights of cost terms come in beside them, see `cost_weights`."""
+    """Parameters of the planner node; `gains` are by joint.
+
+    Weights of cost terms come in beside them, see `cost_weights`.
+    """
 
     task: str = param("ant", "Name of the task, or a Python file that defines one.")
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -181,7 +181,10 @@ class BackendConfig:
 
 @dataclass(frozen=True)
 class RobustConfig:
-    """Planning for robots that differ from the model: every sample is rolled out on several perturbed models."""
+    """Planning for robots that differ from the model.
+
+    Every sample is rolled out on several perturbed models.
+    """
 
     models: int = param(
         1,

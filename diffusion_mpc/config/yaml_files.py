@@ -33,7 +33,8 @@ def read_parameter_file(file: str, namespace: str = "") -> dict[str, dict[str, A
         namespace: namespace of the nodes; empty: none
 
     Raises:
-        ConfigError: the file is missing or no parameter file, or has a section whose name is nearly a node's
+        ConfigError: the file is missing or no parameter file, or has a section whose name is nearly
+            a node's
     """
     above = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
     values: dict[str, dict[str, Any]] = {node: {} for node in NODES}
@@ -74,7 +75,10 @@ def _content(file: str) -> Mapping[Any, Any]:
 def _sections(
     content: Mapping[Any, Any], namespace: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Nodes' names or patterns, and their parameters; a name may be spread over nested namespaces."""
+    """Nodes' names or patterns, and their parameters.
+
+    A name may be spread over nested namespaces.
+    """
     for name, section in content.items():
         path = f"{namespace}/{str(name).strip('/')}"
         if name == "ros__parameters" and isinstance(section, Mapping):

@@ -22,7 +22,8 @@ class MessageRejectedError(ValueError):
 class Estimator:
     """Holds the newest good message of each kind and puts them together.
 
-    A message that is rejected changes nothing: the last good state ages on, and whoever reads it decides when it is too old.
+    A message that is rejected changes nothing: the last good state ages on, and whoever reads it
+    decides when it is too old.
     """
 
     def __init__(self, model: mujoco.MjModel, base: str | None) -> None:
@@ -69,7 +70,8 @@ class Estimator:
         """Take joint positions (rad or m) and velocities (rad/s or m/s) in any order.
 
         Raises:
-            MessageRejectedError: wrong length, unknown, repeated or missing joint, NaN or infinite value
+            MessageRejectedError: wrong length, unknown, repeated or missing joint, NaN or infinite
+                value
         """
         if not len(names) == len(position) == len(velocity):
             raise MessageRejectedError(
@@ -103,7 +105,8 @@ class Estimator:
         """Take the pose and twist of the base, in ROS's frames (see `frames`).
 
         Raises:
-            MessageRejectedError: NaN or infinite value, or a quaternion that is not of unit length to within 1 %
+            MessageRejectedError: NaN or infinite value, or a quaternion that is not of unit length
+                to within 1 %
         """
         if self._free is None:
             raise MessageRejectedError(f"{ODOMETRY}: the task has a fixed base")
@@ -116,7 +119,8 @@ class Estimator:
     def take(self) -> State | None:
         """The state, once every part of it is newer than when it was last taken; None until then.
 
-        A state made of this period's joints and the last period's odometry would be a robot that never was.
+        A state made of this period's joints and the last period's odometry would be a robot that
+        never was.
         """
         if len(self._fresh) < len(self.required):
             return None
@@ -148,7 +152,8 @@ class Estimator:
 
     def _note(self, topic: str, stamp: float) -> None:
         if stamp < self._stamps.get(topic, -np.inf):
-            # Time began anew (a simulation was reset, a clock was set): nothing held from before belongs to the new time.
+            # Time began anew (a simulation was reset, a clock was set): nothing held from before
+            # belongs to the new time.
             self.reset()
         self._stamps[topic] = stamp
         self._fresh.add(topic)
@@ -165,7 +170,10 @@ def require_finite(topic: str, values: Sequence[float]) -> None:
 
 
 def bad_number(values: Sequence[float] | Array) -> str:
-    """Fault of numbers that should be a robot's; empty where there is none. MuJoCo gives up at `mjMAXVAL`, too."""
+    """Fault of numbers that should be a robot's; empty where there is none.
+
+    MuJoCo gives up at `mjMAXVAL`, too.
+    """
     if not np.isfinite(values).all():
         return "NaN or infinite value"
     largest = float(np.abs(values).max(initial=0.0))

@@ -1,8 +1,9 @@
 """Between ROS's frames and MuJoCo's, for a floating base. The only place where the two meet.
 
-A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its quaternion as xyzw, and its
-twist, linear and angular, in the frame of the base. MuJoCo's free joint holds the quaternion as wxyz, the linear velocity of the
-body's origin in the world frame, and the angular velocity in the frame of the body.
+A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its
+quaternion as xyzw, and its twist, linear and angular, in the frame of the base. MuJoCo's free joint
+holds the quaternion as wxyz, the linear velocity of the body's origin in the world frame, and the
+angular velocity in the frame of the body.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def odometry_to_qpos_qvel(
 
 
 def pose_to_goal(position: Array, quaternion_xyzw: Array) -> Array:
-    """Goal (7,), position and quaternion wxyz as MuJoCo orders them, of a ROS pose: position (3,), m, and unit quaternion (4,)."""
+    """Goal (7,), position and quaternion wxyz as MuJoCo orders them, of a ROS pose.
+
+    Position (3,), m, and unit quaternion (4,).
+    """
     x, y, z, w = quaternion_xyzw
     return np.array([*position, w, x, y, z])
 

@@ -24,10 +24,13 @@ class Measured:
     Attributes:
         velocity: (T, 3) as `heading_velocity`
         reference: (T, 3) commanded velocity in the same frame, that of the newest plan at the time
-        goal: (T, 7) goal position, m, and unit quaternion (wxyz), that of the newest plan at the time
-        goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues none, or no plan says which
+        goal: (T, 7) goal position, m, and unit quaternion (wxyz), that of the newest plan at the
+            time
+        goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues
+            none, or no plan says which
         failed: (T,) whether the robot had failed
-        costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold what they depend on
+        costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold
+            what they depend on
     """
 
     velocity: Array | None
@@ -41,7 +44,8 @@ class Measured:
 def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = None) -> Measured:
     """Evaluate the task at the measured states.
 
-    The sensors are those of the measured states themselves, and the controls are the commands in force at their stamps.
+    The sensors are those of the measured states themselves, and the controls are the commands in
+    force at their stamps.
 
     Args:
         run: recorded run
@@ -106,11 +110,12 @@ def summarise(
         weights: weights of cost terms that differ from the task's own
 
     Returns:
-        task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states; plan_rate_hz;
-        plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio (fraction of the plans); plans; mean_cost
-        and term_costs (weighted, over the measured states); falls (number of changes from well to failed);
-        command_speed and mean_speed (m/s, see `speeds`); goal_errors (the task's distances from its goal at the last state);
-        topics (messages on each)
+        task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states;
+        plan_rate_hz; plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio
+        (fraction of the plans); plans; mean_cost and term_costs (weighted, over the measured
+        states); falls (number of changes from well to failed); command_speed and mean_speed (m/s,
+        see `speeds`); goal_errors (the task's distances from its goal at the last state); topics
+        (messages on each)
 
     Raises:
         ValueError: a weight belongs to no term
@@ -154,8 +159,9 @@ def speeds(
 ) -> tuple[float | None, float | None]:
     """Mean commanded speed, and mean measured velocity along the commanded direction, m/s, after settling.
 
-    States with no planar command do not count, unless there are no others: then the command is 0, and the speed is the
-    planar one. Both are None for a task that follows no `cmd_vel`, and where no state is left.
+    States with no planar command do not count, unless there are no others: then the command is 0,
+    and the speed is the planar one. Both are None for a task that follows no `cmd_vel`, and where
+    no state is left.
     """
     late = run.states.stamps >= run.states.stamps[:1] + settle
     if task.reference != "cmd_vel" or measured.velocity is None or not late.any():
@@ -187,7 +193,10 @@ def _in_force(times: Array, stamps: Array, values: Array, before: Array) -> Arra
 
 
 def _with_states(times: Array, stamps: Array, values: Array, default: Array) -> Array:
-    """For every time, the reference of the newest plan; before the first plan, that of the first."""
+    """For every time, the reference of the newest plan.
+
+    Before the first plan, that of the first.
+    """
     return _in_force(times, stamps, values, before=values[0] if len(values) else default)
 
 

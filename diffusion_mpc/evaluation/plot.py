@@ -78,7 +78,8 @@ def _planner(plans: RecordedPlans) -> str:
 
 def _speeds(axes: Axes, time: Array, velocity: Array, reference: Array) -> None:
     for i, name in enumerate(("forward, m/s", "lateral, m/s", "yaw rate, rad/s")):
-        # The forward velocity is what most look for: it lies on top, and the yaw rate, which swings most, at the back.
+        # The forward velocity is what most look for: it lies on top, and the yaw rate, which swings
+        # most, at the back.
         front, faint = 4.0 - i, (1.0, 0.85, 0.55)[i]
         axes.plot(
             time,

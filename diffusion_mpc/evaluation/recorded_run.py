@@ -1,4 +1,7 @@
-"""A run of a task read out of a bag: states, commands and figures of the plans as arrays, in MuJoCo's order and frames."""
+"""A run of a task read out of a bag.
+
+States, commands and figures of the plans as arrays, in MuJoCo's order and frames.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,12 @@ class RecordedCommands:
     """Commands sent, in the order of their stamps.
 
     Attributes:
-        stamps: (N,) times from which they apply, s; for messages without a stamp, the time of recording
-        state_stamps: (N,) stamps of the states that they follow from, s; NaN for a safe command or where unknown
-        values: (N, nu) in actuator units and MuJoCo's order; the gains of a safe command are left out
+        stamps: (N,) times from which they apply, s; for messages without a stamp, the time of
+            recording
+        state_stamps: (N,) stamps of the states that they follow from, s; NaN for a safe command or
+            where unknown
+        values: (N, nu) in actuator units and MuJoCo's order; the gains of a safe command are left
+            out
         safe: (N,) whether it is the watchdog's safe command
     """
 
@@ -181,7 +187,8 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
     last = kept[-1] if kept else None
 
     def column(field: str, before: str = "") -> Array:
-        # An older bag has its own definition of the message, and may call a field as it was called before.
+        # An older bag has its own definition of the message, and may call a field as it was called
+        # before.
         return np.array(
             [getattr(row, field) if hasattr(row, field) else getattr(row, before) for row in kept],
             dtype=float,

@@ -32,7 +32,8 @@ class Report:
     Attributes:
         bag: what was evaluated
         summary: the figures, as `metrics.summarise` returns them
-        paths: files by what they are: "page", "plot", "video", "summary"; those that were asked for and could be made
+        paths: files by what they are: "page", "plot", "video", "summary"; those that were asked for
+            and could be made
         problems: what could not be read or made, one line each
     """
 

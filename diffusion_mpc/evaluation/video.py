@@ -1,7 +1,8 @@
 """Video of the measured states: `python -m diffusion_mpc.evaluation.video BAG TASK OUT.mp4`.
 
-Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a video is asked for.
-And a graphics driver that crashes must not take the rest of the evaluation with it.
+Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a
+video is asked for. And a graphics driver that crashes must not take the rest of the evaluation with
+it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
     Raises:
         RendererUnavailableError: there is no renderer or no encoder, or it failed
     """
-    # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of its own.
+    # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of
+    # its own.
     environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
     command = [sys.executable, "-m", __name__, str(bag), task_name, str(file), model_path]
     done = subprocess.run(
@@ -103,7 +105,10 @@ def _goal_body(model: mujoco.MjModel) -> int | None:
 
 
 def captions(run: RecordedRun, task: Task, measured: Measured) -> list[str]:
-    """A line for every state: its time, and the commanded and measured velocity or the distance from the goal."""
+    """A line for every state.
+
+    Its time, and the commanded and measured velocity or the distance from the goal.
+    """
     texts = [f"{time:5.1f} s" for time in run.states.stamps - run.states.stamps[0]]
     for name, error in measured.goal_errors.items():
         what, unit = name.rsplit("_", 1)
@@ -140,7 +145,8 @@ def _render(bag: Path, task: Task, file: Path) -> None:
     if not len(run.states.stamps):
         raise RendererUnavailableError("the bag holds no states")
     visual = task.model.vis
-    # Software rendering takes most of its time for smooth edges, mirrors and the resolution of shadows.
+    # Software rendering takes most of its time for smooth edges, mirrors and the resolution of
+    # shadows.
     visual.quality.offsamples, visual.quality.shadowsize = 0, 1024
     visual.global_.offwidth, visual.global_.offheight = WIDTH, HEIGHT
     with _renderer(task.model) as renderer:

@@ -15,8 +15,8 @@ class Function:
 
     Attributes:
         value: (samples, d) -> (samples,)
-        low, high: domain of each coordinate; off centre, so that a search that begins in the middle begins at no minimum, nor at
-            one of Rastrigin's local ones
+        low, high: domain of each coordinate; off centre, so that a search that begins in the middle
+            begins at no minimum, nor at one of Rastrigin's local ones
         minimiser: each coordinate of the minimum, where the value is 0
     """
 
@@ -35,7 +35,10 @@ class Function:
 
 
 def ackley(x: torch.Tensor) -> torch.Tensor:
-    """`-20 exp(-0.2 sqrt(mean x^2)) - exp(mean cos(2 pi x)) + 20 + e`: a funnel covered with dimples."""
+    """`-20 exp(-0.2 sqrt(mean x^2)) - exp(mean cos(2 pi x)) + 20 + e`.
+
+    A funnel covered with dimples.
+    """
     return (
         20.0
         + math.e

@@ -1,4 +1,7 @@
-"""`diffusion-mpc optimize`: one reverse pass on a function or a task, with a progress bar and a table of what came out."""
+"""`diffusion-mpc optimize`.
+
+One reverse pass on a function or a task, with a progress bar and a table of what came out.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ def run_optimize(name: str, dim: int, settings: Settings, demo: str = "") -> dic
         the figures, ready for JSON
 
     Raises:
-        ValueError: there is neither a function nor a task of that name, the dimension is below 1, or the demonstration is of no use
+        ValueError: there is neither a function nor a task of that name, the dimension is below 1,
+            or the demonstration is of no use
     """
     if dim < 1:
         raise ValueError(f"--dim {dim}: a function has at least one dimension")

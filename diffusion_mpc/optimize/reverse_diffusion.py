@@ -1,6 +1,9 @@
-"""Model-Based Diffusion of any black-box function: one reverse pass from noise to a minimum (Pan et al., 2407.01573, Algorithm 1).
+"""Model-Based Diffusion of any black-box function.
 
-Points lie in [-1, 1]^d; who has other bounds scales them. Open-loop trajectory optimisation (`trajectory.py`) is the same pass.
+One reverse pass from noise to a minimum (Pan et al., 2407.01573, Algorithm 1).
+
+Points lie in [-1, 1]^d; who has other bounds scales them. Open-loop trajectory optimisation
+(`trajectory.py`) is the same pass.
 """
 
 from __future__ import annotations
@@ -38,11 +41,13 @@ class Settings:
         samples: samples at each level
         levels: noise levels of the schedule; the pass has one step fewer
         temperature: temperature of the weights
-        variant: "paper": samples `N(Y_i / sqrt(abar_{i-1}), (1/abar_{i-1} - 1) I)` and score ascent; "code": samples
-            `N(Ybar, (1 - abar_i) I)` clipped to [-1, 1], from a start at 0, and score ascent, as the authors' code does;
-            "geometric": as "code", but noise falls between the same ends in equal ratios, which gives every scale as many levels (a
-            linear beta spends half of them above half of the first), and samples are antithetic about their centre, which keeps
-            chance from moving the mean (Brockhoff et al., 2010); "sde": the paper's samples and the reverse SDE
+        variant: "paper": samples `N(Y_i / sqrt(abar_{i-1}), (1/abar_{i-1} - 1) I)` and score
+            ascent; "code": samples `N(Ybar, (1 - abar_i) I)` clipped to [-1, 1], from a start at 0,
+            and score ascent, as the authors' code does; "geometric": as "code", but noise falls
+            between the same ends in equal ratios, which gives every scale as many levels (a linear
+            beta spends half of them above half of the first), and samples are antithetic about
+            their centre, which keeps chance from moving the mean (Brockhoff et al., 2010); "sde":
+            the paper's samples and the reverse SDE
         seed: same seed, same result on the CPU
         modes: number of modes to return
         mode_distance: least distance of two modes, root mean square over coordinates
@@ -75,7 +80,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class DiffusionLevel:
-    """One step of the pass: its level, the noise of its samples, cheapest and mean cost among them, and their effective number."""
+    """One step of the pass.
+
+    Its level, the noise of its samples, cheapest and mean cost among them, and their effective
+    number.
+    """
 
     level: int
     sigma: float
@@ -89,7 +98,8 @@ class Result:
     """Outcome of a reverse pass.
 
     Attributes:
-        best: cheapest feasible point that was evaluated; the one that violates least where none is feasible
+        best: cheapest feasible point that was evaluated; the one that violates least where none is
+            feasible
         final: the estimate that the pass ended at
         history: one entry a step, from much noise to little
         modes: the best points that are apart from each other, best first
@@ -122,7 +132,8 @@ def minimize(
         objective: points (samples, d), float64, to costs (samples,)
         dim: d
         settings: parameters of the pass
-        constraint: points (samples, d) to values (samples,) or (samples, k) that are to be 0 or less
+        constraint: points (samples, d) to values (samples,) or (samples, k) that are to be 0 or
+            less
         on_level: called after each step
 
     Raises:
@@ -144,7 +155,9 @@ def reverse_pass(
     settings: Settings,
     on_level: OnLevel | None = None,
 ) -> Result:
-    """Denoise from level N to 1: sample round the iterate, weigh, average, step. Ctrl-C ends it with what it has.
+    """Denoise from level N to 1: sample round the iterate, weigh, average, step.
+
+    Ctrl-C ends it with what it has.
 
     Args:
         evaluate: points (samples, d) to what is known of them
@@ -251,7 +264,10 @@ def _cheapest(points: torch.Tensor, found: Evaluation, count: int) -> list[Candi
 
 
 def select_modes(ranked: list[Candidate], count: int, distance: float) -> tuple[Candidate, ...]:
-    """Greedily the best candidates at least `distance` apart, root mean square over coordinates; `ranked` is best first."""
+    """Greedily the best candidates at least `distance` apart, root mean square over coordinates.
+
+    `ranked` is best first.
+    """
     modes: list[Candidate] = []
     for candidate in ranked:
         if len(modes) == count:

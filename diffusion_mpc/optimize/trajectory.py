@@ -1,4 +1,7 @@
-"""Open-loop trajectory optimisation of a task: a full reverse pass over its knots (Pan et al., 2407.01573, Algorithm 2)."""
+"""Open-loop trajectory optimisation of a task.
+
+A full reverse pass over its knots (Pan et al., 2407.01573, Algorithm 2).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ class TrajectoryProblem:
 
         Args:
             objective: what is minimised
-            problem: state that all trajectories start from, what to track, and a demonstration to be drawn to, if any
+            problem: state that all trajectories start from, what to track, and a demonstration to
+                be drawn to, if any
         """
         self.objective, self.problem = objective, problem
 
@@ -36,7 +40,10 @@ class TrajectoryProblem:
         )
 
     def evaluate(self, points: torch.Tensor) -> Evaluation:
-        """Mean weighted cost over the horizon of points (samples, d); infinite where the simulator could not finish."""
+        """Mean weighted cost over the horizon of points (samples, d).
+
+        Infinite where the simulator could not finish.
+        """
         return self.objective.evaluate(
             self.problem, points.reshape(*points.shape[:-1], *self.objective.origin.shape)
         )
@@ -45,7 +52,9 @@ class TrajectoryProblem:
 def optimize_trajectory(
     problem: TrajectoryProblem, settings: Settings, on_level: OnLevel | None = None
 ) -> Result:
-    """Denoise a whole trajectory, from noise, over all levels; `problem.controls(result.best.point)` are its controls.
+    """Denoise a whole trajectory, from noise, over all levels.
+
+    `problem.controls(result.best.point)` are its controls.
 
     Raises:
         NoFeasibleSampleError: every trajectory of a level has a NaN or infinite cost

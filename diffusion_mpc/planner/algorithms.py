@@ -1,4 +1,7 @@
-"""The sampling algorithms, by name. In their formulas, `Y_n` are the samples (knots), `J_n` their costs, `w_n` their weights."""
+"""The sampling algorithms, by name.
+
+In their formulas, `Y_n` are the samples (knots), `J_n` their costs, `w_n` their weights.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +57,12 @@ class MBD(Algorithm):
 
         Ybar <- sum_n w_n Y_n,  w = softmax(-(J - mean J) / (std J * lambda))    (eq. 9b in eq. 6, 10d)
 
-    Ybar is the plan (`Belief.mean`), sigma_i the noise of the step (`Belief.sigmas`, from `noise_start` to `noise_end` in equal
-    ratios), lambda the temperature. The previous plan is re-noised to an intermediate level only; the paper leaves open to which.
-    Here s (`Belief.noise_scale`) follows what the samples tell, see `rescale_noise`, and whether plans stagnate, see
-    `StagnationDetector`. Monte-Carlo score ascent forgets the noisy iterate, so the estimate alone is carried.
+    Ybar is the plan (`Belief.mean`), sigma_i the noise of the step (`Belief.sigmas`, from
+    `noise_start` to `noise_end` in equal ratios), lambda the temperature. The previous plan is
+    re-noised to an intermediate level only; the paper leaves open to which. Here s
+    (`Belief.noise_scale`) follows what the samples tell, see `rescale_noise`, and whether plans
+    stagnate, see `StagnationDetector`. Monte-Carlo score ascent forgets the noisy iterate, so the
+    estimate alone is carried.
     """
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = MBDHyperparameters
@@ -77,7 +82,10 @@ class MBD(Algorithm):
         return sigmas
 
     def start(self, belief: Belief) -> Belief:
-        """The mean, and the noise scale: where plans stagnate no less of it than the schedule has."""
+        """The mean, and the noise scale.
+
+        Where plans stagnate no less of it than the schedule has.
+        """
         scale = belief.noise_scale
         return replace(belief, noise_scale=scale * (belief.stagnated / scale.mean()).clamp(min=1.0))
 
@@ -121,8 +129,8 @@ class MPPI(Algorithm):
 
         Y_n ~ N(Y, sigma^2),  Y <- sum_n w_n Y_n,  w = softmax(-(J - mean J) / (std J * lambda))
 
-    Y is the plan, sigma `noise_start` at every step, lambda the temperature. The weights are those of MBD, standardised, so that
-    one temperature suits every cost.
+    Y is the plan, sigma `noise_start` at every step, lambda the temperature. The weights are those
+    of MBD, standardised, so that one temperature suits every cost.
     """
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = SoftmaxHyperparameters
@@ -139,7 +147,8 @@ class CEM(Algorithm):
 
         Y_n ~ N(mu, s^2),  mu <- mean of the elites,  s <- max(std of the elites, floor)
 
-    The elites are the cheapest `elite_fraction` of the samples. s (`Belief.noise_scale`) starts at `noise_start` with each plan.
+    The elites are the cheapest `elite_fraction` of the samples. s (`Belief.noise_scale`) starts at
+    `noise_start` with each plan.
     """
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = CEMHyperparameters
@@ -164,11 +173,14 @@ class CEM(Algorithm):
 
 
 class DIAL(Algorithm):
-    """DIAL-MPC (Xue et al., 2409.15610, Algorithm 1): MPPI with noise that falls over steps and rises along the horizon.
+    """DIAL-MPC (Xue et al., 2409.15610, Algorithm 1).
+
+    MPPI with noise that falls over steps and rises along the horizon.
 
         Y_n ~ N(Y, sigma_i^2),  sigma_i,h = noise_start * exp(-(N - i) / (beta1 N) - (H - h) / (beta2 H))    (eq. 7)
 
-    i runs from N to 1 over the denoising steps, h from 1 to H over the knots. The paper's `noise_start` is 1.
+    i runs from N to 1 over the denoising steps, h from 1 to H over the knots. The paper's
+    `noise_start` is 1.
     """
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = SoftmaxHyperparameters

@@ -1,4 +1,7 @@
-"""Demonstrations: a path of positions over time, and the part of it that lies ahead of the robot."""
+"""Demonstrations.
+
+A path of positions over time, and the part of it that lies ahead of the robot.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +37,22 @@ class DemonstratedPath:
     positions: Array
 
     def at(self, times: Array) -> Array:
-        """Positions (len(times), k) at times in s; before the first row and after the last, those of that row."""
+        """Positions (len(times), k) at times in s.
+
+        Before the first row and after the last, those of that row.
+        """
         return np.stack(
             [np.interp(times, self.times, column) for column in self.positions.T], axis=1
         )
 
 
 class Guide:
-    """A demonstrated path at the pace of a planner: the part that lies ahead of the robot, and its cost.
+    """A demonstrated path at the pace of a planner.
 
-    By the max rule a demonstration draws the search only while it costs less than the samples: the horizon has to reach to where
-    following it pays.
+    The part that lies ahead of the robot, and its cost.
+
+    By the max rule a demonstration draws the search only while it costs less than the samples: the
+    horizon has to reach to where following it pays.
     """
 
     def __init__(self, objective: Objective, config: SearchConfig, path: DemonstratedPath) -> None:
@@ -70,7 +78,10 @@ class Guide:
         )
 
     def nearest(self, state: State) -> int:
-        """Row of the path that is nearest to a state, the earliest of equals: who falls behind is waited for."""
+        """Row of the path that is nearest to a state, the earliest of equals.
+
+        Who falls behind is waited for.
+        """
         return int(np.linalg.norm(self._rows - state.qpos[list(self._columns)], axis=1).argmin())
 
     def ahead(self, row: int | torch.Tensor, problem: Problem) -> Demonstration:
@@ -88,7 +99,10 @@ class Guide:
 def _batch(
     objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]
 ) -> RolloutBatch:
-    """A trajectory of one sample along the path: joints not demonstrated are as in the initial state, and no effort is made."""
+    """A trajectory of one sample along the path.
+
+    Joints not demonstrated are as in the initial state, and no effort is made.
+    """
     task, backend = objective.task, objective.backend
     data = task.initial_data(backend.model)
     qpos, qvel = (np.tile(values, (len(positions), 1)) for values in (data.qpos, data.qvel))

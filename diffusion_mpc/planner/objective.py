@@ -1,4 +1,7 @@
-"""Cost of a plan: knots -> controls -> rollouts -> weighted terms, constraints, demonstration. One for all searches."""
+"""Cost of a plan: knots -> controls -> rollouts -> weighted terms, constraints, demonstration.
+
+One for all searches.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ Values = TypeVar("Values", Array, torch.Tensor)
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Positions to follow where that is cheaper than what the search has found; neither complete nor feasible need they be.
+    """Positions to follow where that is cheaper than what the search has found.
+
+    Neither complete nor feasible need they be.
 
     Attributes:
         positions: (horizon, k) what `columns` of qpos are at the end of each control step
@@ -44,7 +49,10 @@ class Demonstration:
     cost: float | torch.Tensor
 
     def log_density(self, batch: RolloutBatch) -> torch.Tensor:
-        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), the `p_demo` of 2407.01573, eq. 13, in its authors' code."""
+        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), the `p_demo` of 2407.01573, eq.
+
+        13, in its authors' code.
+        """
         apart = (columns(batch.qpos, self.columns) - self.positions).norm(dim=-1)
         return -(apart.clamp(max=self.distance) / self.distance).square().mean(-1)
 
@@ -90,7 +98,8 @@ class Trajectories(Evaluation):
     """Evaluation of a batch of plans.
 
     Attributes:
-        terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon and aggregated over models
+        terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon
+            and aggregated over models
         breach: (samples,) as `violation`, without the constraints' tightening
         qpos: (samples, horizon, nq) positions, on the given model
     """
@@ -121,7 +130,8 @@ class Objective:
             robust: how costs on several models become one; None: a mean
 
         Raises:
-            ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the model's time step
+            ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the
+                model's time step
         """
         self.task = task
         self.backend = backend
@@ -188,7 +198,10 @@ class Objective:
         )
 
     def evaluate(self, problem: Problem, knots: torch.Tensor) -> Trajectories:
-        """Roll knots (samples, num_knots, nu) out and weigh what comes of them. Nothing in it waits for the device."""
+        """Roll knots (samples, num_knots, nu) out and weigh what comes of them.
+
+        Nothing in it waits for the device.
+        """
         return self.weigh(
             problem, self.backend.rollout(problem.start, self.controls(knots), self.control_dt)
         )
@@ -226,8 +239,9 @@ class Objective:
             closeness = None if closeness is None else closeness.view_as(by_model).mean(-1)
         demo_costs = None
         if demonstration is not None and closeness is not None:
-            # The density has no unit: the nearest sample counts as the demonstration itself, as in the authors' code. Otherwise a
-            # demonstration that no sample comes near to would never be followed.
+            # The density has no unit: the nearest sample counts as the demonstration itself, as in
+            # the authors' code. Otherwise a demonstration that no sample comes near to would never
+            # be followed.
             demo_costs = demonstration.cost - (
                 closeness - closeness.where(costs.isfinite(), -torch.inf).amax()
             )
@@ -244,7 +258,8 @@ class Objective:
 def aggregation(costs: torch.Tensor, robust: RobustConfig) -> torch.Tensor:
     """Fraction (samples, variants) that each model has in the cost of a sample; each row sums to 1.
 
-    Conditional value at risk is the mean of the worst `tail` of the models, one at least: the worst case and the mean are its ends.
+    Conditional value at risk is the mean of the worst `tail` of the models, one at least: the worst
+    case and the mean are its ends.
 
     Args:
         costs: (samples, variants)

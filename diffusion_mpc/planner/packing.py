@@ -1,4 +1,7 @@
-"""Dataclasses of arrays as one array and back: what goes to the device, and what comes from it, is copied at once."""
+"""Dataclasses of arrays as one array and back.
+
+What goes to the device, and what comes from it, is copied at once.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ import torch
 from diffusion_mpc.types import Array
 
 DOUBLE = ("times",)
-"""Fields that stay in double precision: clock times, which single precision knows to minutes only."""
+"""Fields that stay in double precision.
+
+Clock times, which single precision knows to minutes only.
+"""
 
 Shapes = Sequence[tuple[int, ...]]
 T = TypeVar("T")
@@ -56,7 +62,10 @@ def unpack_tensors(kind: type[T], flat: torch.Tensor, shapes: Shapes, dtype: tor
 
 
 def send(kind: type[T], group: Any, dtype: torch.dtype, device: torch.device) -> T:  # noqa: ANN401
-    """A dataclass of arrays as one of tensors of a type, but for those in `DOUBLE`, on a device. On the CPU, they share memory."""
+    """A dataclass of arrays as one of tensors of a type, but for those in `DOUBLE`, on a device.
+
+    On the CPU, they share memory.
+    """
     if device.type == "cpu":
         parts = zip(_names(kind), _values(group), strict=True)
         return kind(

@@ -1,4 +1,7 @@
-"""From a state and a reference to a plan: shift the previous plan, search, and say how good the result is."""
+"""From a state and a reference to a plan.
+
+Shift the previous plan, search, and say how good the result is.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,8 @@ class WarmStart:
 class Planner:
     """Receding-horizon planner of one task on one rollout backend, for one thread.
 
-    Between two plans it keeps the warm start, the costs of recent plans and the times of recent denoising steps, and the state of
-    the random generator, nothing else.
+    Between two plans it keeps the warm start, the costs of recent plans and the times of recent
+    denoising steps, and the state of the random generator, nothing else.
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class Planner:
         traces: int = 0,
         demonstration: DemonstratedPath | None = None,
     ) -> None:
-        """Prepare the search. Where the backend can, it is captured with the first plan, in the thread that makes it.
+        """Prepare the search.
+
+        Where the backend can, it is captured with the first plan, in the thread that makes it.
 
         Args:
             objective: what is minimised
@@ -112,14 +117,17 @@ class Planner:
         Args:
             state: state at the time of the first action
             reference: what to track
-            stamp: stamp of the measurement that `state` was predicted from, s; None: `state` is the measurement
-            budget: time that planning may take, s; a denoising step that would not end in time is left out, the first never
+            stamp: stamp of the measurement that `state` was predicted from, s; None: `state` is the
+                measurement
+            budget: time that planning may take, s; a denoising step that would not end in time is
+                left out, the first never
 
         Raises:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the warm start is kept
         """
         if self._captured is None:
-            # Not when it is built: that is in the thread that takes in the states, and this takes seconds.
+            # Not when it is built: that is in the thread that takes in the states, and this takes
+            # seconds.
             self._captured = self._capture()
         began = time.perf_counter()
         result, steps = self._search(state, reference, began, budget)
@@ -160,7 +168,10 @@ class Planner:
 
     @torch.inference_mode()
     def prepare(self) -> None:
-        """Do what the next plan needs and does not depend on its state, while there is time: draw its noise."""
+        """Do what the next plan needs and does not depend on its state, while there is time.
+
+        Draw its noise.
+        """
         self._noise.draw_ahead()
 
     def search(
@@ -198,7 +209,8 @@ class Planner:
             steps = max(n for n in self._captured if n <= steps)
         search, inputs = self.search(state, reference, steps)
         config = search.algorithm.config
-        # For all steps, whether or not there is time for them: noise is drawn ahead, when that is not known yet.
+        # For all steps, whether or not there is time for them: noise is drawn ahead, when that is
+        # not known yet.
         noise = self._noise.take(
             config.iterations, config.num_samples, search.algorithm.antithetic
         )[:steps]
@@ -212,7 +224,8 @@ class Planner:
         if self._captured:
             result = self._captured[steps](inputs, noise)
         else:
-            # A device is told what to do, and has not done it yet: there, time is known at the end only.
+            # A device is told what to do, and has not done it yet: there, time is known at the end
+            # only.
             on_host = noise.device.type == "cpu"
             tensors = send(SearchInput, inputs, noise.dtype, noise.device)
             result = to_host(search(tensors, noise, go_on if on_host else None))
@@ -223,7 +236,10 @@ class Planner:
 
     @torch.inference_mode()
     def _capture(self) -> dict[int, CapturedSearch]:
-        """Captured searches of few and of all denoising steps, for there may not be time for all; none where the backend cannot."""
+        """Captured searches of few and of all denoising steps, for there may not be time for all.
+
+        None where the backend cannot.
+        """
         config, algorithm, _ = self._settings
         if self.objective.backend.capture != "plan" or not algorithm.on_device:
             return {}

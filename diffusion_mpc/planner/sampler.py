@@ -12,7 +12,9 @@ def draw_noise(
     generator: torch.Generator,
     antithetic: bool = False,
 ) -> torch.Tensor:
-    """Standard normal noise of a whole search; the first row is zero, so that it stands for the mean itself.
+    """Standard normal noise of a whole search.
+
+    The first row is zero, so that it stands for the mean itself.
 
     Drawn at once, before the search: what a search does afterwards depends on its inputs alone.
 
@@ -21,7 +23,8 @@ def draw_noise(
         num_samples: number of rows
         like: (num_knots, nu) tensor that gives shape, type and device
         generator: source of randomness
-        antithetic: draw noise in pairs of opposite sign, so that it averages to zero whatever the number of samples
+        antithetic: draw noise in pairs of opposite sign, so that it averages to zero whatever the
+            number of samples
 
     Returns:
         (steps, num_samples, num_knots, nu)
@@ -35,7 +38,10 @@ def draw_noise(
 
 
 class NoiseSource:
-    """Noise of one search after the other from one generator; that of the next search can be drawn ahead."""
+    """Noise of one search after the other from one generator.
+
+    That of the next search can be drawn ahead.
+    """
 
     def __init__(self, like: torch.Tensor) -> None:
         """Take a tensor (num_knots, nu) that gives shape, type and device; `seed` comes first."""
@@ -50,7 +56,10 @@ class NoiseSource:
         self._sizes = self._ahead = None
 
     def take(self, steps: int, num_samples: int, antithetic: bool) -> torch.Tensor:
-        """Noise of the next search, see `draw_noise`; what was drawn ahead of another size is thrown away."""
+        """Noise of the next search, see `draw_noise`.
+
+        What was drawn ahead of another size is thrown away.
+        """
         sizes = (steps, num_samples, antithetic)
         if self._ahead is None or sizes != self._sizes:
             self._sizes = sizes

@@ -26,8 +26,9 @@ def noise_levels(alpha_bar: Array) -> Array:
 def online_noise(step: int, steps: int, start: float, end: float) -> float:
     """Standard deviation at one of the few denoising steps of an online plan.
 
-    A warm plan is re-noised to an intermediate level only, which receding-horizon MBD (2407.01573, Algorithm 3) leaves open. The
-    levels between are spaced geometrically: equal ratios of noise narrow the search equally at each step.
+    A warm plan is re-noised to an intermediate level only, which receding-horizon MBD (2407.01573,
+    Algorithm 3) leaves open. The levels between are spaced geometrically: equal ratios of noise
+    narrow the search equally at each step.
 
     Args:
         step: denoising step, from 0
@@ -47,7 +48,10 @@ def knot_profile(num_knots: int, growth: float) -> Array:
 
 
 SCALES = 0.2, 1.5
-"""Least and largest multiple of the schedule's noise: a search that narrowed to nothing would never widen again."""
+"""Least and largest multiple of the schedule's noise.
+
+A search that narrowed to nothing would never widen again.
+"""
 
 SHAPES = 0.3, 2.0
 """Least and largest noise of a knot and actuator, as a multiple of their mean."""
@@ -62,14 +66,15 @@ def rescale_noise(
 ) -> torch.Tensor:
     """Noise that the next denoising step needs, as a multiple of the schedule's, by knot and actuator.
 
-    Its mean follows the success rule of evolution strategies (Rechenberg, 1973): where many samples beat the plan it is far from
-    good, be it old, or the robot pushed, or the reference another, and the search widens; where none does, it narrows. Its shape
-    follows the deviation of the samples that weigh, as in a diagonal CMA-ES (Ros and Hansen, 2008).
+    Its mean follows the success rule of evolution strategies (Rechenberg, 1973): where many samples
+    beat the plan it is far from good, be it old, or the robot pushed, or the reference another, and
+    the search widens; where none does, it narrows. Its shape follows the deviation of the samples
+    that weigh, as in a diagonal CMA-ES (Ros and Hansen, 2008).
 
     Args:
         noise_scale: (num_knots, nu) the present multiple
-        deviation: (num_knots, nu) weighted standard deviation of the samples round the mean that they were drawn from, as a
-            multiple of the schedule's but for a common factor
+        deviation: (num_knots, nu) weighted standard deviation of the samples round the mean that
+            they were drawn from, as a multiple of the schedule's but for a common factor
         excess: () fraction of the samples that beat the mean, less the fraction that is asked for
         scale_rate: how fast the mean follows, in powers of e per step; 0: it stays
         shape_rate: fraction of the new shape that comes from this step; 0: it stays
@@ -82,9 +87,12 @@ def rescale_noise(
 
 
 def dial_noise(step: int, steps: int, num_knots: int, beta1: float, beta2: float) -> Array:
-    """Noise of each knot at a step, `exp(-(N-i)/(b1 N) - (H-h)/(b2 H))`, (num_knots,); i runs from N to 1.
+    """Noise of each knot at a step, `exp(-(N-i)/(b1 N) - (H-h)/(b2 H))`, (num_knots,).
 
-    DIAL (2409.15610, eq. 7) calls it a covariance; in its authors' code, as here, it is a standard deviation.
+    I runs from N to 1.
+
+    DIAL (2409.15610, eq. 7) calls it a covariance; in its authors' code, as here, it is a standard
+    deviation.
     """
     knots = np.arange(1, num_knots + 1)
     return np.exp(

@@ -17,7 +17,8 @@ DEGREES: dict[SplineKind, int] = {"zero": 0, "linear": 1, "quadratic": 2, "cubic
 class Spline:
     """Linear map from knots at evenly spaced times over the horizon to values at any time.
 
-    A spline through given values is linear in those values, so interpolation, evaluation and shifting are one matrix product each.
+    A spline through given values is linear in those values, so interpolation, evaluation and
+    shifting are one matrix product each.
     """
 
     def __init__(
@@ -63,7 +64,10 @@ class Spline:
         return product.clamp_(-1.0, 1.0)
 
     def shift(self, knots: Array, elapsed: float) -> Array:
-        """Knots (num_knots, nu) of the same curve `elapsed` seconds later; past its end the curve stays where it ended."""
+        """Knots (num_knots, nu) of the same curve `elapsed` seconds later.
+
+        Past its end the curve stays where it ended.
+        """
         shifted: Array = (self._shift_by(round(elapsed, 6)) @ knots).clip(-1.0, 1.0)
         return shifted
 

@@ -26,7 +26,8 @@ class StepBudget:
             return self._most
         fit = self._fitting(budget)
         if fit > self._fit:
-            # Only with time to spare: if plans had now one step and now two, commands would have to wait for the longer ones.
+            # Only with time to spare: if plans had now one step and now two, commands would have to
+            # wait for the longer ones.
             fit = max(self._fitting(0.9 * budget), self._fit)
         self._fit = fit
         return min(fit, self._most)
@@ -36,5 +37,6 @@ class StepBudget:
         return sorted(self._times)[int(0.9 * (len(self._times) - 1))] if self._times else 0.0
 
     def _fitting(self, budget: float) -> int:
-        # Only the last step has to allow for being slow: if all did, one slow moment would leave half of the time idle.
+        # Only the last step has to allow for being slow: if all did, one slow moment would leave
+        # half of the time idle.
         return 1 + max(int((budget - self.slow_step()) / median(self._times)), 0)

@@ -29,9 +29,10 @@ def probe(
 ) -> Capacity:
     """Twice what random motion in C MuJoCo came to, and a few more.
 
-    Each trial starts from the task's initial state, displaced by half a metre and radian (standard deviation) along every degree of
-    freedom so that the robot also lies, dives and folds, and moves under random controls. Pairs of geoms that come near each
-    other count as contacts: a GPU simulation lists them in the same memory before it looks closer.
+    Each trial starts from the task's initial state, displaced by half a metre and radian (standard
+    deviation) along every degree of freedom so that the robot also lies, dives and folds, and moves
+    under random controls. Pairs of geoms that come near each other count as contacts: a GPU
+    simulation lists them in the same memory before it looks closer.
 
     Args:
         task: task that the model belongs to

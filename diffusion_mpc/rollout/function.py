@@ -14,7 +14,10 @@ from diffusion_mpc.types import RolloutBatch, StateTensors
 
 
 class FunctionBackend:
-    """`Task.dynamics`, step by step for all samples at once. It has no sensors: terms read positions, velocities and controls."""
+    """`Task.dynamics`, step by step for all samples at once.
+
+    It has no sensors: terms read positions, velocities and controls.
+    """
 
     name = "function"
     variants = 1
@@ -38,7 +41,8 @@ class FunctionBackend:
             dtype: floating type of the tensors
 
         Raises:
-            TaskError: the task has no dynamics, reads sensors, or its dynamics return something else than a state
+            TaskError: the task has no dynamics, reads sensors, or its dynamics return something
+                else than a state
         """
         if task.dynamics is None:
             raise TaskError(

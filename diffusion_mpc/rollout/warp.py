@@ -1,6 +1,9 @@
-"""Rollouts through MuJoCo Warp, on an NVIDIA GPU where there is one; else on Warp's `cpu` device, for tests and development only.
+"""Rollouts through MuJoCo Warp, on an NVIDIA GPU where there is one.
 
-Nothing in a rollout waits for the device, and all its memory is allocated before the first one of its size.
+Else on Warp's `cpu` device, for tests and development only.
+
+Nothing in a rollout waits for the device, and all its memory is allocated before the first one of
+its size.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from diffusion_mpc.rollout.capture import CaptureError, CaptureMemory, capturing
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
-# That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say that something was left out.
+# That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say
+# that something was left out.
 OVERFLOW = int(
     mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS)
 )
@@ -48,7 +52,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worlds:
-    """Parallel simulations of one batch: Warp's data, torch's views on its memory, and room for the trajectories.
+    """Parallel simulations of one batch.
+
+    Warp's data, torch's views on its memory, and room for the trajectories.
 
     Attributes:
         data: MuJoCo Warp's data
@@ -74,7 +80,9 @@ MakeWorlds = Callable[[int, int, int], Worlds]
 
 @dataclass(frozen=True)
 class Replay:
-    """Captured work: a call launches its graph on its stream, which waits for the caller's and is waited for by it.
+    """Captured work.
+
+    A call launches its graph on its stream, which waits for the caller's and is waited for by it.
 
     Attributes:
         stream, warp_stream: the stream that it was captured on, as PyTorch's and as Warp's
@@ -125,10 +133,12 @@ class WarpBackend:
             capture: what of a plan to make a CUDA graph of
 
         Raises:
-            TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a GPU
+            TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a
+                GPU
         """
         wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-        # Not PTX, which the driver would have to translate, if new enough for it. `test/gpu/compile_kernels.py` makes cubin, too.
+        # Not PTX, which the driver would have to translate, if new enough for it.
+        # `test/gpu/compile_kernels.py` makes cubin, too.
         wp.config.cuda_output = "cubin"
         wp.init()
         device = device or ("cuda" if wp.get_cuda_device_count() else "cpu")
@@ -184,7 +194,10 @@ class WarpBackend:
         )
 
     def footprint(self, samples: int) -> int:
-        """Device memory that the worlds of so many samples take, bytes: what a physics step may read and write."""
+        """Device memory that the worlds of so many samples take, bytes.
+
+        What a physics step may read and write.
+        """
         with self._streams():
             return sum(array.capacity for array in _arrays(self._worlds(samples, 1, 1).data))
 
@@ -205,8 +218,8 @@ class WarpBackend:
         _log.warning("%s: %s", _FALLBACKS[capture], self.capture_failure)
 
     def _graphs_of(self, works: Sequence[Work], warm_up: Sequence[Work]) -> list[Work]:
-        # A stream, worlds and memory of their own: plans through older graphs go on meanwhile, and nothing else may ever lie where
-        # these write.
+        # A stream, worlds and memory of their own: plans through older graphs go on meanwhile, and
+        # nothing else may ever lie where these write.
         stream, memory = torch.cuda.Stream(), CaptureMemory()
         warp_stream = wp.stream_from_torch(stream)
         worlds: MakeWorlds = lru_cache(maxsize=None)(self._make_worlds)
@@ -215,7 +228,8 @@ class WarpBackend:
         try:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream), wp.ScopedStream(warp_stream), memory.used():
-                # The first time makes worlds and loads kernels, the second finds in the pool what the captures will.
+                # The first time makes worlds and loads kernels, the second finds in the pool what
+                # the captures will.
                 for work in (*warm_up, *warm_up):
                     work()
                 stream.synchronize()

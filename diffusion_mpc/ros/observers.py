@@ -1,4 +1,7 @@
-"""Onlookers of a run, which only subscribe: the status line of a simulation, and the figures of a long run."""
+"""Onlookers of a run, which only subscribe.
+
+The status line of a simulation, and the figures of a long run.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +152,8 @@ class SoakObserver(Observer):
         # The planner's own counts: what is lost on the way here is not lost to them.
         self.plans, self._misses = message.plan_id, message.deadline_misses
         self._plan_times.append(message.plan_time)
-        # What follows the last plan is the end: the simulation is gone, and the planner does what it should without states.
+        # What follows the last plan is the end: the simulation is gone, and the planner does what
+        # it should without states.
         self._safe, self._safe_since = self._safe + self._safe_since, 0
 
     def _on_command(self, message: JointCommand) -> None:

@@ -1,4 +1,7 @@
-"""Between `config` and ROS parameters: declaration with description, range and read-only flag, and checked changes."""
+"""Between `config` and ROS parameters.
+
+Declaration with description, range and read-only flag, and checked changes.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ from diffusion_mpc.config import (
 
 
 class UnknownParameterError(ParameterNotDeclaredException):
-    """A set of a parameter that there is not; rclpy answers with the text of this exception, and with that of no other."""
+    """A set of a parameter that there is not.
+
+    Rclpy answers with the text of this exception, and with that of no other.
+    """
 
     def __init__(self, reason: str) -> None:
         """Take what to tell who sets it."""
@@ -48,12 +54,14 @@ def declare(
 ) -> dict[str, Value]:
     """Declare all parameters of a config class on a node, at the values from its parameter file and command line.
 
-    The node has to be made with `automatically_declare_parameters_from_overrides=True`: so names nobody knows come to light.
+    The node has to be made with `automatically_declare_parameters_from_overrides=True`: so names
+    nobody knows come to light.
 
     Args:
         node: node that owns the parameters
         config: class of `diffusion_mpc.config`
-        on_change: called with all values before a change takes place; it may raise ValueError to refuse it
+        on_change: called with all values before a change takes place; it may raise ValueError to
+            refuse it
         read_only: parameters that may not change after the start
 
     Returns:
@@ -106,7 +114,10 @@ def declare(
 
 
 def descriptor(parameter: Parameter, read_only: bool) -> ParameterDescriptor:
-    """Description, range and read-only flag of a parameter. A float range has step 0: sliders move freely."""
+    """Description, range and read-only flag of a parameter.
+
+    A float range has step 0: sliders move freely.
+    """
     unit = f" [{parameter.unit}]" if parameter.unit else ""
     result = ParameterDescriptor(
         name=parameter.name,

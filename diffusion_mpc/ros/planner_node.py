@@ -2,7 +2,8 @@
 
     joint_states, odom, cmd_vel -> PlannerSession -> joint_command, ~/plan, ~/stats, /diagnostics
 
-Messages, timers and services are handled by a single-threaded executor. Planning and commanding have a thread each, see `session`.
+Messages, timers and services are handled by a single-threaded executor. Planning and commanding
+have a thread each, see `session`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ from diffusion_mpc.types import Plan
 
 
 class PlannerNode(LifecycleNode):
-    """Converts messages for a session, and publishes what it makes. Parameters are described in `config.PlannerNodeConfig`."""
+    """Converts messages for a session, and publishes what it makes.
+
+    Parameters are described in `config.PlannerNodeConfig`.
+    """
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  (forwarded to rclpy's Node)
         """Declare the parameters.
@@ -198,7 +202,10 @@ class PlannerNode(LifecycleNode):
         return bool(self._outputs["command"].get_subscription_count())
 
     def all_listen(self) -> bool:
-        """Whether as many listen as `wait_for_subscribers` asks for; one of those who hear commands hears nothing else."""
+        """Whether as many listen as `wait_for_subscribers` asks for.
+
+        One of those who hear commands hears nothing else.
+        """
         others = (self._outputs["plan"], self._outputs["stats"])
         return self._outputs["command"].get_subscription_count() >= self._wanted_listeners and all(
             publisher.get_subscription_count() >= self._wanted_listeners - 1 for publisher in others
@@ -231,7 +238,8 @@ class PlannerNode(LifecycleNode):
             self.get_logger().error(text)
 
     def _is_due(self, text: str) -> bool:
-        # Not rclpy's throttle, which goes by the line of code and so would drop one kind of message for another.
+        # Not rclpy's throttle, which goes by the line of code and so would drop one kind of message
+        # for another.
         kind, now = text.split(":")[0], time.monotonic()
         due = now - self._logged.get(kind, -math.inf) >= 1.0
         if due:

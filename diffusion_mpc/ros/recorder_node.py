@@ -1,7 +1,7 @@
 """Recorder: writes the topics that evaluation needs to a bag.
 
-Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording must not take time
-from a planner that shares the machine.
+Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording
+must not take time from a planner that shares the machine.
 """
 
 from __future__ import annotations
@@ -42,11 +42,15 @@ TOPICS = (
     "/diagnostics",
     "/clock",
 )
-"""Recorded topics, as far as somebody publishes them; names are relative to the node's namespace and may be remapped."""
+"""Recorded topics, as far as somebody publishes them.
+
+Names are relative to the node's namespace and may be remapped.
+"""
 
 # Deep enough for what arrives while the disk is busy, or the cores are with others.
 DEPTH = 1000
-# At the end: time to take what has arrived, s, less than `Running.stop` waits; and turns without a message that say it is all.
+# At the end: time to take what has arrived, s, less than `Running.stop` waits; and turns without a
+# message that say it is all.
 PATIENCE, IDLE_TURNS = 3.0, 20
 
 
@@ -57,7 +61,8 @@ class RecorderNode(Node):
         """Make the bag's folder.
 
         Raises:
-            ConfigError: a parameter is unknown or does not fit, or the folder exists or cannot be made
+            ConfigError: a parameter is unknown or does not fit, or the folder exists or cannot be
+                made
         """
         super().__init__(
             "recorder", automatically_declare_parameters_from_overrides=True, **arguments
@@ -166,8 +171,9 @@ class RecorderNode(Node):
 
     def _write(self, topic: str, stamp: int, data: bytes) -> None:
         if topic in self._newest:
-            # The state that the first command answers came before it, and so may its plan. It gets a stamp that keeps
-            # the file in order, for a file that breaks off can only be read in order.
+            # The state that the first command answers came before it, and so may its plan. It gets
+            # a stamp that keeps the file in order, for a file that breaks off can only be read in
+            # order.
             self.bag.write(topic, stamp, self._newest.pop(topic)[1])
         self.bag.write(topic, stamp, data)
 
@@ -256,7 +262,10 @@ def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
 
 
 def main() -> int:
-    """Run the node until it is stopped; the exit code is 1 where it could not start or not write."""
+    """Run the node until it is stopped.
+
+    The exit code is 1 where it could not start or not write.
+    """
     os.nice(15)
     return run(RecorderNode, lambda node: node.finished, survives=True)
 

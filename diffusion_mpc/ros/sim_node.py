@@ -1,7 +1,8 @@
 """The simulated robot as a node: publishes its state, obeys commands, and stops when they stop.
 
-In real time it follows the node's clock. In lockstep it advances one control period per command received, so that results do not
-depend on the machine's speed; its time then starts at 1 s, since ROS takes a time of zero for "not set".
+In real time it follows the node's clock. In lockstep it advances one control period per command
+received, so that results do not depend on the machine's speed; its time then starts at 1 s, since
+ROS takes a time of zero for "not set".
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class SimNode(Node):
             self.create_publisher(Clock, "/clock", 10) if self.config.publish_clock else None
         )
         self._finished = self.create_publisher(Empty, "~/finished", 1)
-        # Commands of any supported type are obeyed; a topic has one type, so the first publisher decides.
+        # Commands of any supported type are obeyed; a topic has one type, so the first publisher
+        # decides.
         self._subscription: Any = None
         self.create_subscription(WrenchStamped, "~/push", self._on_push, 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -123,7 +125,8 @@ class SimNode(Node):
     def _wait(self) -> None:
         self._subscribe_to_commands()
         wanted = self.config.wait_for_subscribers
-        # Whoever listens to the states besides the planner listens to the commands besides this node.
+        # Whoever listens to the states besides the planner listens to the commands besides this
+        # node.
         states = (self._joint_states,) if self._odom is None else (self._joint_states, self._odom)
         there = all(publisher.get_subscription_count() >= wanted for publisher in states)
         there = there and self.count_subscribers("joint_command") >= wanted
@@ -142,7 +145,8 @@ class SimNode(Node):
             self._timer = self.create_timer(REPEAT, self._publish)
         else:
             self._offset = self._now()
-            # Time passes when somebody looks: when a state is due and when a command comes. /clock needs finer steps.
+            # Time passes when somebody looks: when a state is due and when a command comes. /clock
+            # needs finer steps.
             fine = self.plant.model.opt.timestep
             self._timer = self.create_timer(
                 fine if self.config.publish_clock else self._period, self._follow_clock
@@ -173,7 +177,8 @@ class SimNode(Node):
         now = self._now()
         waiting = self.config.hold_until_command and not self._commanded
         if self._paused or waiting or now - self._stamp() > 0.5:
-            # Time that passes while the robot stands still, or while this process does, is not made up for.
+            # Time that passes while the robot stands still, or while this process does, is not made
+            # up for.
             self._offset = now - self.plant.time
             self._publish_clock()
             if now - self._published * self._period >= self._period:
@@ -219,7 +224,8 @@ class SimNode(Node):
         self.get_logger().info(f"finished after {self.plant.time:.3f} s of simulated time")
         self._paused = True
         self.destroy_timer(self._timer)
-        # In lockstep nobody does anything any more; the last plan gets the time to reach a recorder before it is told to stop.
+        # In lockstep nobody does anything any more; the last plan gets the time to reach a recorder
+        # before it is told to stop.
         self._timer = self.create_timer(SETTLE if self.config.lockstep else 1e-4, self._end)
 
     def _end(self) -> None:
@@ -240,7 +246,8 @@ class SimNode(Node):
         if arrived is not None:
             self._newest = arrived
             self._publish()
-            # Now, when nobody waits; what little a period leaves behind takes a tenth of a millisecond.
+            # Now, when nobody waits; what little a period leaves behind takes a tenth of a
+            # millisecond.
             gc.collect()
 
     def _publish(self) -> None:
@@ -306,7 +313,10 @@ class SimNode(Node):
             self._advance(self._period)
 
     def _arrival(self) -> float:
-        """Simulated time (s) of a command that arrives now. Half a time step less, so that it acts from the nearest step on."""
+        """Simulated time (s) of a command that arrives now.
+
+        Half a time step less, so that it acts from the nearest step on.
+        """
         if self.config.lockstep:
             return self.plant.time
         return max(
@@ -316,7 +326,10 @@ class SimNode(Node):
     def _shift(
         self, message: JointCommand | Float64MultiArray | JointTrajectory, arrival: float
     ) -> float:
-        """Time (s) from when a message takes effect to the beginning of its trajectory; without a stamp it begins at once."""
+        """Time (s) from when a message takes effect to the beginning of its trajectory.
+
+        Without a stamp it begins at once.
+        """
         stamp = to_seconds(message.header.stamp) if isinstance(message, JointTrajectory) else 0.0
         return (
             stamp - (self._stamp() - self.plant.time) - arrival - self.config.command_delay
@@ -325,7 +338,8 @@ class SimNode(Node):
         )
 
     def _answers(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> bool:
-        # A command that was sent twice must not advance time twice; types without a stamp cannot tell.
+        # A command that was sent twice must not advance time twice; types without a stamp cannot
+        # tell.
         asked = self._newest
         return asked is not None and (
             not isinstance(message, JointCommand)

@@ -1,4 +1,7 @@
-"""`backend.name: auto`: the backend that rolls out more samples before a plan is due, as measured."""
+"""`backend.name: auto`.
+
+The backend that rolls out more samples before a plan is due, as measured.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class ChosenBackend:
     """The backend chosen by `backend.name: auto`, and the times that it was chosen by.
 
     Attributes:
-        times: time of a plan in s, by backend and number of samples; the last of each backend may come too late
+        times: time of a plan in s, by backend and number of samples; the last of each backend may
+            come too late
         deadline: time that a plan may take, s
         excluded: why other backends were not measured, by their name
     """
@@ -81,7 +85,8 @@ def choose(
     Args:
         task: what is planned for
         robust: models that every sample is rolled out on
-        plan_time: (backend, samples) -> time of a plan, s; raises TaskError where that backend cannot run the task
+        plan_time: (backend, samples) -> time of a plan, s; raises TaskError where that backend
+            cannot run the task
         deadline: time that a plan may take, s
 
     Raises:

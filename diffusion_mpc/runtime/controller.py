@@ -1,4 +1,7 @@
-"""The data path in one place: state -> predict -> plan -> command. Knows nothing of ROS; the planner node is a shell around it."""
+"""The data path in one place: state -> predict -> plan -> command.
+
+Knows nothing of ROS; the planner node is a shell around it.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,23 @@ from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 
-# Stamps and command times come from one clock but are rounded on their way; a millisecond is far below a control step.
+# Stamps and command times come from one clock but are rounded on their way; a millisecond is far
+# below a control step.
 ROUNDING = 1e-3
 
 HISTORY = 1.0
-"""Time for which commands are remembered beyond the age that a state may have, s; longer than a period and the actuators' delay."""
+"""Time for which commands are remembered beyond the age that a state may have, s.
+
+Longer than a period and the actuators' delay.
+"""
 
 
 class Controller:
     """Plans from measured states and evaluates the newest plan by time.
 
-    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread while another calls `sent` and
-    reads `current`: they share a reference to the newest plan and the history of commands, and nothing else.
+    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread
+    while another calls `sent` and reads `current`: they share a reference to the newest plan and
+    the history of commands, and nothing else.
 
     Attributes:
         config: parameters of the newest plan to come
@@ -150,13 +158,17 @@ class Controller:
     def sent(self, time: float, command: ControlLaw) -> None:
         """Note a command that was really sent, and the time (s) from which the actuators obey it."""
         self._sent.append((time, command))
-        # The prediction looks through all that are kept, and so does every garbage collection: keep those that a state may ask for.
+        # The prediction looks through all that are kept, and so does every garbage collection: keep
+        # those that a state may ask for.
         oldest = time - self.config.state_timeout - HISTORY
         while len(self._sent) > 1 and self._sent[1][0] <= oldest:
             self._sent.popleft()
 
     def command_at(self, time: float) -> ControlLaw:
-        """Command in force at `time` (s): one sent before, the plan's for a time yet to come, or no effort."""
+        """Command in force at `time` (s).
+
+        One sent before, the plan's for a time yet to come, or no effort.
+        """
         sent, plan = list(self._sent), self.current
         if plan is not None and (not sent or time > sent[-1][0] + plan.control_dt - ROUNDING):
             return constant_control(plan.control(time))

@@ -44,7 +44,8 @@ class ControllerSwap:
             task: task to control
             values: all parameters
             ready: called after a replacement has taken over, in its thread
-            warn: called with the reason where one cannot, in its thread, and where the scheduling asked for is not permitted
+            warn: called with the reason where one cannot, in its thread, and where the scheduling
+                asked for is not permitted
 
         Raises:
             ValueError: parameters do not fit each other

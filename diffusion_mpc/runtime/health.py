@@ -38,7 +38,10 @@ class PlanFigures:
         self._newest = stats
 
     def values(self) -> dict[str, object]:
-        """Planning time of the last plans, and what is known of the newest one; empty before the first."""
+        """Planning time of the last plans, and what is known of the newest one.
+
+        Empty before the first.
+        """
         stats = self._newest
         if stats is None:
             return {}
@@ -63,7 +66,8 @@ class Health:
     """Successes and failures of a session, and the level of alarm that they make.
 
     Attributes:
-        plans, misses, rejected: since the session was made: plans, plans that came late, messages rejected
+        plans, misses, rejected: since the session was made: plans, plans that came late, messages
+            rejected
         last_rejection: why a message was rejected last
         rejected_since: why one was rejected after the last good state
         infeasible: why there is no plan newer than the one that stands

@@ -1,4 +1,7 @@
-"""A session on the clock: plans begin on an even grid, commands leave at an even rate, and what is late or old is noticed."""
+"""A session on the clock.
+
+Plans begin on an even grid, commands leave at an even rate, and what is late or old is noticed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from diffusion_mpc.types import Plan, State
 class RealTimeSession(PlannerSession):
     """Plans no faster than the rate, from the newest state.
 
-    A plan begins at a grid time `t`, and its first command is due at `t + lead`, see `Lead`; planning may take all of the period.
+    A plan begins at a grid time `t`, and its first command is due at `t + lead`, see `Lead`;
+    planning may take all of the period.
     """
 
     def __init__(
@@ -72,8 +76,9 @@ class RealTimeSession(PlannerSession):
         with span("report"):
             self._take(plan, allowed - plan.stats.plan_time, timing)
         self._prepare()
-        # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
-        # start is frozen, so that this takes well below a millisecond.
+        # The collector is off while a plan is made; the slack at the end of the period is the place
+        # for it. What there was at the start is frozen, so that this takes well below a
+        # millisecond.
         gc.collect()
 
     def _alarm(self) -> None:

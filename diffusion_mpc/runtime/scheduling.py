@@ -1,4 +1,7 @@
-"""Cores and priority of the threads that must be on time: planning, its rollouts, and commanding."""
+"""Cores and priority of the threads that must be on time.
+
+Planning, its rollouts, and commanding.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ def scheduled(
 ) -> Iterator[None]:
     """Threads started within run on the cores and at the priority that are asked for.
 
-    Linux gives a thread what the one has that starts it. So this holds as well for threads that a library starts, whose ids nobody
-    knows: those of a pool of rollouts.
+    Linux gives a thread what the one has that starts it. So this holds as well for threads that a
+    library starts, whose ids nobody knows: those of a pool of rollouts.
 
     Args:
         config: what is asked for

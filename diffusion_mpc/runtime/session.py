@@ -1,9 +1,12 @@
-"""Controls a robot from its states, without ROS: estimate -> predict -> plan -> command, by threads that share whole snapshots.
+"""Controls a robot from its states, without ROS.
+
+Estimate -> predict -> plan -> command, by threads that share whole snapshots.
 
     on_state -> Estimator -> Mailbox -> [planner: plan_once] -> Controller.current -> [commands: command_at] -> Output
 
-Each method says which thread runs it: *messages* (the one that receives), *planner*, *commands*. A lock of `ControllerSwap` is held
-while a plan or a command is made; messages never wait for a plan, but for `reset`.
+Each method says which thread runs it: *messages* (the one that receives), *planner*, *commands*. A
+lock of `ControllerSwap` is held while a plan or a command is made; messages never wait for a plan,
+but for `reset`.
 """
 
 from __future__ import annotations
@@ -58,7 +61,10 @@ class Output(Protocol):
     def send_command(
         self, points: Sequence[Point], stamp: float, state_stamp: float | None
     ) -> None:
-        """Send commands; the first applies at `stamp` (s); `state_stamp` None: it is the safe command."""
+        """Send commands; the first applies at `stamp` (s).
+
+        `state_stamp` None: it is the safe command.
+        """
         ...
 
     def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
@@ -163,7 +169,10 @@ class PlannerSession(ABC):
         change()
 
     def accept(self, update: Callable[[], None]) -> bool:
-        """Run an update by a message; one that it rejects is counted and reported (thread: messages)."""
+        """Run an update by a message.
+
+        One that it rejects is counted and reported (thread: messages).
+        """
         try:
             update()
         except MessageRejectedError as error:
@@ -175,7 +184,8 @@ class PlannerSession(ABC):
     def on_state(self, update: Callable[[], None]) -> None:
         """Run an update of the estimator, and hand the state that results to the planner (thread: messages).
 
-        A state older than `state_timeout` is not planned from: it only tells the watchdog how old it is.
+        A state older than `state_timeout` is not planned from: it only tells the watchdog how old
+        it is.
         """
         if not self.accept(update) or self.reference.waiting_for(self.config):
             return
@@ -194,7 +204,8 @@ class PlannerSession(ABC):
         self._watchdog.state_arrived(time.monotonic(), age)
         if jumped:
             self._fail("the state's stamp jumped back; the plan is forgotten")
-        # What is too old to be controlled is too old to be planned from: predicting from the year 1970 to now takes for ever.
+        # What is too old to be controlled is too old to be planned from: predicting from the year
+        # 1970 to now takes for ever.
         if age <= self.config.state_timeout:
             self._mailbox.put(state, now)
 
@@ -216,7 +227,10 @@ class PlannerSession(ABC):
             self._planning.start()
 
     def stop(self) -> bool:
-        """Stop both threads, and send the safe command once; whether there was a state to send it for (thread: messages)."""
+        """Stop both threads, and send the safe command once.
+
+        Whether there was a state to send it for (thread: messages).
+        """
         if not self.live:
             return False
         self.live = False
@@ -281,7 +295,9 @@ class PlannerSession(ABC):
     def _plan(
         self, state: State, due: float, budget: float, stopping: threading.Event
     ) -> Plan | None:
-        """Plan whose first command is due at a time (s); None where there is none (thread: planner).
+        """Plan whose first command is due at a time (s).
+
+        None where there is none (thread: planner).
 
         The only call of `Controller.plan` while the robot is controlled.
         """
@@ -309,7 +325,10 @@ class PlannerSession(ABC):
         return plan
 
     def _take(self, plan: Plan, until_start: float, timing: PlanTiming) -> None:
-        """Follow a plan from now on; its first command is due in `until_start` seconds (thread: planner)."""
+        """Follow a plan from now on.
+
+        Its first command is due in `until_start` seconds (thread: planner).
+        """
         self._watchdog.plan_arrived(time.monotonic(), until_start)
         self.health.infeasible = ""
         self.health.plans += 1

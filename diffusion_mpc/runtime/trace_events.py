@@ -1,8 +1,8 @@
 """Trace events of a node and its threads, written where `DIFFUSION_MPC_TRACE` asks for them.
 
-The file holds an event a line, in the JSON format of Chrome's trace viewer, which Perfetto (ui.perfetto.dev) reads as well. Linux
-tells how long a thread computed and how long it waited for a core (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/
-sched-stats.rst).
+The file holds an event a line, in the JSON format of Chrome's trace viewer, which Perfetto
+(ui.perfetto.dev) reads as well. Linux tells how long a thread computed and how long it waited for a
+core (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/ sched-stats.rst).
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class Episode:
         plans: number of plans; one was tried at every state once the first measurement had arrived
         rollouts: number of samples rolled out over all plans
         speed: mean velocity along the commanded direction, m/s; None where none is commanded
-        prediction_error: (P, 2, nv) state that a plan began at less the true state of that time, as positions and velocities, one
-            row for each plan that began at one of the states
+        prediction_error: (P, 2, nv) state that a plan began at less the true state of that time, as
+            positions and velocities, one row for each plan that began at one of the states
     """
 
     stamps: Array
@@ -78,19 +78,24 @@ class Episode:
 
 
 class ClosedLoop:
-    """Controller and simulated robot of one trial, stepped together: the robot waits while a plan is made."""
+    """Controller and simulated robot of one trial, stepped together.
+
+    The robot waits while a plan is made.
+    """
 
     def __init__(self, settings: Mapping[str, Value], trial: int) -> None:
         """Set both up.
 
         Args:
-            settings: parameters of the planner node that differ from the task's defaults, `task` among them, and of the
-                simulation, which begin with `sim.`
-            trial: decides the initial state and the reference, the same for all that is compared, and noise and lost commands
+            settings: parameters of the planner node that differ from the task's defaults, `task`
+                among them, and of the simulation, which begin with `sim.`
+            trial: decides the initial state and the reference, the same for all that is compared,
+                and noise and lost commands
 
         Raises:
             ConfigError, TaskError: the settings are wrong
-            ValueError: parameters do not fit each other, or the state's delay is no multiple of the simulation's time step
+            ValueError: parameters do not fit each other, or the state's delay is no multiple of the
+                simulation's time step
         """
         planned, simulated = split_sim(settings)
         _, values = load_parameters(PlannerNodeConfig, planned)
@@ -113,7 +118,8 @@ class ClosedLoop:
         self._steps = 0
         rest, seed = np.clip(0.0, *self.task.ctrl_limits), self.sim.seed + trial
         self._measurements = Measurements(self.plant.model, self.sim.state_delay, seed)
-        # States are measured so that they arrive when a plan begins: that fraction of a period after one did.
+        # States are measured so that they arrive when a plan begins: that fraction of a period
+        # after one did.
         late = self.sim.state_delay / self._period
         self._phase = 1.0 - (late - math.floor(late + ROUNDING))
         steps = self._phase * self._period / self.sim.model.timestep
@@ -202,8 +208,9 @@ def run_episode(
         duration: simulated time, s
         on_step: called with the simulated time after each control period
         planned: whether anybody plans; otherwise the robot is left to itself
-        lead_in: simulated time before, which does not count, s: the robot is left to itself, so that the first command takes effect
-            in the same state however late states and commands are
+        lead_in: simulated time before, which does not count, s: the robot is left to itself, so
+            that the first command takes effect in the same state however late states and commands
+            are
 
     Raises:
         ConfigError, TaskError, ValueError: as `ClosedLoop`

@@ -1,4 +1,7 @@
-"""The simulated robot: a MuJoCo model at a finer time step than the planner's. Knows nothing of ROS."""
+"""The simulated robot: a MuJoCo model at a finer time step than the planner's.
+
+Knows nothing of ROS.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ class Plant:
             friction: factor of the sliding friction of all geoms
 
         Raises:
-            TaskError: factors for a robot that moves by dynamics of the task's own, which know neither
+            TaskError: factors for a robot that moves by dynamics of the task's own, which know
+                neither
         """
         model = task.compile(
             timestep=config.timestep, integrator=config.integrator, iterations=config.iterations
@@ -52,7 +56,10 @@ class Plant:
 
     @property
     def diverged(self) -> bool:
-        """Whether the state became NaN or huge since the last reset. MuJoCo puts it back to an innocent one, and counts that."""
+        """Whether the state became NaN or huge since the last reset.
+
+        MuJoCo puts it back to an innocent one, and counts that.
+        """
         counts = any(self.data.warning[kind].number for kind in DIVERGED)
         return counts or not np.isfinite(self.data.qpos).all()
 

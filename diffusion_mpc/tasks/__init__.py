@@ -1,4 +1,6 @@
-"""The tasks by name: ours, those that other packages register, and those in a Python file of the user's.
+"""The tasks by name.
+
+Ours, those that other packages register, and those in a Python file of the user's.
 
 Another package registers a task class through the entry point group `diffusion_mpc.tasks`.
 """

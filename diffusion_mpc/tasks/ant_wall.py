@@ -42,5 +42,8 @@ class AntWall(Ant):
         return ends + LIMB_RADIUS + 0.1 - WALL
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Whether the robot neither fell nor touched the wall; where that is, it cannot go on as commanded."""
+        """Whether the robot neither fell nor touched the wall.
+
+        Where that is, it cannot go on as commanded.
+        """
         return Task.succeeded(self, x, reference)

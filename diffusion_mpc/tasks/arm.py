@@ -24,7 +24,8 @@ class Arm(Task):
     reference = "goal_pose"
     keyframe = "home"
     demo = {"goal.wait": False, "goal.x": 0.35, "goal.y": 0.35, "goal.z": 0.45}
-    # With the usual noise, meant for legs, the tip wanders about the goal by 2 cm; with this by 1 cm.
+    # With the usual noise, meant for legs, the tip wanders about the goal by 2 cm; with this by 1
+    # cm.
     defaults = {
         "planner.num_knots": 4,
         "planner.horizon_steps": 25,

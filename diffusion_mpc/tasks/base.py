@@ -1,6 +1,9 @@
-"""Base class of tasks: a model, named weighted cost terms, a reference, and the states that count as failures.
+"""Base class of tasks.
 
-A task is one file. It subclasses `Task`, names its model and the sensors that its terms read, and marks each term with `@cost`:
+A model, named weighted cost terms, a reference, and the states that count as failures.
+
+A task is one file. It subclasses `Task`, names its model and the sensors that its terms read, and
+marks each term with `@cost`:
 
     class Reacher(Task):
         name = "reacher"
@@ -12,10 +15,11 @@ A task is one file. It subclasses `Task`, names its model and the sensors that i
             "Distance of the tip from the goal."
             return x.sensor("tip") - reference.pose[:3]
 
-A term returns a residual of shape (samples, horizon) or (samples, horizon, k); its norm makes that a cost of (samples, horizon).
-Terms see positions, velocities, controls, sensors and the reference and nothing else, all of them tensors on the backend's device,
-so that one definition serves every rollout backend. They must not ask for the value of a tensor (`float`, `if`), which would make
-the host wait for the device, nor send it numbers; `constant` and `columns` send them once.
+A term returns a residual of shape (samples, horizon) or (samples, horizon, k); its norm makes that
+a cost of (samples, horizon). Terms see positions, velocities, controls, sensors and the reference
+and nothing else, all of them tensors on the backend's device, so that one definition serves every
+rollout backend. They must not ask for the value of a tensor (`float`, `if`), which would make the
+host wait for the device, nor send it numbers; `constant` and `columns` send them once.
 """
 
 from __future__ import annotations
@@ -43,7 +47,10 @@ R = TypeVar("R", bound=Residual)
 
 
 class TaskError(ValueError):
-    """A task or its model cannot be used; the message is one line that names the file or field and the cause."""
+    """A task or its model cannot be used.
+
+    The message is one line that names the file or field and the cause.
+    """
 
 
 def quadratic(residual: Tensor) -> Tensor:
@@ -113,7 +120,10 @@ class Constraint:
     def violation(
         self, task: Task, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True
     ) -> Tensor:
-        """Mean over the horizon of the sum of all positive values, (samples,); 0 where the constraint is met throughout."""
+        """Mean over the horizon of the sum of all positive values, (samples,).
+
+        0 where the constraint is met throughout.
+        """
         value = self.value(task, x, reference)
         value = value if value.ndim > x.qpos.ndim - 1 else value[..., None]
         if tightened and self.tightening:
@@ -128,13 +138,16 @@ class Constraint:
 
 
 def constraint(tightening: float = 0.0, unit: str = "1") -> Callable[[R], R]:
-    """Mark a method of a task as a constraint: its values, (samples, horizon) or (samples, horizon, k), are to be 0 or less.
+    """Mark a method of a task as a constraint.
+
+    Its values, (samples, horizon) or (samples, horizon, k), are to be 0 or less.
 
     A plan that breaks a constraint is worse than any that does not, whatever they cost.
 
     Args:
-        tightening: what is added to the values at the end of the horizon, and in proportion before. The robot does not do quite
-            what the model says; a plan that keeps more distance the farther it looks leaves one that is feasible to the next
+        tightening: what is added to the values at the end of the horizon, and in proportion before.
+            The robot does not do quite what the model says; a plan that keeps more distance the
+            farther it looks leaves one that is feasible to the next
         unit: unit of the values
     """
 
@@ -172,16 +185,22 @@ class Task:
         sensors: MuJoCo sensors the terms read, `name -> (type, object type, object name)`, e.g.
             `("framelinvel", "xbody", "torso")`; those the MJCF lacks are added on loading
         reference: "none", "cmd_vel" or "goal_pose"
-        base: body with the floating base, or None; its free joint is measured by `odom`, all other joints by `joint_states`
+        base: body with the floating base, or None; its free joint is measured by `odom`, all other
+            joints by `joint_states`
         keyframe: keyframe the simulation starts from; without it the model's `qpos0`
-        defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps": 25}`; those of the simulated
-            robot begin with `sim.`, e.g. `{"sim.model.timestep": 0.002}`
-        demo: parameters that `sim`, `demo` and the simulation launch file set on top, e.g. a command to follow
-        trial_duration: simulated time of one run of `benchmark quality`, s; long enough to see what the task is about
-        demonstrated: joints whose positions a bag demonstrates, named as in `planner/demonstration.py`; empty: all
-        dynamics: how the robot moves, where that is not MuJoCo's business: a method `(qpos, qvel, ctrl, dt) -> (qpos, qvel)` on
-            batches (samples, nq), (samples, nv), (samples, nu) of torch tensors, one physics step of dt seconds. Planner, predictor
-            and simulation all move by it (`backend.name` function); the model then gives names, limits and looks.
+        defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps":
+            25}`; those of the simulated robot begin with `sim.`, e.g. `{"sim.model.timestep":
+            0.002}`
+        demo: parameters that `sim`, `demo` and the simulation launch file set on top, e.g. a
+            command to follow
+        trial_duration: simulated time of one run of `benchmark quality`, s; long enough to see what
+            the task is about
+        demonstrated: joints whose positions a bag demonstrates, named as in
+            `planner/demonstration.py`; empty: all
+        dynamics: how the robot moves, where that is not MuJoCo's business: a method `(qpos, qvel,
+            ctrl, dt) -> (qpos, qvel)` on batches (samples, nq), (samples, nv), (samples, nu) of
+            torch tensors, one physics step of dt seconds. Planner, predictor and simulation all
+            move by it (`backend.name` function); the model then gives names, limits and looks.
     """
 
     name: ClassVar[str]
@@ -233,16 +252,22 @@ class Task:
     def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
         """Distances of the robot from its goal pose, (samples, horizon) by a name that ends in the unit, e.g. "position_m".
 
-        For the evaluation of tasks that pursue a `goal_pose`. A model may show the goal by a mocap body named "goal".
+        For the evaluation of tasks that pursue a `goal_pose`. A model may show the goal by a mocap
+        body named "goal".
         """
         return {}
 
     def failed(self, x: RolloutBatch) -> Tensor:
-        """Whether the robot has failed (fallen), boolean (samples, horizon). No robot fails unless its task says how."""
+        """Whether the robot has failed (fallen), boolean (samples, horizon).
+
+        No robot fails unless its task says how.
+        """
         return x.qpos[..., 0].isnan()
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Whether runs have done what the task asks for, boolean (samples,), for the evaluation; here: nothing failed or violated.
+        """Whether runs have done what the task asks for, boolean (samples,), for the evaluation.
+
+        Here: nothing failed or violated.
 
         Args:
             x: whole runs, the horizon being their length
@@ -342,9 +367,12 @@ class Task:
     def trial_state(
         self, model: mujoco.MjModel, data: mujoco.MjData, random: np.random.Generator
     ) -> None:
-        """Change the initial state in `data` to that of one trial of a benchmark: here, a little of everything.
+        """Change the initial state in `data` to that of one trial of a benchmark.
 
-        Degrees of freedom are displaced by 0.01 rad or m, and their velocities by 0.05 rad/s or m/s (standard deviations).
+        Here, a little of everything.
+
+        Degrees of freedom are displaced by 0.01 rad or m, and their velocities by 0.05 rad/s or m/s
+        (standard deviations).
         """
         displacement = random.normal(0.0, 0.01, model.nv)
         mujoco.mj_integratePos(model, data.qpos, displacement, 1.0)
@@ -352,7 +380,10 @@ class Task:
         mujoco.mj_forward(model, data)
 
     def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
-        """Reference of one trial of a benchmark: here `reference`, which comes from `demo`, in all of them."""
+        """Reference of one trial of a benchmark.
+
+        Here `reference`, which comes from `demo`, in all of them.
+        """
         return reference
 
 

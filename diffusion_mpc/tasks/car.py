@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Car(Task):
     """Drive out of a U-shaped maze and round it to the goal.
 
-    Maze, motion and reward are those of the car in MBD (arXiv 2407.01573, A.5.1, and the authors' code), whose reward of a step is
-    one minus the cost here. The cost is flat wherever the goal is more than 0.2 m away: without a demonstration there is nothing
-    to follow.
+    Maze, motion and reward are those of the car in MBD (arXiv 2407.01573, A.5.1, and the authors'
+    code), whose reward of a step is one minus the cost here. The cost is flat wherever the goal is
+    more than 0.2 m away: without a demonstration there is nothing to follow.
     """
 
     name = "car"

@@ -1,4 +1,7 @@
-"""Base of the humanoid's tasks: its model, the sensors of their terms, its stance, and its falls."""
+"""Base of the humanoid's tasks.
+
+Its model, the sensors of their terms, its stance, and its falls.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ class Humanoid(Task):
 
     Attributes:
         joints: the servos' joints by name, in the order of the controls, with their columns in qpos
-        stance: their angles in the stance, rad: the middle of the servos' ranges, which a plan of zeros commands
+        stance: their angles in the stance, rad: the middle of the servos' ranges, which a plan of
+            zeros commands
     """
 
     model_path = MODELS / "humanoid" / "humanoid.xml"
@@ -51,7 +55,10 @@ class Humanoid(Task):
         self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
 
     def from_stance(self, x: RolloutBatch, *besides: str) -> Tensor:
-        """Deviation of joints from the stance, (samples, horizon, joints), rad; no joints whose names end in one of `besides`."""
+        """Deviation of joints from the stance, (samples, horizon, joints), rad.
+
+        No joints whose names end in one of `besides`.
+        """
         names = [name for name in self.joints if not name.endswith(besides)]
         stance = constant(tuple(self.stance[name] for name in names), x.qpos.dtype, x.qpos.device)
         return columns(x.qpos, tuple(self.joints[name] for name in names)) - stance
@@ -69,8 +76,9 @@ def tilt(x: RolloutBatch) -> Tensor:
 def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
     """Distance of the middle of the feet from the place that keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
 
-    An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its mass, the capture point (Pratt et
-    al., Humanoids 2006). Here the velocity counts from the wanted one.
+    An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its
+    mass, the capture point (Pratt et al., Humanoids 2006). Here the velocity counts from the wanted
+    one.
 
     Args:
         x: trajectories

@@ -50,10 +50,12 @@ def rows_of(x: RolloutBatch, rows: slice | torch.Tensor) -> RolloutBatch:
 
 
 def heading_velocity(task: Task, qpos: Array, qvel: Array) -> Array | None:
-    """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3); None for a fixed base.
+    """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3).
 
-    The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about the base's own
-    vertical axis.
+    None for a fixed base.
+
+    The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about
+    the base's own vertical axis.
     """
     if task.base is None:
         return None

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 class PushT(Task):
     """Push a T over a table to a goal position and angle with a disc.
 
-    The T is three passive joints, part_x, part_y and part_yaw: its pose comes in `joint_states` with the disc's position, as
-    from a node that sees both. The height and the tilt of `goal_pose` do not matter.
+    The T is three passive joints, part_x, part_y and part_yaw: its pose comes in `joint_states`
+    with the disc's position, as from a node that sees both. The height and the tilt of `goal_pose`
+    do not matter.
 
-    The cost is the negative of the reward in MBD (arXiv 2407.01573), less a constant, with the weight of the position raised
-    from 1 to 5: with 1, one goal in ten was missed by 10 cm.
+    The cost is the negative of the reward in MBD (arXiv 2407.01573), less a constant, with the
+    weight of the position raised from 1 to 5: with 1, one goal in ten was missed by 10 cm.
     """
 
     name = "pusht"

@@ -21,7 +21,10 @@ def heading_velocity(x: RolloutBatch) -> Tensor:
 
 
 def follows(x: RolloutBatch, velocity: Tensor) -> Tensor:
-    """Whether runs go, on average, at half or more of a velocity (2,) in the heading frame, m/s; boolean (samples,)."""
+    """Whether runs go, on average, at half or more of a velocity (2,) in the heading frame, m/s.
+
+    Boolean (samples,).
+    """
     return (heading_velocity(x) @ velocity).mean(-1) >= 0.5 * velocity.square().sum()
 
 

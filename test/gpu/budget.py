@@ -1,4 +1,7 @@
-"""Items of work within a budget of time: each in a process of its own, and all that is known in one JSON file at any time."""
+"""Items of work within a budget of time.
+
+Each in a process of its own, and all that is known in one JSON file at any time.
+"""
 
 import faulthandler
 import importlib
@@ -61,8 +64,8 @@ class Item:
         name: its name, by which a later run knows it
         share: time that it should take, s: it begins only where so much is left
         limit: time after which it is ended, s, or earlier where the budget ends
-        work: module and name of a function that yields results, each of which is kept from then on; imported in the item's process
-            only
+        work: module and name of a function that yields results, each of which is kept from then on;
+            imported in the item's process only
         arguments: its keyword arguments, beside the one that all items get
     """
 
@@ -133,7 +136,9 @@ def import_early(modules: Sequence[str]) -> None:
 
 
 def run_items(items: Sequence[Item], record: Record, end: float, argument: object) -> None:
-    """Run what is not done yet and fits: first what was never tried, in its order, then what did not end well in an earlier run.
+    """Run what is not done yet and fits.
+
+    First what was never tried, in its order, then what did not end well in an earlier run.
 
     Args:
         items: the items
@@ -200,7 +205,10 @@ def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
 
 
 def _end(child: multiprocessing.process.BaseProcess) -> None:
-    """End a process and all that it started. One that hangs in a driver may stay; the next item begins all the same."""
+    """End a process and all that it started.
+
+    One that hangs in a driver may stay; the next item begins all the same.
+    """
     if child.pid is None:
         return
     child.join(0.5)

@@ -51,7 +51,9 @@ def planned(loop: ClosedLoop) -> Plan:
 
 
 def time_plans(scale: Scale, case: speed.Case, seconds: float = 5.0) -> dict[str, Any]:
-    """A row as of `speed.row`, of 200 plans in closed loop, or of as many as fit; C MuJoCo beside it a few times only.
+    """A row as of `speed.row`, of 200 plans in closed loop, or of as many as fit.
+
+    C MuJoCo beside it a few times only.
 
     `overflows` in it is the number of samples that found no room for their contacts.
     """

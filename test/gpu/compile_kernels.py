@@ -2,8 +2,9 @@
 
     ./dmpc exec python test/gpu/compile_kernels.py --cache FOLDER [--arch 90] [--only REGEX] TASK...
 
-A later run with WARP_CACHE_PATH=FOLDER finds them there, if versions of Warp and MuJoCo Warp and the model are the same; numbers of
-samples and steps may be others. Exit code 1: a kernel does not compile for the GPU; the last line says which.
+A later run with WARP_CACHE_PATH=FOLDER finds them there, if versions of Warp and MuJoCo Warp and
+the model are the same; numbers of samples and steps may be others. Exit code 1: a kernel does not
+compile for the GPU; the last line says which.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from diffusion_mpc.config import split_sim
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks import find_task
 
-# A module is compiled once for each size of its thread blocks; 256 is what Warp launches with where nothing else is asked for.
+# A module is compiled once for each size of its thread blocks; 256 is what Warp launches with where
+# nothing else is asked for.
 Variant = tuple["wp.Module", int]
 DEFAULT_BLOCK_DIM = 256
 
@@ -39,7 +41,10 @@ def gpu_of(arch: int) -> wp.Device:
 
 
 def launched_on(gpu: wp.Device, work: Callable[[], object]) -> set[Variant]:
-    """Variants of modules that work would load on a GPU. Nothing is launched: work that a CUDA graph can hold reads no results."""
+    """Variants of modules that work would load on a GPU.
+
+    Nothing is launched: work that a CUDA graph can hold reads no results.
+    """
     variants, get_device = set(), wp.get_device
 
     def note(kernel, dim, *args, block_dim=DEFAULT_BLOCK_DIM, **kwargs):
@@ -80,7 +85,9 @@ class BinaryReached(Exception):  # noqa: N818 (no error)
 
 
 def load_on(gpu: wp.Device, variant: Variant) -> Path:
-    """Do what a launch on a GPU does first: look for the binary in the kernel cache, and compile it if it is not there.
+    """Do what a launch on a GPU does first.
+
+    Look for the binary in the kernel cache, and compile it if it is not there.
 
     Returns:
         the binary

@@ -46,7 +46,10 @@ def machine(scale: Scale) -> Iterator[Result]:
 
 
 def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
-    """Plans through the three kinds of capture from the same state with the same seed; nothing falls back, mean knots agree."""
+    """Plans through the three kinds of capture from the same state with the same seed.
+
+    Nothing falls back, mean knots agree.
+    """
     knots = {}
     for capture in reversed(CAPTURES):
         before, began = kernel_modules(), time.perf_counter()
@@ -101,7 +104,10 @@ def live_parameters(scale: Scale) -> Iterator[Result]:
 
 
 def controller_swap(scale: Scale) -> Iterator[Result]:
-    """A controller with more samples is built, and captured, in another thread while plans go on; then it takes over."""
+    """A controller with more samples is built, and captured, in another thread while plans go on.
+
+    Then it takes over.
+    """
     loop = ClosedLoop(loop_settings(scale, "ant", 256), 0)
     plans, began = 0, time.perf_counter()
     with ThreadPoolExecutor(1) as pool:

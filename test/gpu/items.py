@@ -1,11 +1,15 @@
-"""All items in their order, the cheapest and most informative first: name, share of the time, limit in s, and what it is."""
+"""All items in their order, the cheapest and most informative first.
+
+Name, share of the time, limit in s, and what it is.
+"""
 
 from budget import Item
 
 BUDGET = 540.0
 """Time for all of them, s, unless told otherwise."""
 
-# The first of a model may have to compile its kernels: a long limit. Shares are what an H200 took, and a few seconds more.
+# The first of a model may have to compile its kernels: a long limit. Shares are what an H200 took,
+# and a few seconds more.
 ITEMS = (
     Item("machine", 5, 30, "correctness.machine"),
     Item("cartpole captures", 20, 150, "correctness.captures", {"task": "cartpole", "samples": 64}),

@@ -2,8 +2,9 @@
 
     ./dmpc exec python test/gpu/run.py --json FILE [--budget SECONDS] [--plot FILE] [--rehearse]
 
-Exit code 0: everything was reached and every aim met; 1: something failed, missed its aim or was not reached; 2: nothing could be
-run, for there is no GPU or FILE holds figures of another device. With the same FILE again it goes on where it ended.
+Exit code 0: everything was reached and every aim met; 1: something failed, missed its aim or was
+not reached; 2: nothing could be run, for there is no GPU or FILE holds figures of another device.
+With the same FILE again it goes on where it ended.
 """
 
 import argparse
@@ -26,7 +27,10 @@ LIBRARIES = ("torch", "diffusion_mpc.benchmark.stages", "diffusion_mpc.rollout.w
 
 
 def find_device(rehearsal: bool) -> str:
-    """Name of what is to be checked, empty where there is no GPU. For a process of its own: this one stays clear of CUDA."""
+    """Name of what is to be checked, empty where there is no GPU.
+
+    For a process of its own: this one stays clear of CUDA.
+    """
     import torch
 
     if rehearsal:

@@ -9,7 +9,10 @@ from budget import Result
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything: all of it on a GPU, next to nothing in a rehearsal on Warp's cpu device."""
+    """How much of everything.
+
+    All of it on a GPU, next to nothing in a rehearsal on Warp's cpu device.
+    """
 
     rehearsal: bool
 

@@ -134,7 +134,10 @@ def horizons(scale: Scale) -> Iterator[Result]:
 
 
 def solver(scale: Scale) -> Iterator[Result]:
-    """Time against the most iterations of the constraint solver: all worlds wait for the slowest one."""
+    """Time against the most iterations of the constraint solver.
+
+    All worlds wait for the slowest one.
+    """
     for iterations in (1, 2, 4, 10):
         row = time_plans(
             scale,
@@ -149,7 +152,10 @@ def solver(scale: Scale) -> Iterator[Result]:
 
 
 def kernels(scale: Scale, task: str) -> Iterator[Result]:
-    """Kernels of a plan without a graph, the longest first: the profiler does not see into the conditional nodes of a graph."""
+    """Kernels of a plan without a graph, the longest first.
+
+    The profiler does not see into the conditional nodes of a graph.
+    """
     what = f"{task} {scale.samples(2048)} x {scale.horizon(20)} x 1"
     if scale.rehearsal:
         yield absent(f"{what}: kernels")
@@ -182,7 +188,10 @@ def kernels(scale: Scale, task: str) -> Iterator[Result]:
 
 
 def closed_loop(scale: Scale) -> Iterator[Result]:
-    """Plans in time, and a robot that walks, at 50 Hz: of one denoising step, which is what a period of 20 ms has time for."""
+    """Plans in time, and a robot that walks, at 50 Hz.
+
+    Of one denoising step, which is what a period of 20 ms has time for.
+    """
     settings, times, first = (
         loop_settings(scale, "ant", 2048, **{"planner.iterations": "1"}),
         [],
@@ -206,7 +215,10 @@ def _median_ms(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _launch_ms() -> float:
-    """What one kernel in a CUDA graph takes at least: a chain of a thousand that add 1 to one number."""
+    """What one kernel in a CUDA graph takes at least.
+
+    A chain of a thousand that add 1 to one number.
+    """
     wp.init()
     number, stream = torch.zeros(1, device="cuda"), torch.cuda.Stream()
     number.add_(1.0)

@@ -54,7 +54,8 @@ def encode(
     message.header.stamp = to_stamp(time)
     message.state_stamp = to_stamp(state_stamp or 0.0)
     for field in {a.field for a in actuators}:
-        # An actuator that does not drive this field has no value in it; NaN says so without shifting the others.
+        # An actuator that does not drive this field has no value in it; NaN says so without
+        # shifting the others.
         setattr(
             message,
             field,
@@ -75,10 +76,12 @@ def encode(
 def _trajectory(
     points: Sequence[Point], actuators: Sequence[Actuator], time: float, safe: bool
 ) -> JointTrajectory:
-    """For joint_trajectory_controller: positions and velocities of all joints, and efforts where joints are driven by effort.
+    """For joint_trajectory_controller.
 
-    Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in full motion, and the next message
-    replaces it long before.
+    Positions and velocities of all joints, and efforts where joints are driven by effort.
+
+    Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in
+    full motion, and the next message replaces it long before.
     """
     message = JointTrajectory(joint_names=[a.joint for a in actuators])
     # A single point in the past would be refused; without a stamp, it applies at once.

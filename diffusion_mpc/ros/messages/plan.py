@@ -21,7 +21,10 @@ from diffusion_mpc.types import Plan
 
 
 def outputs(node: Node, command: OutputType) -> dict[str, Any]:
-    """The planner's publishers by name; the type of commands is as the parameter `output.type` says."""
+    """The planner's publishers by name.
+
+    The type of commands is as the parameter `output.type` says.
+    """
     return {
         "command": node.create_publisher(MESSAGES[command], "joint_command", QoSProfile(depth=1)),
         "plan": node.create_publisher(PlanMessage, "~/plan", 10),

@@ -27,10 +27,13 @@ CONFLICT = 1.0
 
 
 class OneSource:
-    """Refuses states from two publishers at once: who controls a robot must not guess which of them is the robot.
+    """Refuses states from two publishers at once.
 
-    Every publisher numbers its messages, so that one alone is never heard with a number that is not greater than the last. What a
-    publisher that was killed leaves behind in DDS does no harm: it is silent.
+    Who controls a robot must not guess which of them is the robot.
+
+    Every publisher numbers its messages, so that one alone is never heard with a number that is not
+    greater than the last. What a publisher that was killed leaves behind in DDS does no harm: it is
+    silent.
     """
 
     def __init__(self, node: Node, topic: str) -> None:
