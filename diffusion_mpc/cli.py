@@ -62,13 +62,14 @@ app = App(
 app.command(
     "diffusion_mpc.benchmark.command_line:app",
     name="benchmark",
-    help="Measure speed and quality, and compare with other algorithms.\n\nexample: diffusion-mpc benchmark speed",
+    help="Measure speed and quality, and compare with other algorithms.\n\n"
+    "example: diffusion-mpc benchmark speed",
 )
 
 
 @app.command
 def demo(*, no_video: bool = False, json: Path | None = None) -> int:
-    """Show the ant walking in simulation over ROS 2 for 20 s, then write bag, report, plot and video.
+    """Show the ant walking in simulation over ROS 2 for 20 s; write bag, report, plot and video.
 
     example: diffusion-mpc demo
 

@@ -60,7 +60,8 @@ def main_parameters() -> list[str]:
             changes = "live" if p.live else "rebuilt" if p.rebuilt else ""
             choices = f" ({', '.join(p.choices)})" if p.choices else ""
             lines.append(
-                f"| `{p.name}` | {shown(p.default)} | {p.unit} | {changes} | {p.description}{choices} |"
+                f"| `{p.name}` | {shown(p.default)} | {p.unit} | {changes} | "
+                f"{p.description}{choices} |"
             )
     return lines
 
@@ -69,7 +70,8 @@ def tasks() -> list[str]:
     """Table of the tasks, with what of a plan they have defaults for."""
     plain = parameters(PLANNER)
     lines = [
-        "| task | reference | plans/s | samples x steps | horizon | knots | noise | temperature | other defaults |"
+        "| task | reference | plans/s | samples x steps | horizon | knots | noise | temperature "
+        "| other defaults |"
     ]
     lines.append("|---|---|---:|---:|---:|---:|---:|---:|---|")
     for name, task in available_tasks().items():
@@ -134,7 +136,8 @@ def written(text: str) -> str:
         )
         if count != 1:
             raise ValueError(
-                f"README.md needs one place for the table of {name}: '{begin.strip()}' and '{end.strip()}'"
+                f"README.md needs one place for the table of {name}: '{begin.strip()}' and "
+                f"'{end.strip()}'"
             )
     return text
 

@@ -1,4 +1,4 @@
-"""Benchmarks: intervals by hand, equal budgets, results that are kept and never mixed, and what the commands leave behind."""
+"""Benchmarks: intervals by hand, equal budgets, results that are kept, files left behind."""
 
 import json
 import math
@@ -138,7 +138,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_run(tmp_path):
     assert outcome.figures[1]["plans"] == 5
     assert not outcome.complete
     assert outcome.errors == (
-        "cartpole mbd 64 3: control step 0.03 s is not a multiple of the time step 0.02 s; change one of them",
+        "cartpole mbd 64 3: control step 0.03 s is not a multiple of the time step 0.02 s; "
+        "change one of them",
     )
 
 
@@ -732,8 +733,8 @@ def test_a_task_without_mujocos_physics_has_no_raw_speed(monkeypatch, capsys):
     monkeypatch.setattr(CpuBackend, "name", "function")
     assert main(["benchmark", "speed", "--tasks", "cartpole"]) == 1
     assert (
-        "error: task 'cartpole' has dynamics of its own, so there is no mujoco.rollout to compare with"
-        in capsys.readouterr().err
+        "error: task 'cartpole' has dynamics of its own, so there is no mujoco.rollout to "
+        "compare with" in capsys.readouterr().err
     )
 
 

@@ -45,7 +45,7 @@ def trajectories(backend, seed, samples=4, horizon=6):
 
 
 @pytest.mark.parametrize("name", ["cartpole", "ant"])
-def test_the_captured_physics_of_a_plan_replayed_with_other_inputs_is_that_of_single_kernels_to_the_last_bit(
+def test_captured_physics_with_other_inputs_is_that_of_single_kernels_to_the_last_bit(
     name,
 ):
     captured, single = backend_of(name, "step"), backend_of(name)

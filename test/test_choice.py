@@ -27,7 +27,8 @@ def test_the_backend_with_more_samples_in_time_is_taken():
     assert (choice.samples("cpu"), choice.samples("warp"), choice.name) == (64, 256, "warp")
     assert choice.describe() == (
         "warp, for plans of 18.0 ms at most "
-        "(cpu: 64 samples in 15.0 ms, 256 in 60.0 ms; warp: 256 samples in 11.0 ms, 1024 in 30.0 ms)"
+        "(cpu: 64 samples in 15.0 ms, 256 in 60.0 ms; warp: 256 samples in 11.0 ms, 1024 in 30.0 "
+        "ms)"
     )
     assert ChosenBackend(times, 0.005, {}).name == "cpu"  # only there 16 samples are in time
 

@@ -1,4 +1,4 @@
-"""The command line, and whole runs in lockstep, where a run is the same on every machine's every day."""
+"""The command line, and whole runs in lockstep, which are the same on every machine."""
 
 import json
 import subprocess
@@ -85,9 +85,11 @@ def test_without_ros_the_library_imports_and_lists_its_tasks():
     program = (
         "import sys; sys.modules['rclpy'] = None; sys.modules['diffusion_mpc.msg'] = None\n"
         "import importlib, pkgutil, diffusion_mpc\n"
-        "nodes = ('ros.', 'msg', 'bringup.simulate', 'bringup.launch_actions', 'benchmark.soak_run')\n"
+        "nodes = ('ros.', 'msg', 'bringup.simulate', 'bringup.launch_actions', "
+        "'benchmark.soak_run')\n"
         "for m in pkgutil.walk_packages(diffusion_mpc.__path__, 'diffusion_mpc.'):\n"
-        "    if not m.name.removeprefix('diffusion_mpc.').startswith(nodes): importlib.import_module(m.name)\n"
+        "    if not m.name.removeprefix('diffusion_mpc.').startswith(nodes): "
+        "importlib.import_module(m.name)\n"
         "from diffusion_mpc.cli import main\n"
         "sys.exit(main(['tasks']))\n"
     )

@@ -17,7 +17,8 @@ from diffusion_mpc.types import State
 LIMITS = Timeouts(state=0.1, plan=0.3)
 
 
-ARM = """<mujoco><worldbody><body><joint name='shoulder'/><geom size='.1'/><body pos='0 0 1'><joint name='elbow'/><geom size='.1'/>
+ARM = """<mujoco><worldbody><body><joint name='shoulder'/><geom size='.1'/>
+<body pos='0 0 1'><joint name='elbow'/><geom size='.1'/>
 </body></body></worldbody><actuator><motor name='m' joint='shoulder' gear='50' ctrlrange='-1 1'/>
 <position name='p' joint='elbow' kp='30' ctrlrange='-2 2'/></actuator></mujoco>"""
 

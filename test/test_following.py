@@ -20,9 +20,11 @@ from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, PlannedStates, PlanStats, Reference, State
 
 # One joint of each kind: driven by effort, position and velocity.
-MODEL = """<mujoco><worldbody><body><joint name='a'/><geom size='.1'/><body pos='0 0 1'><joint name='b'/><geom size='.1'/>
+MODEL = """<mujoco><worldbody><body><joint name='a'/><geom size='.1'/>
+<body pos='0 0 1'><joint name='b'/><geom size='.1'/>
 <body pos='0 0 1'><joint name='c'/><geom size='.1'/></body></body></body></worldbody><actuator>
-<motor name='m' joint='a' gear='50' ctrlrange='-1 1'/><position name='p' joint='b' kp='30' ctrlrange='-2 2'/>
+<motor name='m' joint='a' gear='50' ctrlrange='-1 1'/>
+<position name='p' joint='b' kp='30' ctrlrange='-2 2'/>
 <velocity name='v' joint='c' kv='30' ctrlrange='-3 3'/></actuator></mujoco>"""
 LIMITS = (np.array([-1.0, -2.0, -3.0]), np.array([1.0, 2.0, 3.0]))
 START, DT = 10.0, 0.1

@@ -31,7 +31,9 @@ from diffusion_mpc.types import Reference, State
 SLIDER = """
 <mujoco>
   <option integrator="Euler"><flag gravity="disable"/></option>
-  <worldbody><body><joint name="slider" type="slide" axis="1 0 0"/><geom size="0.1" mass="2"/></body></worldbody>
+  <worldbody>
+    <body><joint name="slider" type="slide" axis="1 0 0"/><geom size="0.1" mass="2"/></body>
+  </worldbody>
   <actuator><motor name="push" joint="slider" ctrlrange="-4 4"/></actuator>
 </mujoco>
 """

@@ -25,7 +25,8 @@ def apart(tmp_path, monkeypatch):
         hosts = [Host(f"10.98.76.{i}") for i in (1, 2)]
     except OSError as error:
         pytest.skip(
-            f"needs network namespaces and TAP devices ({error}); as a user: unshare -rn ./dmpc test network"
+            f"needs network namespaces and TAP devices ({error}); as a user: unshare -rn ./dmpc "
+            "test network"
         )
     # What follows must use the network: not the memory that the two hosts share, being one machine.
     monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")

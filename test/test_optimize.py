@@ -150,7 +150,7 @@ def test_the_minimum_of_a_bowl_is_found(variant):
 
 
 @pytest.mark.parametrize("samples", [16, 17])
-def test_the_geometric_variant_narrows_in_equal_ratios_between_the_same_ends_with_antithetic_samples(
+def test_the_geometric_variant_narrows_in_equal_ratios_with_antithetic_samples(
     samples,
 ):
     seen = []

@@ -1,4 +1,4 @@
-"""The pages: links that lead somewhere, tables as they would be written today, hooks that can be read."""
+"""The pages: links that lead somewhere, tables as written today, hooks that can be read."""
 
 import importlib.util
 import re
@@ -105,7 +105,7 @@ ELSEWHERE = {"run/", "lto/"}
 
 
 def missing_paths(page):
-    """Files and folders that a page names in backticks and that are neither in the repository, the package nor beside the page."""
+    """Files and folders that a page names in backticks and that are nowhere."""
     words = [
         word.rstrip(",.;:")
         for text in re.findall(r"`([^`\n]+)`", prose(page))

@@ -63,7 +63,8 @@ def test_what_is_not_permitted_is_said_and_planning_goes_on_without():
     )
     priority, nice = run.stdout.splitlines()
     assert priority.startswith(
-        "realtime.priority 50 is not possible here (Operation not permitted), and planning goes on without"
+        "realtime.priority 50 is not possible here (Operation not permitted), and planning goes "
+        "on without"
     )
     assert nice.startswith("realtime.nice -5 is not possible here (")
 

@@ -67,7 +67,7 @@ def make_controller(task, **settings):
 
 
 def search_as_in_a_capture(controller):
-    """Search once to warm up, then refusing what a capture would, with the inputs and noise that `plan` would give it."""
+    """Search once to warm up, then refusing what a capture would."""
     planner, rollout = controller.planner, controller.backend.rollout
     data = controller.task.initial_data(controller.backend.model)
     state = State(3.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
@@ -187,7 +187,7 @@ class Replaying:
 
 
 def capturing_pair(**settings):
-    """A controller that plans as it does without a GPU, one that captures its searches, and what counts its captures."""
+    """A controller without captures, one that captures its searches, and a counter of captures."""
     plain, captured = (
         make_controller("ant_wall", **settings),
         make_controller("ant_wall", **settings),
@@ -214,7 +214,7 @@ def plans_are_equal(plain, captured, stamp, velocity):
 
 
 @pytest.mark.parametrize("algorithm", ["mbd", "cem"])
-def test_a_captured_search_finds_what_the_search_finds_and_parameters_change_without_another_capture(
+def test_a_captured_search_finds_what_the_search_finds_and_parameters_change_live(
     algorithm,
 ):
     plain, captured, replaying = capturing_pair(**{"planner.algorithm": algorithm})

@@ -1,4 +1,4 @@
-"""The trace of what nodes do when, and the comparison of late plans with plans on time that is made of it."""
+"""The trace of the nodes, and the comparison of late plans with plans on time."""
 
 import gc
 import json

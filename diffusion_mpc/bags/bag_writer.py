@@ -87,7 +87,7 @@ class BagWriter:
         self.count += 1
 
     def flush(self) -> None:
-        """Write out buffered messages, so that a reader finds them should this process be killed."""
+        """Write out buffered messages: a reader finds them should this process be killed."""
         self._writer.flush()
 
     def close(self) -> None:

@@ -62,7 +62,8 @@ def _from_csv(file: Path, task: Task) -> DemonstratedPath:
     if len(names) == len(header) or not names or len(set(header)) < len(header):
         begins = ",".join(header)
         raise DemonstrationError(
-            f"demonstration '{file}' needs a header 'time,NAME,...', each name once; it begins '{begins}'"
+            f"demonstration '{file}' needs a header 'time,NAME,...', each name once; it begins "
+            f"'{begins}'"
         )
     for name in names:
         if name not in known:
@@ -72,7 +73,8 @@ def _from_csv(file: Path, task: Task) -> DemonstratedPath:
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise DemonstrationError(
-                f"demonstration '{file}': row {number} has {len(row)} values, the header {len(header)}"
+                f"demonstration '{file}': row {number} has {len(row)} values, the header "
+                f"{len(header)}"
             )
     try:
         values = np.array(rows, dtype=float).reshape(-1, len(header))

@@ -66,7 +66,7 @@ class Evaluated:
 
 
 def diffusion(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
-    """One reverse pass (Pan et al., 2407.01573, Algorithm 1), in the variant that the method's name ends with."""
+    """One reverse pass (2407.01573, Algorithm 1), of the variant in the method's name."""
     variant = cast(Variant, str(spec["method"]).removeprefix("mbd_"))
     minimize(
         objective,
@@ -283,7 +283,7 @@ class BlackBox(RunsBenchmark):
         ]
 
     def write(self, report: Report) -> Path:
-        """Draw the least value so far against evaluations, mean over seeds, one panel a function and dimension."""
+        """Draw the least value so far against evaluations, a panel a function and dimension."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "black_box.png"
         methods, cases, dims = (
             list(rows["method"].unique()),

@@ -58,7 +58,7 @@ KEPT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Delay(RunsBenchmark):
-    """Measure the cost of delays of states and commands in closed loop, with and without compensation.
+    """Measure the cost of late states and commands in closed loop, with and without compensation.
 
     example: diffusion-mpc benchmark delay --seeds 8 --json delay.json
 
@@ -108,7 +108,7 @@ class Delay(RunsBenchmark):
         ]
 
     def _parameters(self) -> tuple[dict[str, Value], dict[str, Value]]:
-        """The planner's parameters that a result depends on, and those of the simulation that are given."""
+        """All of the planner's parameters, and the given ones of the simulation."""
         given = {**find_task(self.task).demo, **parse_settings(self.settings)}
         planned, simulated = split_sim(given)
         values, _ = _checked(PlannerNodeConfig, self.task, planned)
@@ -191,7 +191,7 @@ class Delay(RunsBenchmark):
         return [table(title, report["rows"], _cells, left=("late", "compensated"))]
 
     def write(self, report: Report) -> Path:
-        """Draw mean closed-loop cost with its 95 % interval against delay, one panel for each kind of message that is late."""
+        """Draw mean cost with its 95 % interval against delay, a panel a kind of message."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "delay.png"
         undelayed = rows[(rows["delay"] == 0.0) & rows["compensated"]]
         late = rows.loc[rows["delayed"] != IDLE, "delayed"].unique()

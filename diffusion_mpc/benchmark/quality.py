@@ -160,7 +160,7 @@ class Quality(AlgorithmsBenchmark):
     untuned: bool = False
 
     def runs(self) -> list[RunSpec]:
-        """All runs, trial by trial, so that those done before an interruption compare the same trials."""
+        """All runs, trial by trial: those done before an interruption compare the same trials."""
         tuned = {} if self.untuned else read_tuned(self.tuned or TUNED)
         trials = range(self.seeds)
         runs = [
@@ -219,7 +219,7 @@ class Quality(AlgorithmsBenchmark):
         return [tables[0], *(each for each in tables[1:] if each.row_count)]
 
     def write(self, report: Report) -> Path:
-        """Draw mean closed-loop cost with its 95 % interval against rollouts a plan, one panel a task."""
+        """Draw mean cost with its 95 % interval against rollouts a plan, one panel a task."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "quality.png"
         algorithms = list(rows["algorithm"].unique())
         with panels(rows["task"].nunique(), file) as drawn:
@@ -271,7 +271,7 @@ def parameters(
     settings: Mapping[str, str],
     known: Mapping[str, Parameter],
 ) -> dict[str, Value]:
-    """All of a planner's parameters that a result depends on, with as many samples as make the budget.
+    """All planner parameters that a result depends on, with the samples that make the budget.
 
     Args:
         task: name of the task
@@ -296,7 +296,8 @@ def parameters(
     iterations = int(values["planner.iterations"])
     if budget % iterations:
         raise ConfigError(
-            f"{budget} rollouts are no multiple of the {iterations} iterations that '{algorithm}' makes of '{task}'"
+            f"{budget} rollouts are no multiple of the {iterations} iterations that "
+            f"'{algorithm}' makes of '{task}'"
         )
     values["planner.num_samples"] = known["planner.num_samples"].check(budget // iterations)
     kept = (
@@ -370,7 +371,7 @@ def _best_baselines(rows: Sequence[Row]) -> list[Figures]:
 
 
 def overall(rows: Sequence[Row]) -> list[Figures]:
-    """Summary by algorithm over the tasks and numbers of rollouts in which every algorithm has a row; empty where there is none.
+    """Summary by algorithm over all tasks and rollouts in which every algorithm has a row, or none.
 
     Normalised costs put the best algorithm of each of them at 0 and the worst at 1; all are 0 where
     they cost the same. Ranks begin at 1, the cheapest; equals have the mean of their ranks.

@@ -16,7 +16,7 @@ from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
 
 def log_rollouts(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tensor]]:
-    """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
+    """List to which the backend adds state and controls of each rollout from now on."""
     calls: list[tuple[StateTensors, torch.Tensor]] = []
     rollouts = backend.rollout
 

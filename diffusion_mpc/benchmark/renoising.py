@@ -68,7 +68,7 @@ EVENTS: Mapping[str, tuple[str, Happen]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Renoising(RunsBenchmark):
-    """Show MBD's noise after a new goal, an opposite command, a push and an old plan, and the gain over the schedule alone.
+    """Show MBD's noise after a new goal, an opposite command, a push and an old plan, and its gain.
 
     example: diffusion-mpc benchmark renoising --seeds 8 --json renoising.json
 
@@ -152,12 +152,12 @@ class Renoising(RunsBenchmark):
         }
 
     def tables(self, report: Report) -> list[Table]:
-        """Costs after each event, with noise that follows the samples and with the schedule alone."""
+        """Costs after each event, with noise that follows the samples and with the schedule's."""
         title = "mean cost in the two seconds after the event; lower is better"
         return [table(title, report["rows"], _cells, left=("event", "task", "noise"), wrap=True)]
 
     def write(self, report: Report) -> Path:
-        """Draw noise, above, and cost, below, against the time since each event, means over trials."""
+        """Draw noise, above, and cost, below, against the time since each event."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "renoising.png"
         events = list(rows.groupby("event", sort=False))
         shown = [

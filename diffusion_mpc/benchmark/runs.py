@@ -37,7 +37,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 class RunFile:
-    """Figures by run, one JSON object a line, so that finished runs outlive an interruption or a crash.
+    """Figures by run, one JSON object a line: finished runs outlive an interruption or a crash.
 
     Figures are found again by the whole specification of a run only.
     """
@@ -64,7 +64,8 @@ class RunFile:
             except (ValueError, KeyError, TypeError):
                 if line.endswith("\n"):
                     raise ValueError(
-                        f"line {number} of '{path}' is not a benchmark's; name another folder with --output"
+                        f"line {number} of '{path}' is not a benchmark's; name another folder "
+                        "with --output"
                     ) from None
         # A line cut short by a kill would spoil the next one.
         self._cut = bool(text) and not text.endswith("\n")
@@ -98,7 +99,10 @@ class RunFile:
                 changes = ", ".join(
                     f"{name}: {before.get(name)} -> {now.get(name)}" for name in names[:3]
                 )
-                return f"{self.path} has results of other settings ({changes}); they are left out, and changed runs are run anew"
+                return (
+                    f"{self.path} has results of other settings ({changes}); they are left out, "
+                    "and changed runs are run anew"
+                )
         return ""
 
     def _take(self, spec: RunSpec, figures: Figures) -> None:

@@ -63,7 +63,10 @@ class Soak(Benchmark):
         """Lateness, delays and memory, interval by interval and over all."""
         growth = report["memory_growth"]
         memory = "unknown" if growth is None else f"{growth:+.2%} at most after the first row"
-        title = f"{report['task']} in real time; {report['safe_commands']} safe commands; resident memory of the planner: {memory}"
+        title = (
+            f"{report['task']} in real time; {report['safe_commands']} safe commands; "
+            f"resident memory of the planner: {memory}"
+        )
         intervals = table(
             title, [*report["rows"], report], _cells, wrap=True, section=lambda row: "time_s" in row
         )

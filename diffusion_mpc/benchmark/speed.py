@@ -189,7 +189,8 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
     backend, config = loop.controller.backend, loop.config
     if backend.name == "function":
         raise ConfigError(
-            f"task '{case.task}' has dynamics of its own, so there is no mujoco.rollout to compare with"
+            f"task '{case.task}' has dynamics of its own, so there is no mujoco.rollout to "
+            "compare with"
         )
     calls = log_rollouts(backend)
     raw = RawRollout(model_variants(backend.model, config.robust), config.backend.threads)

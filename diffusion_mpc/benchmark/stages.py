@@ -1,4 +1,4 @@
-"""Time of each stage of a plan alone, captured where the backend captures, and the number of kernels that it launches.
+"""Time of each stage of a plan alone, captured where the backend captures, and its launches.
 
 Not by torch.profiler: its tracing makes a stage of small operations take two to three times as
 long, it counts views as operations, and Warp's kernels on its CPU device are invisible to it.
@@ -61,7 +61,8 @@ def check_stages(case: Case) -> None:
     name = cast(AlgorithmName, case.all_parameters()["planner.algorithm"])
     if not ALGORITHMS[name].on_device:
         raise ConfigError(
-            f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, leave --stages out"
+            f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, "
+            "leave --stages out"
         )
 
 
@@ -234,7 +235,8 @@ def stages_table(row: Row) -> Table:
 
 def backend_label(row: Row) -> str:
     """Backend, device and what is captured, as of a row of `speed.run_case`."""
-    return f"{row['backend']} ({row['device']}{', graph: ' + row['capture'] if row['capture'] != 'none' else ''})"
+    graph = "" if row["capture"] == "none" else f", graph: {row['capture']}"
+    return f"{row['backend']} ({row['device']}{graph})"
 
 
 def sizes(row: Row) -> str:

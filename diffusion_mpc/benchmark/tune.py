@@ -164,7 +164,10 @@ class Tune(AlgorithmsBenchmark):
         for row in report["rows"]:
             tuned.setdefault(row["task"], {})[row["algorithm"]] = row["parameters"]
         trials = ", ".join(str(FIRST_TRIAL + i) for i in range(self.seeds))
-        heading = f"# Best of {self.candidates} settings (seed {self.seed}) by mean closed-loop cost over trials {trials}.\n"
+        heading = (
+            f"# Best of {self.candidates} settings (seed {self.seed}) "
+            f"by mean closed-loop cost over trials {trials}.\n"
+        )
         file = self.output / "tuned.yaml"
         file.write_text(heading + yaml.safe_dump(tuned, sort_keys=True), encoding="utf-8")
         return file
@@ -204,7 +207,7 @@ def candidates(
 
 
 def _best_third(runs: pd.DataFrame) -> dict[Pair, dict[int, Mapping[str, Value]]]:
-    """The cheapest third of the candidates of each task and algorithm, two at least, by their numbers."""
+    """Numbers of the cheapest third of the candidates of each task and algorithm, two at least."""
     best = {}
     for pair, found in runs.sort_values("mean_cost", kind="stable").groupby(
         ["task", "algorithm"], sort=False
@@ -232,7 +235,7 @@ def _row(pair: Pair, runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _in_full(pair: Pair, candidate: Mapping[str, Value]) -> dict[str, Value]:
-    """A candidate with the defaults that it was run with, lest another default changes it one day."""
+    """A candidate with the defaults that it was run with, in case another default changes it."""
     task, algorithm = pair
     _, defaults = load_parameters(PlannerNodeConfig, {"task": task})
     return {**{name: defaults[name] for name in SPACES[algorithm]}, **candidate}

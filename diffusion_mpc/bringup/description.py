@@ -254,7 +254,7 @@ def isolation() -> dict[str, str]:
 
 
 def free_domain_id() -> int:
-    """A ROS domain that nobody on this machine is in, so that two simulations side by side do not mix.
+    """ROS domain that nobody on this machine is in: two simulations side by side do not mix.
 
     The first participant of a domain takes UDP port 7410 + 250 * domain (DDSI-RTPS 2.3, section
     9.6.1.1). Domains up to 101 have their ports below those that the system hands out.

@@ -71,7 +71,7 @@ def _node(process: Process) -> Node:
 
 
 def _ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """Ends the others, except after the recorder, which is done a moment before the simulation that it records.
+    """End the others, except after the recorder, which ends a moment before the simulation.
 
     Raises:
         RuntimeError: the node failed; with this, launch ends the others too, and its own exit code

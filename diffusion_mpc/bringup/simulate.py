@@ -123,7 +123,8 @@ def _watch(running: Running, duration: float) -> None:
                     break
                 if not status.plans and time.monotonic() - began > START_TIMEOUT:
                     raise SimulationError(
-                        f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in {running.folder}"
+                        f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in "
+                        f"{running.folder}"
                     )
                 status.update()
                 live.update(status.text(), refresh=True)

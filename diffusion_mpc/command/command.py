@@ -136,7 +136,7 @@ def safe_command(
 
 
 class CommandLimiter:
-    """Keeps commands within the control range and within a rate of change, and counts those it had to change."""
+    """Keeps commands within control range and rate of change, and counts those it had to change."""
 
     def __init__(self, low: Array, high: Array) -> None:
         """Take the limits (nu,) in actuator units."""

@@ -77,7 +77,7 @@ class Follower:
         return replace(found, control=self._limiter.within_range(found.control))
 
     def points(self, plan: Plan, time: float, period: float, qpos: Array) -> list[Point]:
-        """The command of a plan for `time`, and where messages carry the horizon, those for the rest of it.
+        """Command of a plan for `time`, and the rest of the horizon's where messages carry it.
 
         Args:
             plan: what to follow
@@ -126,7 +126,7 @@ class Follower:
         return Command(control, kp, kd, position, velocity)
 
     def _planned(self, plan: Plan, time: float) -> tuple[Array, Array]:
-        """Joint positions and velocities (nu,) that the plan leads to, linear between control steps."""
+        """Joint positions and velocities (nu,) of the plan, linear between control steps."""
         assert plan.planned_states is not None
         row = min(max((time - plan.start_time) / plan.control_dt, 0.0), float(len(plan.controls)))
         before = min(int(row), len(plan.controls) - 1)

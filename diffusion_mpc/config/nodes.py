@@ -1,4 +1,4 @@
-"""Parameters of the nodes, with the defaults of a task, its cost weights, and gains for its joints."""
+"""Parameters of the nodes, with a task's defaults, its cost weights, and gains for its joints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIM = "sim."
 
 
 def split_sim(values: Mapping[str, V]) -> tuple[dict[str, V], dict[str, V]]:
-    """Values of the planner's parameters, and those of the simulation's, whose names begin with `sim.` no longer."""
+    """Values of the planner's parameters, and of the simulation's without their prefix `sim.`."""
     simulation = {
         name.removeprefix(SIM): value for name, value in values.items() if name.startswith(SIM)
     }

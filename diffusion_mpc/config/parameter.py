@@ -62,7 +62,8 @@ class Parameter:
             raise ConfigError(f"{self.name}: {value!r} is not of type {self.type.__name__}")
         if isinstance(value, int | float) and not self.low <= value <= self.high:
             raise ConfigError(
-                f"{self.name}: {value} is not between {self.low:g} and {self.high:g}{self.unit and ' ' + self.unit}"
+                f"{self.name}: {value} is not between {self.low:g} and "
+                f"{self.high:g}{self.unit and ' ' + self.unit}"
             )
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")

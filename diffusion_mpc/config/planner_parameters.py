@@ -24,7 +24,8 @@ class PredictionConfig:
 
     enabled: bool = param(
         True,
-        "Plan from the state predicted for when the plan takes effect; otherwise from the measured one.",
+        "Plan from the state predicted for when the plan takes effect; otherwise from the "
+        "measured one.",
         live=True,
     )
     command_delay: float = param(
@@ -122,7 +123,7 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class JointGains:
-    """Gains of a joint that is driven by effort round its planned motion, sent with every command."""
+    """Gains of an effort-driven joint round its planned motion, sent with every command."""
 
     p: float = param(
         0.0,

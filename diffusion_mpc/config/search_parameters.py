@@ -58,7 +58,8 @@ class SearchConfig:
     spline: SplineKind = param("quadratic", "Interpolation between knots.", rebuilt=True)
     lead: float = param(
         0.0,
-        "Time from the beginning of a plan to its first command, a period at most; 0: measured, what nearly all recent plans took.",
+        "Time from the beginning of a plan to its first command, a period at most; 0: measured, "
+        "what nearly all recent plans took.",
         unit="s",
         low=0.0,
         high=1.0,
@@ -91,7 +92,8 @@ class SearchConfig:
     antithetic: bool = param(True, "mbd draws its noise in pairs of opposite sign.", live=True)
     success_fraction: float = param(
         0.1,
-        "Fraction of mbd's samples that should beat the plan: if more do, noise grows, else it shrinks.",
+        "Fraction of mbd's samples that should beat the plan: if more do, noise grows, else it "
+        "shrinks.",
         low=0.0,
         high=1.0,
         live=True,
@@ -143,7 +145,8 @@ class SearchConfig:
     )
     demonstration: str = param(
         "",
-        "CSV file or bag with positions that the search is drawn to while it finds nothing cheaper; empty: none.",
+        "CSV file or bag with positions that the search is drawn to while it finds nothing "
+        "cheaper; empty: none.",
     )
     demonstration_distance: float = param(
         0.5,
@@ -166,12 +169,14 @@ class BackendConfig:
 
     name: BackendChoice = param(
         "cpu",
-        "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics; auto: the one measured to be fastest.",
+        "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics; "
+        "auto: the one measured to be fastest.",
         rebuilt=True,
     )
     capture: Capture = param(
         "plan",
-        "What of a plan the warp backend makes a CUDA graph of: all of it, the physics of each control step, or nothing.",
+        "What of a plan the warp backend makes a CUDA graph of: all of it, the physics of each "
+        "control step, or nothing.",
         rebuilt=True,
     )
     threads: int = param(
@@ -216,7 +221,8 @@ class RobustConfig:
     )
     aggregate: Aggregate = param(
         "mean",
-        "What counts as the cost of a sample: its mean over the models, the worst, or the mean of the worst ones (cvar).",
+        "What counts as the cost of a sample: its mean over the models, the worst, or the mean "
+        "of the worst ones (cvar).",
         live=True,
     )
     tail: float = param(

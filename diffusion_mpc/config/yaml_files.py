@@ -121,8 +121,10 @@ def reference_yaml(task: str) -> str:
         TaskError: there is no such task
     """
     lines = [
-        f"# Parameters of all nodes for the task '{task}', at their defaults, as `diffusion-mpc tasks {task} --yaml` prints them.",
-        "# 'live': may change while the node runs. 'rebuilt': so may these; a planner that is built anew takes over.",
+        f"# Parameters of all nodes for the task '{task}', at their defaults, as `diffusion-mpc "
+        f"tasks {task} --yaml` prints them.",
+        "# 'live': may change while the node runs. 'rebuilt': so may these; a planner that is "
+        "built anew takes over.",
         "# The others are read when the node is configured.",
     ]
     for node, config in NODES.items():

@@ -54,7 +54,8 @@ class Estimator:
                 self._free = (slice(qpos, qpos + 7), slice(qvel, qvel + 6))
             else:
                 raise TaskError(
-                    f"joint '{joint.name or i}' is neither a hinge, a slide nor the free joint of body '{base}'"
+                    f"joint '{joint.name or i}' is neither a hinge, a slide nor the free joint "
+                    f"of body '{base}'"
                 )
         if base is not None and self._free is None:
             raise TaskError(f"body '{base}', the task's base, has no free joint in the model")
@@ -75,7 +76,8 @@ class Estimator:
         """
         if not len(names) == len(position) == len(velocity):
             raise MessageRejectedError(
-                f"{JOINTS}: {len(names)} names, {len(position)} positions, {len(velocity)} velocities; all three must be equal"
+                f"{JOINTS}: {len(names)} names, {len(position)} positions, {len(velocity)} "
+                "velocities; all three must be equal"
             )
         require_finite(JOINTS, (stamp, *position, *velocity))
         unknown = [name for name in names if name not in self.addresses]

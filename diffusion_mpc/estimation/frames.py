@@ -44,7 +44,7 @@ def pose_to_goal(position: Array, quaternion_xyzw: Array) -> Array:
 
 
 def qpos_qvel_to_odometry(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
-    """Position (3,), quaternion xyzw (4,), linear (3,) and angular (3,) velocity in the base frame of a free joint's qpos and qvel.
+    """Position (3,), quaternion xyzw (4,), linear and angular velocity (3,) in the base frame.
 
     The inverse of `odometry_to_qpos_qvel`; units and frames as there.
     """

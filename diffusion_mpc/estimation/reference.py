@@ -35,7 +35,7 @@ class ReferenceKeeper:
         self._pose: Array | None = None
 
     def update_velocity(self, steady: float, velocity: Array) -> None:
-        """Take forward and lateral velocity, m/s, and yaw rate, rad/s, (3,), that came at a steady time, s.
+        """Take forward and lateral velocity, m/s, and yaw rate, rad/s, (3,), of a steady time, s.
 
         Raises:
             MessageRejectedError: NaN or infinite value

@@ -157,7 +157,7 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
 def speeds(
     run: RecordedRun, task: Task, measured: Measured, settle: float
 ) -> tuple[float | None, float | None]:
-    """Mean commanded speed, and mean measured velocity along the commanded direction, m/s, after settling.
+    """Mean commanded speed, and mean measured velocity along its direction, m/s, after settling.
 
     States with no planar command do not count, unless there are no others: then the command is 0,
     and the speed is the planar one. Both are None for a task that follows no `cmd_vel`, and where

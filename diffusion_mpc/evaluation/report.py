@@ -121,7 +121,8 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Planner", f"{s['algorithm']} on {s['backend']}" if s["algorithm"] else "–"),
         (
             "Search",
-            f"{s['num_samples']} samples × {s['horizon_steps']} steps × {s['iterations']} iterations",
+            f"{s['num_samples']} samples × {s['horizon_steps']} steps × {s['iterations']} "
+            "iterations",
         ),
         ("Plans", f"{s['plans']} at {_value(s['plan_rate_hz'], 'Hz')}"),
         ("Plan time, p50 / p99 / max", _value([plan["p50"], plan["p99"], plan["max"]], "ms")),

@@ -57,7 +57,7 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
 
 
 def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
-    """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, between measured states where need be."""
+    """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, interpolated where need be."""
     from PIL import Image, ImageDraw, ImageFont
 
     model, data = task.model, mujoco.MjData(task.model)

@@ -99,7 +99,7 @@ def _function(name: str, dim: int, settings: Settings, on_level: OnLevel) -> tup
 
 
 def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[Result, Any]:
-    """A task's result from its initial state and demo reference, and the controls (horizon, nu) of the best trajectory."""
+    """Result of a task from its initial state and demo reference, and its best controls."""
     task_class = find_task(name)
     _, values = load_parameters(
         PlannerNodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo}

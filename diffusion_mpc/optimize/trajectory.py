@@ -13,7 +13,7 @@ from diffusion_mpc.planner.score import Evaluation
 
 
 class TrajectoryProblem:
-    """The cost of a task over one horizon as a black-box function of flattened, normalised knots in [-1, 1]^(num_knots * nu).
+    """Cost of a task over one horizon as a function of flattened knots in [-1, 1]^(num_knots * nu).
 
     With as many knots as horizon steps, each control is a coordinate of its own, as in the paper.
     """

@@ -74,7 +74,7 @@ class Algorithm(ABC):
         self.config = config
 
     def sigmas(self, steps: int) -> Array:
-        """Standard deviation (steps, num_knots) of the noise at each of some denoising steps, in normalised actions.
+        """Standard deviation (steps, num_knots) of the noise at each step, in normalised actions.
 
         `noise_start` with the profile along the horizon, at every step.
         """
@@ -111,7 +111,7 @@ class Algorithm(ABC):
     def update(
         self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
     ) -> tuple[Belief, torch.Tensor]:
-        """The belief after the rollouts, and the weights (num_samples,) that the new mean came from.
+        """The belief after the rollouts, and the weights (num_samples,) of its mean.
 
         Args:
             belief: what was known before

@@ -55,7 +55,7 @@ class MBD(Algorithm):
 
     At denoising step i of N it draws `Y_n ~ N(Ybar, (sigma_i s)^2)`, and
 
-        Ybar <- sum_n w_n Y_n,  w = softmax(-(J - mean J) / (std J * lambda))    (eq. 9b in eq. 6, 10d)
+        Ybar <- sum_n w_n Y_n,  w = softmax(-(J - mean J) / (std J * lambda))  (eq. 9b in 6, 10d)
 
     Ybar is the plan (`Belief.mean`), sigma_i the noise of the step (`Belief.sigmas`, from
     `noise_start` to `noise_end` in equal ratios), lambda the temperature. The previous plan is
@@ -154,7 +154,7 @@ class CEM(Algorithm):
     hyperparameter_type: ClassVar[type[Hyperparameters]] = CEMHyperparameters
 
     def start(self, belief: Belief) -> Belief:
-        """The previous plan, with the first noise of the schedule as its standard deviation (num_knots, nu)."""
+        """The previous plan, with the schedule's first noise as its standard deviation."""
         return replace(belief, noise_scale=belief.sigmas[0].expand_as(belief.mean))
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
@@ -177,7 +177,8 @@ class DIAL(Algorithm):
 
     MPPI with noise that falls over steps and rises along the horizon.
 
-        Y_n ~ N(Y, sigma_i^2),  sigma_i,h = noise_start * exp(-(N - i) / (beta1 N) - (H - h) / (beta2 H))    (eq. 7)
+        Y_n ~ N(Y, sigma_i^2),
+        sigma_i,h = noise_start * exp(-(N - i) / (beta1 N) - (H - h) / (beta2 H))    (eq. 7)
 
     i runs from N to 1 over the denoising steps, h from 1 to H over the knots. The paper's
     `noise_start` is 1.

@@ -31,7 +31,7 @@ class Normal:
 
 
 class CMAES(Algorithm):
-    """Covariance Matrix Adaptation Evolution Strategy (Hansen, 1604.00772), begun anew with each plan.
+    """Covariance Matrix Adaptation Evolution Strategy (Hansen, 1604.00772), anew in each plan.
 
         Y_n ~ N(m, s^2 C),  m <- sum_k v_k Y_(k)    (eq. 40 and 41)
 

@@ -112,7 +112,7 @@ def _batch(
 
 
 def positions_of(model: mujoco.MjModel) -> dict[str, tuple[int, int]]:
-    """Addresses in qpos and qvel of all positions that can be demonstrated, by name as in `bags.demonstrations`."""
+    """Addresses in qpos and qvel of all positions that can be demonstrated, by name."""
     addresses = {}
     for i in range(model.njnt):
         name, kind = (

@@ -162,7 +162,7 @@ class Objective:
         self._robust = robust
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
-        """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
+        """Controls (..., horizon, nu) in actuator units of knots (..., num_knots, nu)."""
         return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
 
     def inputs(self, state: State, reference: Reference) -> ProblemInput[Array]:

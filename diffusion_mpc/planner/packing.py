@@ -47,7 +47,7 @@ def pack_tensors(group: Any) -> torch.Tensor:  # noqa: ANN401
 
 
 def unpack_tensors(kind: type[T], flat: torch.Tensor, shapes: Shapes, dtype: torch.dtype) -> T:
-    """A dataclass of tensors of a type, but for those in `DOUBLE`, out of `flat`, (numbers,) in double precision."""
+    """Dataclass of tensors of a type, but for those in `DOUBLE`, out of `flat` (numbers,)."""
     sizes = [math.prod(shape) for shape in shapes]
     parts = zip(
         _names(kind),

@@ -92,7 +92,7 @@ class Planner:
         self._noise.seed(self._settings[0].seed)
 
     def take_over(self, previous: Planner, plan: Plan) -> None:
-        """Go on from the newest plan of another planner of the task, whose algorithm, horizon and knots may differ."""
+        """Go on from another planner's newest plan; its algorithm, horizon and knots may differ."""
         controls = self.objective.task.normalise(torch.from_numpy(plan.controls)).numpy()
         rows, knots = np.arange(len(controls)), self.objective.spline.knot_times / plan.control_dt
         mean = np.stack([np.interp(knots, rows, column) for column in controls.T], axis=1)

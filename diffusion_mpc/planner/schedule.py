@@ -14,12 +14,12 @@ Scalar = float | torch.Tensor
 
 
 def alpha_bars(levels: int, beta_first: float = 1e-4, beta_last: float = 1e-2) -> Array:
-    """Signal fractions (levels,) of the forward process with a linear beta, falling from almost 1 (2407.01573, eq. 3, A.5.2)."""
+    """Signal fractions (levels,) with linear beta (2407.01573, eq. 3, A.5.2)."""
     return np.cumprod(1.0 - np.linspace(beta_first, beta_last, levels), dtype=np.float64)
 
 
 def noise_levels(alpha_bar: Array) -> Array:
-    """Standard deviation `sqrt(1 - alpha_bar_i)` that samples have around the mean at each level (2407.01573, authors' code)."""
+    """Standard deviation `sqrt(1 - alpha_bar_i)` at each level (2407.01573, authors' code)."""
     return np.sqrt(1.0 - alpha_bar)
 
 
@@ -42,7 +42,7 @@ def online_noise(step: int, steps: int, start: float, end: float) -> float:
 
 
 def knot_profile(num_knots: int, growth: float) -> Array:
-    """Noise of each knot relative to the mean over all knots, (num_knots,), `growth`-fold from first to last (DIAL, 2409.15610)."""
+    """Noise by knot over its mean, (num_knots,), `growth`-fold at the end (2409.15610)."""
     profile: Array = growth ** np.linspace(0.0, 1.0, num_knots)
     return profile / profile.mean()
 
@@ -64,7 +64,7 @@ def rescale_noise(
     scale_rate: Scalar,
     shape_rate: Scalar,
 ) -> torch.Tensor:
-    """Noise that the next denoising step needs, as a multiple of the schedule's, by knot and actuator.
+    """Noise of the next denoising step as a multiple of the schedule's, by knot and actuator.
 
     Its mean follows the success rule of evolution strategies (Rechenberg, 1973): where many samples
     beat the plan it is far from good, be it old, or the robot pushed, or the reference another, and

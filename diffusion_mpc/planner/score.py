@@ -1,4 +1,4 @@
-"""From costs to weights, and from weighted samples to the score of the diffused plan distribution."""
+"""Weights of costs, and the score of the diffused plan distribution from weighted samples."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def search_costs(found: Evaluation) -> torch.Tensor:
 
 
 def sample_weights(costs: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
-    """Weights `softmax(-(J - mean J) / (std J * temperature))` (2407.01573, eq. 10d, as the authors' code scales it).
+    """Weights `softmax(-(J - mean J) / (std J * temperature))` (2407.01573, eq. 10d).
 
     A standard deviation of 1e-4 or less counts as 1, so that equal costs give equal weights.
     Samples of infinite cost weigh nothing and do not touch the statistics.
@@ -136,14 +136,14 @@ def weighted_mean(weights: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
 
 
 def score(noisy: torch.Tensor, clean: torch.Tensor, alpha_bar: float) -> torch.Tensor:
-    """Score of the diffused distribution at `noisy`, `-(Y_i - sqrt(abar_i) Ybar) / (1 - abar_i)` (2407.01573, eq. 9b)."""
+    """Score at `noisy`, `-(Y_i - sqrt(abar_i) Ybar) / (1 - abar_i)` (2407.01573, eq. 9b)."""
     return (alpha_bar**0.5 * clean - noisy) / (1.0 - alpha_bar)
 
 
 def score_ascent(
     noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float
 ) -> torch.Tensor:
-    """One Monte-Carlo score ascent step, `Y_{i-1} = (Y_i + (1 - abar_i) score) / sqrt(alpha_i)` (2407.01573, eq. 6).
+    """Score ascent, `Y_{i-1} = (Y_i + (1 - abar_i) score) / sqrt(alpha_i)` (2407.01573, eq. 6).
 
     With the score inserted this is `sqrt(abar_{i-1}) Ybar` exactly: the step forgets `Y_i`. Online
     planning therefore carries Ybar.
@@ -154,7 +154,7 @@ def score_ascent(
 def reverse_sde(
     noisy: torch.Tensor, clean: torch.Tensor, alpha: float, alpha_bar: float, noise: torch.Tensor
 ) -> torch.Tensor:
-    """One step of the reverse SDE, `(Y_i + (1 - alpha_i)/2 score) / sqrt(alpha_i) + sqrt(1 - alpha_i) z` (2407.01573, section 3).
+    """One step of the reverse SDE (2407.01573, section 3).
 
     For comparison: it draws a sample of the plan distribution where score ascent climbs to its
     peak, and in the hundred levels that planning has time for it stays far from any minimum.

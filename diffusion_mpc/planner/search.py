@@ -192,7 +192,7 @@ class Search:
         )
 
     def _safest(self, problem: Problem, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
+        """First of the knots (k, num_knots, nu) of least violation, and that violation."""
         # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than
         # the samples it comes from, and so may be all samples that are drawn round it.
         trajectories = self.objective.evaluate(replace(problem, demonstration=None), knots)

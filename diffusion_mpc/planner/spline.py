@@ -38,7 +38,8 @@ class Spline:
         self.degree = DEGREES[kind]
         if not self.degree < num_knots <= horizon_steps:
             raise ValueError(
-                f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps needs "
+                f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps "
+                "needs "
                 f"{self.degree + 1} to {horizon_steps}"
             )
         self.knot_times = np.linspace(
@@ -53,7 +54,7 @@ class Spline:
         )
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
-        """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), in [-1, 1] as knots are."""
+        """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), both in [-1, 1]."""
         weights = self._to_controls(knots.device, knots.dtype)
         # `matmul` comes to the same, and takes several times as long to find out.
         product = (

@@ -24,7 +24,7 @@ __all__ = ["BACKENDS", "CpuBackend", "FunctionBackend", "RolloutBackend", "make_
 def make_backend(
     config: BackendConfig, model: ModelConfig, robust: RobustConfig, task: Task
 ) -> RolloutBackend:
-    """The backend that a configuration names, on a planning model of the task and its perturbed variants.
+    """The backend that a configuration names, on a task's planning model and its variants.
 
     Raises:
         TaskError: task and backend do not fit
@@ -35,7 +35,8 @@ def make_backend(
     )
     if config.name != "cpu" and robust.models > 1:
         raise TaskError(
-            f"robust.models is {robust.models}, but the {config.name} backend has one model only; set it to 1"
+            f"robust.models is {robust.models}, but the {config.name} backend has one model "
+            "only; set it to 1"
         )
     if config.name != "function" and task.dynamics is not None:
         raise TaskError(f"task '{task.name}' has dynamics of its own; set backend.name to function")
@@ -62,7 +63,8 @@ def _warp_backend(
         from diffusion_mpc.rollout.warp import WarpBackend
     except ImportError as error:
         raise TaskError(
-            f"backend.name is warp, which needs what is not installed ({error}); pip install 'diffusion_mpc[cuda]'"
+            f"backend.name is warp, which needs what is not installed ({error}); pip install "
+            "'diffusion_mpc[cuda]'"
         ) from None
     return WarpBackend(task, model, capture=config.capture)
 
@@ -74,4 +76,4 @@ BACKENDS: dict[BackendName, Maker] = {
     "warp": _warp_backend,
     "function": _function_backend,
 }
-"""Constructors of backends for a task, its planning model, and parameters, by the names that users type."""
+"""Constructors of backends for task, planning model and parameters, by their names."""

@@ -90,6 +90,7 @@ def substeps(control_dt: float, timestep: float) -> int:
     count = round(control_dt / timestep)
     if count < 1 or abs(count * timestep - control_dt) > 1e-9:
         raise ValueError(
-            f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; change one of them"
+            f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; "
+            "change one of them"
         )
     return count

@@ -14,7 +14,7 @@ from diffusion_mpc.types import Array
 
 @dataclass(frozen=True)
 class Capacity:
-    """Most contacts (all worlds share their sum) and constraints (none may exceed it) of one world."""
+    """Most contacts (all worlds share their sum) and constraints (of each) of one world."""
 
     contacts: int
     constraints: int

@@ -40,7 +40,7 @@ REFUSED = (
     | dict.fromkeys((f"linalg_{name}" for name in FACTORISATIONS), CHECKS)
     | dict.fromkeys(("_linalg_check_errors", "_linalg_eigh", "_linalg_svd"), CHECKS)
 )
-"""Reasons for which a CUDA graph cannot hold operations of PyTorch, by their names, beside those with a tag of `REASONS`.
+"""Reasons for which a CUDA graph cannot hold operations, by name, beside the tags of `REASONS`.
 
 Sorting is not among them: its buffers come from the caching allocator, as all tensors do. Nor are
 matrix products: the warm-up, in the same thread and on the same stream, has made cuBLAS's handle

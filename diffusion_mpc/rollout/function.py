@@ -1,4 +1,4 @@
-"""Rollouts through a task's own dynamics, a batched torch function, in place of MuJoCo's physics."""
+"""Rollouts through a task's own dynamics, a batched torch function, instead of MuJoCo."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class FunctionBackend:
             )
         if task.sensors:
             raise TaskError(
-                f"task '{task.name}' reads sensors ({', '.join(task.sensors)}), which the function backend does not have; "
+                f"task '{task.name}' reads sensors ({', '.join(task.sensors)}), which the "
+                "function backend does not have; "
                 "compute them from positions and velocities"
             )
         self.model, self.device, self.dtype = model, torch.device(device), dtype
@@ -96,6 +97,7 @@ class FunctionBackend:
         for name, asked, got in (("positions", qpos, moved), ("velocities", qvel, velocity)):
             if (got.shape, got.dtype, got.device) != (asked.shape, asked.dtype, asked.device):
                 raise TaskError(
-                    f"dynamics of task '{task.name}' return {name} of {tuple(got.shape)}, {got.dtype}, {got.device}; "
+                    f"dynamics of task '{task.name}' return {name} of {tuple(got.shape)}, "
+                    f"{got.dtype}, {got.device}; "
                     f"they were given {tuple(asked.shape)}, {asked.dtype}, {asked.device}"
                 )

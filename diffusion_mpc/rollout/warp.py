@@ -124,7 +124,7 @@ class WarpBackend:
     def __init__(
         self, task: Task, model: mujoco.MjModel, device: str = "", capture: Capture = "plan"
     ) -> None:
-        """Put the model on the device, and find out how many contacts and constraints to have memory for.
+        """Put the model on the device, and find out the numbers of contacts and constraints.
 
         Args:
             task: task, for the state that it starts from
@@ -144,7 +144,8 @@ class WarpBackend:
         device = device or ("cuda" if wp.get_cuda_device_count() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
             raise TaskError(
-                "backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install one that has"
+                "backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install "
+                "one that has"
             )
         self.model = model
         self.device = torch.device("cuda:0" if device == "cuda" else "cpu")
@@ -164,7 +165,7 @@ class WarpBackend:
 
     @property
     def overflows(self) -> int:
-        """Samples since the start that needed more contacts or constraints than there was memory for; waits for the device."""
+        """Samples so far without room for contacts or constraints; waits for the device."""
         return int(self._overflows)
 
     def rollout(
@@ -339,7 +340,8 @@ def _put_model(task: Task, model: mujoco.MjModel) -> mjw.Model:
         put = mjw.put_model(model)
     except (NotImplementedError, ValueError) as error:
         raise TaskError(
-            f"model '{task.path}' cannot run on the warp backend: {' '.join(str(error).split())}; set backend.name to cpu"
+            f"model '{task.path}' cannot run on the warp backend: "
+            f"{' '.join(str(error).split())}; set backend.name to cpu"
         ) from None
     # Overflow is reported by `overflows`, not by lines from inside the kernels.
     put.opt.warn_overflow = 0
@@ -347,5 +349,5 @@ def _put_model(task: Task, model: mujoco.MjModel) -> mjw.Model:
 
 
 def _bounded(trajectories: torch.Tensor) -> torch.Tensor:
-    """Which of the trajectories (samples, horizon, dim) stay finite and below what C MuJoCo takes for divergence, (samples,)."""
+    """Mask (samples,) of trajectories that stay finite and below C MuJoCo's limit."""
     return (trajectories.abs() < DIVERGED).flatten(1).all(1)

@@ -28,6 +28,7 @@ def refuse_fixed(node: str, before: Mapping[str, Value], wanted: Mapping[str, Va
     for name in FIXED:
         if wanted[name] != before[name]:
             raise ConfigError(
-                f"{name} is read when the node is configured; first `ros2 lifecycle set {node} deactivate`, then `cleanup`; "
+                f"{name} is read when the node is configured; first `ros2 lifecycle set {node} "
+                "deactivate`, then `cleanup`; "
                 "set it, then `configure` and `activate`"
             )

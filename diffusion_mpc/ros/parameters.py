@@ -52,7 +52,7 @@ def declare(
     on_change: Callable[[Mapping[str, Value]], None] | None = None,
     read_only: Callable[[Parameter], bool] = not_live,
 ) -> dict[str, Value]:
-    """Declare all parameters of a config class on a node, at the values from its parameter file and command line.
+    """Declare all parameters of a config class on a node, with the values that it was started with.
 
     The node has to be made with `automatically_declare_parameters_from_overrides=True`: so names
     nobody knows come to light.

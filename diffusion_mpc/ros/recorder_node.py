@@ -159,7 +159,7 @@ class RecorderNode(Node):
             self.finished, self._until = True, sent
 
     def _sort_early(self, stamp: int) -> None:
-        """Of the messages taken before the first command, keep the newest sent before it, and all sent after it."""
+        """Keep the newest early message before the first command, and all sent after it."""
         assert self._since is not None
         for topic, messages in self._early.items():
             for received, sent, data in messages:
@@ -222,7 +222,7 @@ def message_class(kind: str) -> type:
 
 
 def definition(kind: str) -> Typestore:
-    """Definitions of a message type and of all types in it, from the .msg files that every interface package installs.
+    """Definitions of a message type and of all types in it, from the installed .msg files.
 
     Raises:
         PackageNotFoundError, OSError: one of them is not installed

@@ -101,7 +101,8 @@ def choose(
             excluded[name] = str(error)
     if not times:
         raise TaskError(
-            f"backend.name is auto, but there is {'; '.join(f'no {n}: {why}' for n, why in excluded.items())}"
+            "backend.name is auto, but there is "
+            f"{'; '.join(f'no {n}: {why}' for n, why in excluded.items())}"
         )
     return ChosenBackend(times, deadline, excluded)
 

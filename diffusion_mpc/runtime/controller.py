@@ -111,7 +111,7 @@ class Controller:
             self.planner.take_over(before.planner, before.current)
 
     def warm_up(self) -> None:
-        """Make one plan from the model's initial state and forget it, so that the first real one is as fast as the others."""
+        """Make one plan and forget it, so that the first real one is as fast as the others."""
         data = self.task.initial_data(self.backend.model)
         self.plan(
             State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act)),
@@ -156,7 +156,7 @@ class Controller:
         self.planner.prepare()
 
     def sent(self, time: float, command: ControlLaw) -> None:
-        """Note a command that was really sent, and the time (s) from which the actuators obey it."""
+        """Note a command that was sent, and the time (s) from which the actuators obey it."""
         self._sent.append((time, command))
         # The prediction looks through all that are kept, and so does every garbage collection: keep
         # those that a state may ask for.

@@ -1,4 +1,4 @@
-"""Replaces the running controller by one of other parameters, built and warmed up in the background."""
+"""Replacement of the running controller, built and warmed up in the background."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class ControllerSwap:
         """
         if values["backend.name"] == "auto" and self.choice is None:
             raise ConfigError(
-                "backend.name: auto is measured when the node is configured; name a backend, or restart the node with it"
+                "backend.name: auto is measured when the node is configured; name a backend, or "
+                "restart the node with it"
             )
         # Tens of milliseconds; what takes long is the first plan.
         replacement = self._make(values) if rebuilt_values(values) != self._wanted else None
@@ -132,7 +133,10 @@ class ControllerSwap:
         try:
             self._warm_up(replacement)
         except Exception as error:
-            self.failure = f"the previous planner goes on, for the new one raised {type(error).__name__}: {error}"
+            self.failure = (
+                "the previous planner goes on, "
+                f"for the new one raised {type(error).__name__}: {error}"
+            )
             self._warn(self.failure)
             return
         with self.planning, self.sending:

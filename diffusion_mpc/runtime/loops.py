@@ -72,7 +72,7 @@ class Pacer:
         self.due: float | None = None
 
     def next(self, arrival: float, now: float) -> float:
-        """Grid time of the plan that begins now, from a state that arrived at `arrival` (both s)."""
+        """Grid time of the plan that begins now, from a state that arrived at `arrival` (s)."""
         if self.due is None or abs(now - self.due) > 3.0 * self.period:
             self.due = arrival
             return self.due
@@ -174,7 +174,7 @@ class Loop(threading.Thread):
 
 
 class CommandLoop(Loop):
-    """Sends commands at an even rate, in phase with the plans, and at the moment at which control is lost."""
+    """Sends commands at an even rate, in phase with the plans, and when control is lost."""
 
     def __init__(
         self,

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from diffusion_mpc.config import ConfigError, RealtimeConfig
 
-HOW = "allow it with rtprio and nice in /etc/security/limits.conf, or with the capability CAP_SYS_NICE"
+HOW = (
+    "allow it with rtprio and nice in /etc/security/limits.conf, "
+    "or with the capability CAP_SYS_NICE"
+)
 
 
 @contextmanager

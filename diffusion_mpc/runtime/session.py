@@ -2,7 +2,8 @@
 
 Estimate -> predict -> plan -> command, by threads that share whole snapshots.
 
-    on_state -> Estimator -> Mailbox -> [planner: plan_once] -> Controller.current -> [commands: command_at] -> Output
+    on_state -> Estimator -> Mailbox -> [planner: plan_once]
+             -> Controller.current -> [commands: command_at] -> Output
 
 Each method says which thread runs it: *messages* (the one that receives), *planner*, *commands*. A
 lock of `ControllerSwap` is held while a plan or a command is made; messages never wait for a plan,
@@ -157,7 +158,7 @@ class PlannerSession(ABC):
     # Messages
 
     def configure(self, values: Mapping[str, Value]) -> None:
-        """Change live parameters, and replace the controller where others change (thread: messages).
+        """Change live parameters, or replace the controller where others change (thread: messages).
 
         Raises:
             ValueError: parameters do not fit each other; nothing is changed
@@ -182,7 +183,7 @@ class PlannerSession(ABC):
         return True
 
     def on_state(self, update: Callable[[], None]) -> None:
-        """Run an update of the estimator, and hand the state that results to the planner (thread: messages).
+        """Run an update of the estimator, and hand its state to the planner (thread: messages).
 
         A state older than `state_timeout` is not planned from: it only tells the watchdog how old
         it is.
@@ -280,7 +281,8 @@ class PlannerSession(ABC):
     def _check_clock(self, age: float) -> None:
         if age < -self.config.state_timeout:
             raise MessageRejectedError(
-                f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set use_sim_time"
+                f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set "
+                "use_sim_time"
             )
 
     def _on_swap(self) -> None:
@@ -359,7 +361,7 @@ class PlannerSession(ABC):
     # Commands
 
     def command_at(self, due: float) -> None:
-        """Send the newest plan's command for a time, s, or the safe one where control is lost (thread: commands, or planner)."""
+        """Send the plan's command for a time, s, or the safe one (thread: commands, planner)."""
         lost = self._lost()
         plan, state = self.controller.current, self._last_state
         if lost and state is not None:

@@ -110,7 +110,7 @@ class Trace:
         }
 
     def _since(self, before: tuple[int, dict[int, tuple[int, int]]]) -> dict[str, Any]:
-        """Use since then, by the calling thread and by the other one that was busy or waiting for longest."""
+        """Use since then, by the calling thread and by the busiest of the others."""
         faults, threads = self._used()
         used = {
             t: (now[0] - then[0], now[1] - then[1])

@@ -1,4 +1,4 @@
-"""One run of a task in closed loop, in lockstep and in this process, as `benchmark quality` and `benchmark delay` compare them."""
+"""One run of a task in closed loop, in lockstep and in this process, as benchmarks compare them."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ class ClosedLoop:
         steps = self._phase * self._period / self.sim.model.timestep
         if abs(steps - round(steps)) > ROUNDING:
             raise ValueError(
-                f"sim.state_delay {self.sim.state_delay:g} s is not a multiple of sim.model.timestep; change one of them"
+                f"sim.state_delay {self.sim.state_delay:g} s is not a multiple of "
+                "sim.model.timestep; change one of them"
             )
         self._commands = Commands(without_gains(rest), seed)
         self._actuation = Actuation(self.plant.model.opt.timestep, rest)
@@ -187,7 +188,8 @@ class ClosedLoop:
         self._steps += 1
         if self.plant.diverged:
             raise DivergedError(
-                f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s"
+                f"task '{self.task.name}': the simulation diverged at "
+                f"{self._steps * self._period:g} s"
             )
         return applied[0]
 

@@ -68,7 +68,7 @@ class Measurements:
         return newest
 
     def standing(self, state: State, period: float, noise: NoiseConfig) -> None:
-        """As if the robot had stood in `state` for the whole delay and been measured once a period (s)."""
+        """Begin as if the robot had stood in `state` and been measured once a period (s)."""
         self._under_way.clear()
         for k in range(int(self._delay / period + ROUNDING) + 1):
             self.take(replace(state, stamp=state.stamp - self._delay + k * period), noise)

@@ -41,7 +41,8 @@ class Plant:
         if (mass, friction) != (1.0, 1.0):
             if task.dynamics is not None:
                 raise TaskError(
-                    f"task '{task.name}' has dynamics of its own; leave mass_scale and friction_scale at 1"
+                    f"task '{task.name}' has dynamics of its own; leave mass_scale and "
+                    "friction_scale at 1"
                 )
             model = perturbed(model, mass, friction, gain=1.0)
         self.model = model

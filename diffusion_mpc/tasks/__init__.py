@@ -62,7 +62,8 @@ def _from_file(path: Path) -> type[Task]:
     classes = _defined_in(module)
     if len(classes) != 1:
         raise TaskError(
-            f"task file '{path}' defines {len(classes)} tasks; it has to define one subclass of Task with a name"
+            f"task file '{path}' defines {len(classes)} tasks; it has to define one subclass of "
+            "Task with a name"
         )
     return classes[0]
 

@@ -22,7 +22,7 @@ LIMB_RADIUS = 0.08
 
 
 class AntWall(Ant):
-    """Track velocity and yaw rate as the ant does, and keep all limbs off a wall, whatever the command."""
+    """Track velocity and yaw rate as the ant does, and keep all limbs off a wall."""
 
     name = "ant_wall"
     model_path = MODELS / "ant" / "ant_wall.xml"

@@ -59,7 +59,7 @@ def quadratic(residual: Tensor) -> Tensor:
 
 
 def smooth_abs(residual: Tensor) -> Tensor:
-    """Quadratic near zero and linear far away: `sqrt(r^2 + 0.1^2) - 0.1`, so that far targets do not drown the other terms."""
+    """Quadratic near zero and linear far away: `sqrt(r^2 + 0.1^2) - 0.1`."""
     return (residual.square() + 0.01).sqrt() - 0.1
 
 
@@ -98,7 +98,8 @@ def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R]
         description = (method.__doc__ or "").strip()
         if not description:
             raise TaskError(
-                f"cost term '{method.__name__}' has no docstring; it becomes the parameter's description"
+                f"cost term '{method.__name__}' has no docstring; it becomes the parameter's "
+                "description"
             )
         term = CostTerm(method.__name__, method, weight, norm, unit, " ".join(description.split()))
         method.__cost_term__ = term  # type: ignore[attr-defined]
@@ -172,7 +173,7 @@ def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) 
 
 
 def columns(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
-    """Columns of a tensor (..., dim), those of positions, velocities or controls by number, (..., len(chosen))."""
+    """Columns of a tensor (..., dim) by number, (..., len(chosen))."""
     return x.index_select(-1, constant(chosen, torch.int64, x.device))
 
 
@@ -218,7 +219,7 @@ class Task:
     @classmethod
     @cache
     def cost_terms(cls) -> Mapping[str, CostTerm]:
-        """The task's terms by name, in the order of their definition, those of base classes first."""
+        """The task's terms by name, in the order of their definition, base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {
             name: value.__cost_term__
@@ -229,7 +230,7 @@ class Task:
     @classmethod
     @cache
     def constraints(cls) -> Mapping[str, Constraint]:
-        """The task's constraints by name, in the order of their definition, those of base classes first."""
+        """The task's constraints by name, in the order of their definition, base classes first."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {
             name: value.__constraint__
@@ -250,7 +251,7 @@ class Task:
         return {name: term(self, x, reference) for name, term in self.cost_terms().items()}
 
     def goal_errors(self, x: RolloutBatch, reference: ReferenceTensors) -> dict[str, Tensor]:
-        """Distances of the robot from its goal pose, (samples, horizon) by a name that ends in the unit, e.g. "position_m".
+        """Distances from the goal pose, (samples, horizon), by names that end in the unit.
 
         For the evaluation of tasks that pursue a `goal_pose`. A model may show the goal by a mocap
         body named "goal".
@@ -330,7 +331,7 @@ class Task:
         return model
 
     def effort_joints(self) -> list[str]:
-        """Joints that an actuator drives by effort, as far as they have names, in the order of the actuators."""
+        """Named joints that an actuator drives by effort, in the order of the actuators."""
         model = self.model
         by_effort = [
             i for i in range(model.nu) if drives_joint(model, i) and not is_servo(model, i)
@@ -358,7 +359,8 @@ class Task:
             key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, self.keyframe)
             if key < 0:
                 raise TaskError(
-                    f"model '{self.path}' has no keyframe '{self.keyframe}', which task '{self.name}' starts from"
+                    f"model '{self.path}' has no keyframe '{self.keyframe}', which task "
+                    f"'{self.name}' starts from"
                 )
             mujoco.mj_resetDataKeyframe(model, data, key)
         mujoco.mj_forward(model, data)
@@ -394,7 +396,7 @@ TWO_STEPS = {
     "planner.noise_growth": 1.0,
     "planner.temperature": 0.05,
 }
-"""Defaults for tasks that two steps suit better than the usual four, see docs/experiments/search.md."""
+"""Defaults for tasks that two steps suit better than four, see docs/experiments/search.md."""
 
 INTEGRATORS: dict[Integrator, int] = {
     "euler": int(mujoco.mjtIntegrator.mjINT_EULER),
@@ -432,7 +434,8 @@ def _limits(model: mujoco.MjModel, path: Path) -> tuple[np.ndarray, np.ndarray]:
     for i in range(model.nu):
         if not model.actuator_ctrllimited[i]:
             raise TaskError(
-                f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no ctrlrange; give it one"
+                f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no "
+                "ctrlrange; give it one"
             )
     return model.actuator_ctrlrange[:, 0].copy(), model.actuator_ctrlrange[:, 1].copy()
 

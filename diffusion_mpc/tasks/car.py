@@ -73,7 +73,7 @@ class Car(Task):
     def dynamics(
         self, qpos: Tensor, qvel: Tensor, ctrl: Tensor, dt: float
     ) -> tuple[Tensor, Tensor]:
-        """`x' = v sin(heading), y' = v cos(heading), heading' = w` for controls (w, v), rad/s and m/s, integrated exactly.
+        """`x' = v sin(heading), y' = v cos(heading), heading' = w`, controls (w, v), rad/s and m/s.
 
         A step that would end inside a wall is not taken. The velocity is the mean one of the step.
         """

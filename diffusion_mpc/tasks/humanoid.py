@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FALL_TIME = 0.32
-"""Time constant of the robot's fall as an inverted pendulum, sqrt(height of the centre of mass / gravity), s."""
+"""Time constant of a fall as an inverted pendulum, sqrt(height of centre of mass / gravity), s."""
 
 
 class Humanoid(Task):
@@ -74,7 +74,7 @@ def tilt(x: RolloutBatch) -> Tensor:
 
 
 def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
-    """Distance of the middle of the feet from the place that keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
+    """Distance of the feet's middle from the place for a velocity, (samples, horizon, 2), m, world.
 
     An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its
     mass, the capture point (Pratt et al., Humanoids 2006). Here the velocity counts from the wanted

@@ -158,7 +158,8 @@ def run_items(items: Sequence[Item], record: Record, end: float, argument: objec
         _run(item, argument, min(item.limit, left), record)
         entry = record.entries[name]
         say(
-            f"{name}: {entry['state']} after {entry['seconds']:.1f} s{entry['error'] and ': ' + entry['error']}"
+            f"{name}: {entry['state']} after {entry['seconds']:.1f} "
+            f"s{entry['error'] and ': ' + entry['error']}"
         )
 
 
@@ -184,7 +185,8 @@ def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
                     case Result() as result:
                         entry["results"].append(asdict(result))
                         say(
-                            f"  {result.what}: {result.measured}{result.aim and f' (aim {result.aim})'}"
+                            f"  {result.what}: "
+                            f"{result.measured}{result.aim and f' (aim {result.aim})'}"
                         )
                     case str() as error:
                         entry |= {"state": FAILED, "error": error}

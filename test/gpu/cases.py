@@ -35,7 +35,7 @@ def sized(
 
 
 def loop_settings(scale: Scale, task: str, samples: int, **settings: str) -> dict[str, Value]:
-    """Parameters of a closed loop on this backend, with the task's own horizon and iterations but in a rehearsal."""
+    """Parameters of a closed loop on this backend, with the task's own horizon and iterations."""
     sizes = {"planner.num_samples": str(scale.samples(samples))}
     if scale.rehearsal:
         sizes |= {"planner.horizon_steps": "8", "planner.iterations": "2"}

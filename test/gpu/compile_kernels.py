@@ -1,4 +1,4 @@
-"""Compiles the physics kernels of tasks for a GPU on a machine without one, into a kernel cache that a run on the GPU looks in.
+"""Compiles the physics kernels of tasks for a GPU on a machine without one, into a cache.
 
     ./dmpc exec python test/gpu/compile_kernels.py --cache FOLDER [--arch 90] [--only REGEX] TASK...
 
@@ -136,12 +136,14 @@ def main() -> int:
         except Exception as error:
             reason = " ".join(str(error).split())
             sys.stderr.write(
-                f"error: {module.name} ({block_dim} threads in a block) fails for sm_{options.arch}: {reason}\n"
+                f"error: {module.name} ({block_dim} threads in a block) fails for "
+                f"sm_{options.arch}: {reason}\n"
             )
             return 1
     seconds = time.perf_counter() - began
     sys.stdout.write(
-        f"{len(chosen)} modules for sm_{options.arch}, {found} of them found compiled; {seconds:.0f} s\n"
+        f"{len(chosen)} modules for sm_{options.arch}, {found} of them found compiled; "
+        f"{seconds:.0f} s\n"
     )
     return 0
 

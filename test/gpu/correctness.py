@@ -55,7 +55,8 @@ def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
         before, began = kernel_modules(), time.perf_counter()
         loop = ClosedLoop(loop_settings(scale, task, samples, **{"backend.capture": capture}), 0)
         knots[capture] = [planned(loop).knots for _ in range(2)]
-        took = f"{time.perf_counter() - began:.1f} s, {kernel_modules() - before} kernel modules compiled"
+        seconds, compiled = time.perf_counter() - began, kernel_modules() - before
+        took = f"{seconds:.1f} s, {compiled} kernel modules compiled"
         yield Result(f"{task}: set up and two plans through capture {capture}", took)
         used, what = (
             loop.controller.backend.capture,

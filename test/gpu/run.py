@@ -69,7 +69,8 @@ def main() -> int:
         device = pool.submit(find_device, options.rehearse).result()
     if not device:
         sys.stderr.write(
-            "error: PyTorch sees no CUDA GPU; there is nothing to check. --rehearse tries this script without one\n"
+            "error: PyTorch sees no CUDA GPU; there is nothing to check. --rehearse tries this "
+            "script without one\n"
         )
         return 2
     try:

@@ -43,14 +43,17 @@ def floor(scale: Scale) -> Iterator[Result]:
 
 
 def stages(scale: Scale, task: str, iterations: int) -> Iterator[Result]:
-    """Stages of a plan, and how far the whole is from what its launches, or the memory of its worlds, must take."""
+    """Stages of a plan, and the whole over the least that launches, or memory, must take."""
     case = sized(scale, task, 2048, 20, iterations)
     row = time_plans(scale, case, seconds=2.0)
     name, plan = title(row), row["plan_ms_p50"]
     yield Result(f"{name}: plan", f"{plan:.2f} ms")
     parts = time_stages(case, scale.count(50))
     for part in parts:
-        measured = f"{part['calls']} x {part['ms']:.3f} ms, {part['fraction']:.1%}; {part['launches']} launches in a call"
+        measured = (
+            f"{part['calls']} x {part['ms']:.3f} ms, {part['fraction']:.1%}; "
+            f"{part['launches']} launches in a call"
+        )
         yield Result(f"{name}: {part['stage']}", measured, row=part)
     loop = ClosedLoop(loop_settings(scale, task, 2048, **{"backend.capture": "none"}), 0)
     repeats = round(loop.config.planner.control_dt / row["timestep"])

@@ -16,7 +16,7 @@ LIFETIME = Duration(sec=1)
 
 
 def marker_array(plan: Plan, frame: str) -> MarkerArray:
-    """The path of the cheapest sample as a line strip, and those of `plan.traces` as one list of lines.
+    """Path of the cheapest sample as a line strip, those of `plan.traces` as one list of lines.
 
     Args:
         plan: plan of a robot whose base floats; the base's position comes first in its positions

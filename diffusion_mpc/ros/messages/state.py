@@ -58,7 +58,8 @@ class OneSource:
             sources = self._node.get_publishers_info_by_topic(self._topic)
             names = sorted(f"{s.node_namespace.rstrip('/')}/{s.node_name}" for s in sources)
             raise MessageRejectedError(
-                f"{self._topic}: more than one publisher, {' and '.join(names)}; only one may be the robot"
+                f"{self._topic}: more than one publisher, {' and '.join(names)}; only one may be "
+                "the robot"
             )
 
 
