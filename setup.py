@@ -18,9 +18,16 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["diffusion_mpc*"]),
     package_data={
-        "diffusion_mpc": ["py.typed", "benchmark/tuned.yaml", "evaluation/*.jinja", "models/**/*.xml", "models/**/*.csv"]
+        "diffusion_mpc": [
+            "py.typed",
+            "benchmark/tuned.yaml",
+            "evaluation/*.jinja",
+            "models/**/*.xml",
+            "models/**/*.csv",
+        ]
     },
-    # Ranges that should work, for use beside other packages; requirements/ holds the versions that are tested.
+    # Ranges that should work, for use beside other packages; requirements/ holds the versions that
+    # are tested.
     install_requires=[
         "cma>=4.0",
         "cyclopts>=5.0",
@@ -43,7 +50,15 @@ setup(
     extras_require={
         "bo": ["botorch>=0.12"],
         "cuda": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
-        "test": ["hypothesis", "mujoco-warp>=4.0", "mypy", "pytest>=7.4", "pytest-timeout", "ruff", "types-PyYAML"],
+        "test": [
+            "hypothesis",
+            "mujoco-warp>=4.0",
+            "mypy",
+            "pytest>=7.4",
+            "pytest-timeout",
+            "ruff",
+            "types-PyYAML",
+        ],
     },
     entry_points={"console_scripts": ["diffusion-mpc = diffusion_mpc.cli:main"]},
 )

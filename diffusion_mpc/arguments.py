@@ -32,4 +32,6 @@ def parse_settings(settings: Sequence[str]) -> dict[str, str]:
 def write_json(figures: object, path: Path | None) -> None:
     """Write figures, NumPy's numbers among them, to a file, where one is named."""
     if path is not None:
-        path.write_text(json.dumps(figures, indent=2, default=np.generic.item) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(figures, indent=2, default=np.generic.item) + "\n", encoding="utf-8"
+        )

@@ -1,7 +1,8 @@
 """The command line: `diffusion-mpc`, or `./dmpc` in a checkout.
 
-cyclopts makes the parser from signatures and docstrings, for each benchmark from the fields of its dataclass: every option, its
-default and its help are written once. Modules are imported by the command that needs them.
+cyclopts makes the parser from signatures and docstrings, for each benchmark from the fields of its
+dataclass: every option, its default and its help are written once. Modules are imported by the
+command that needs them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ class CommandError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error."""
+    """Run a command.
+
+    The exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error.
+    """
     try:
-        command = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        command = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         # A benchmark's class is its command: the parser makes the object, options and all.
         return int(command() if callable(command) else command or 0)
     except UnusedCliTokensError as error:
@@ -56,13 +62,14 @@ app = App(
 app.command(
     "diffusion_mpc.benchmark.command_line:app",
     name="benchmark",
-    help="Measure speed and quality, and compare with other algorithms.\n\nexample: diffusion-mpc benchmark speed",
+    help="Measure speed and quality, and compare with other algorithms.\n\n"
+    "example: diffusion-mpc benchmark speed",
 )
 
 
 @app.command
 def demo(*, no_video: bool = False, json: Path | None = None) -> int:
-    """Show the ant walking in simulation over ROS 2 for 20 s, then write bag, report, plot and video.
+    """Show the ant walking in simulation over ROS 2 for 20 s; write bag, report, plot and video.
 
     example: diffusion-mpc demo
 
@@ -124,7 +131,13 @@ def sim(
 
 @app.command
 def evaluate(
-    bags: tuple[Path, ...], /, *, task: str = "ant", output: Path | None = None, video: bool = False, json: Path | None = None
+    bags: tuple[Path, ...],
+    /,
+    *,
+    task: str = "ant",
+    output: Path | None = None,
+    video: bool = False,
+    json: Path | None = None,
 ) -> int:
     """Write report, plot and figures of recorded bags.
 
@@ -174,7 +187,8 @@ def optimize(
         levels: noise levels
         temperature: temperature of the weights (default: 1 for a function, 0.1 for a task)
         seed: same seed, same result
-        variant: noise in equal ratios and antithetic samples, the authors' code, the paper, or the reverse SDE
+        variant: noise in equal ratios and antithetic samples, the authors' code, the paper, or the
+            reverse SDE
         demo: demonstration of a task: positions over time, as CSV or as a recorded bag
         json: file to write the figures to
     """
@@ -184,7 +198,10 @@ def optimize(
 
     if temperature is None:
         temperature = 1.0 if problem in FUNCTIONS else 0.1
-    write_json(run_optimize(problem, dim, Settings(samples, levels, temperature, variant, seed), demo), json)
+    write_json(
+        run_optimize(problem, dim, Settings(samples, levels, temperature, variant, seed), demo),
+        json,
+    )
     return 0
 
 
@@ -196,7 +213,8 @@ def tasks(name: str | None = None, /, *, yaml: bool = False, json: Path | None =
 
     Args:
         name: a task: its name, or a Python file that defines one (default: all)
-        yaml: print a parameter file with all parameters of all nodes, explained and at their defaults for the task
+        yaml: print a parameter file with all parameters of all nodes, explained and at their
+            defaults for the task
         json: file to write the list to
     """
     from rich.console import Console
@@ -213,9 +231,17 @@ def tasks(name: str | None = None, /, *, yaml: bool = False, json: Path | None =
     table = Table("task", "what the robot does", "reference", "cost terms")
     found = available_tasks() if name is None else {name: find_task(name)}
     for name, task in found.items():
-        table.add_row(name, (task.__doc__ or "").splitlines()[0], task.reference, ", ".join(task.cost_terms()))
+        table.add_row(
+            name, (task.__doc__ or "").splitlines()[0], task.reference, ", ".join(task.cost_terms())
+        )
     Console().print(table)
-    write_json({name: {"reference": t.reference, "cost_terms": list(t.cost_terms())} for name, t in found.items()}, json)
+    write_json(
+        {
+            name: {"reference": t.reference, "cost_terms": list(t.cost_terms())}
+            for name, t in found.items()
+        },
+        json,
+    )
     return 0
 
 
@@ -226,7 +252,8 @@ def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> in
     example: diffusion-mpc test faults
 
     Args:
-        arguments: a group (faults, fuzz, kernels, network, parity, rehearsal), or anything for pytest
+        arguments: a group (faults, fuzz, kernels, network, parity, rehearsal), or anything for
+            pytest
     """
     from diffusion_mpc.testing import run_all
 

@@ -1,4 +1,7 @@
-"""Fields of ROS messages as numbers. Any object that has the fields will do: a message of rclpy, or one read out of a bag."""
+"""Fields of ROS messages as numbers.
+
+Any object that has the fields will do: a message of rclpy, or one read out of a bag.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from diffusion_mpc.types import Array
 
 
 def to_seconds(stamp: Any) -> float:  # noqa: ANN401
-    """Time or time span, s, of a builtin_interfaces/Time or Duration, exact to a tenth of a microsecond in this century."""
+    """Time or time span, s, of a builtin_interfaces/Time or Duration, exact to 0.1 us."""
     return float(stamp.sec + stamp.nanosec * 1e-9)
 
 

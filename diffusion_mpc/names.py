@@ -1,7 +1,10 @@
-"""Names that users type: those that a parameter or an option chooses among, and what to write in place of an unknown one.
+"""Names that users type.
 
-Each set of names is a type, so that the parameter, the launch argument, the option and the registry of what the names stand for
-agree. It imports nothing else of the package, so that all of them can reach it.
+Those that a parameter or an option chooses among, and what to write in place of an unknown one.
+
+Each set of names is a type, so that the parameter, the launch argument, the option and the registry
+of what the names stand for agree. It imports nothing else of the package, so that all of them can
+reach it.
 """
 
 from __future__ import annotations
@@ -45,13 +48,18 @@ FEW = 20
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Advice on an unknown name: the nearest one, or, where none is near and they are few, any of them."""
+    """Advice on an unknown name.
+
+    The nearest one, or, where none is near and they are few, any of them.
+    """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6 if len(names) <= FEW else 0.0)
     return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names) or 'none'}"
 
 
-def require_known(kind: str, name: str, known: Iterable[str], error: type[ValueError] = ValueError) -> str:
+def require_known(
+    kind: str, name: str, known: Iterable[str], error: type[ValueError] = ValueError
+) -> str:
     """The name, which is one of those known.
 
     Raises:

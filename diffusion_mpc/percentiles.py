@@ -9,7 +9,9 @@ import numpy as np
 from diffusion_mpc.types import Array
 
 
-def percentiles(values: Sequence[float] | Array, percents: Sequence[int], largest: bool = False) -> dict[str, float | None]:
+def percentiles(
+    values: Sequence[float] | Array, percents: Sequence[int], largest: bool = False
+) -> dict[str, float | None]:
     """Percentiles by name, e.g. "p50", in the unit of the values; None where there are no values.
 
     Args:
@@ -17,5 +19,10 @@ def percentiles(values: Sequence[float] | Array, percents: Sequence[int], larges
         percents: the percentiles, 0 to 100
         largest: whether "max" is among them
     """
-    wanted = {f"p{percent}": float(percent) for percent in percents} | ({"max": 100.0} if largest else {})
-    return {name: float(np.percentile(values, percent)) if len(values) else None for name, percent in wanted.items()}
+    wanted = {f"p{percent}": float(percent) for percent in percents} | (
+        {"max": 100.0} if largest else {}
+    )
+    return {
+        name: float(np.percentile(values, percent)) if len(values) else None
+        for name, percent in wanted.items()
+    }

@@ -1,6 +1,7 @@
 """Rotations of one body as unit quaternions wxyz, MuJoCo's order.
 
-SciPy's `Rotation` takes ten times as long for one quaternion (0.19 against 0.02 ms), which every measured state would pay.
+SciPy's `Rotation` takes ten times as long for one quaternion (0.19 against 0.02 ms), which every
+measured state would pay.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def rotation_matrix(quaternion_wxyz: Array) -> Array:
 
 
 def quaternion_to_yaw(quaternion_wxyz: Array) -> float:
-    """Angle about the world's vertical, rad in (-pi, pi], that a unit quaternion (4,) turns the forward axis by."""
+    """Angle about the vertical, rad in (-pi, pi], by which a unit quaternion (4,) turns forward."""
     w, x, y, z = quaternion_wxyz
     return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
 

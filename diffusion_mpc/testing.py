@@ -1,4 +1,7 @@
-"""The checks of a checkout: tests, linter, formatter, type checker, layers. The same at home and in continuous integration."""
+"""The checks of a checkout: tests, linter, formatter, type checker, layers.
+
+The same at home and in continuous integration.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ def run_all(arguments: Sequence[str]) -> int:
         "mypy": [*python, "mypy"],
         "imports": [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
         "pytest": [*python, "pytest", *arguments],
-        # In a process of its own: DDS notes a process's network interfaces once, and this test has others.
+        # In a process of its own: DDS notes a process's network interfaces once, and this test has
+        # others.
         "pytest, network": [*python, "pytest", *GROUPS["network"]],
     }
     if arguments:

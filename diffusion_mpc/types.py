@@ -1,4 +1,7 @@
-"""Types along the data path: measured state, reference, rollouts, plan. Frozen, shaped and stamped."""
+"""Types along the data path: measured state, reference, rollouts, plan.
+
+Frozen, shaped and stamped.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 ControlLaw = Callable[[Array, Array], Array]
-"""Control (nu,) in actuator units at a state (qpos, qvel): a command, with the gains round its targets where it has any."""
+"""Control (nu,) in actuator units at a state (qpos, qvel).
+
+A command, with the gains round its targets where it has any.
+"""
 
 CommandHistory = Sequence[tuple[float, ControlLaw]]
 """Commands one after the other, each with the time (s) from which it is in force."""
@@ -25,8 +31,9 @@ CommandHistory = Sequence[tuple[float, ControlLaw]]
 class State:
     """State of the robot in MuJoCo's order and frames.
 
-    A floating base has its position (m, world), unit quaternion (wxyz, world from body), linear velocity (m/s, world frame) and
-    angular velocity (rad/s, body frame), as MuJoCo's free joint does.
+    A floating base has its position (m, world), unit quaternion (wxyz, world from body), linear
+    velocity (m/s, world frame) and angular velocity (rad/s, body frame), as MuJoCo's free joint
+    does.
 
     Attributes:
         stamp: time of the measurement, s (ROS time)
@@ -42,7 +49,9 @@ class State:
 
     def on(self, dtype: dtype, device: device) -> StateTensors:
         """The state on a device."""
-        return StateTensors(*(_on(values, dtype, device) for values in (self.qpos, self.qvel, self.act)))
+        return StateTensors(
+            *(_on(values, dtype, device) for values in (self.qpos, self.qvel, self.act))
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ class Reference:
     """Reference to track. A task uses the part that it names in `Task.reference`.
 
     Attributes:
-        velocity: (3,) forward and lateral velocity in m/s and yaw rate in rad/s, in the heading frame of the base
+        velocity: (3,) forward and lateral velocity in m/s and yaw rate in rad/s, in the heading
+            frame of the base
         pose: (7,) goal position (m) and unit quaternion (wxyz) in the world frame
         times: (horizon,) time that each row of a rollout stands for, s; the planner fills it in
     """
@@ -76,7 +86,9 @@ class Reference:
 
     def on(self, like: Tensor) -> ReferenceTensors:
         """The reference with the type and on the device of a tensor."""
-        velocity, pose = (_on(values, like.dtype, like.device) for values in (self.velocity, self.pose))
+        velocity, pose = (
+            _on(values, like.dtype, like.device) for values in (self.velocity, self.pose)
+        )
         return ReferenceTensors(velocity, pose, _on(self.times, None, like.device))
 
 
@@ -87,8 +99,8 @@ class ReferenceTensors:
     Attributes:
         velocity: (3,) as `Reference.velocity`
         pose: (7,) as `Reference.pose`
-        times: (horizon,) as `Reference.times`, in double precision: in single, a clock's time is known to minutes only. Reduce it
-            to a phase before it meets the trajectories.
+        times: (horizon,) as `Reference.times`, in double precision: in single, a clock's time is
+            known to minutes only. Reduce it to a phase before it meets the trajectories.
     """
 
     velocity: Tensor
@@ -106,8 +118,9 @@ def _on(values: Array, dtype: dtype | None, device: device) -> Tensor:
 class RolloutBatch:
     """Trajectories of one batch, as torch tensors on the backend's device.
 
-    Row `t` is what `mj_step` leaves behind after control step `t`: the state at its end, and the sensors evaluated at the state
-    from which its last physics step started (MuJoCo's convention: sensors lag the state by one physics step).
+    Row `t` is what `mj_step` leaves behind after control step `t`: the state at its end, and the
+    sensors evaluated at the state from which its last physics step started (MuJoCo's convention:
+    sensors lag the state by one physics step).
 
     Attributes:
         qpos: (samples, horizon, nq)
@@ -115,7 +128,8 @@ class RolloutBatch:
         ctrl: (samples, horizon, nu) controls in actuator units
         sensordata: (samples, horizon, nsensordata)
         sensor_slices: sensor name -> its columns of `sensordata`
-        invalid: (samples,) whether the simulator could not complete the trajectory; None: it completed all
+        invalid: (samples,) whether the simulator could not complete the trajectory; None: it
+            completed all
     """
 
     qpos: Tensor
@@ -151,7 +165,8 @@ class PlannedStates:
     """States that the controls of a plan lead to.
 
     Attributes:
-        qpos: (horizon + 1, nq) positions at the beginning of each control step, and at the end of the last one
+        qpos: (horizon + 1, nq) positions at the beginning of each control step, and at the end of
+            the last one
         qvel: (horizon + 1, nv) velocities, as above
     """
 
@@ -171,7 +186,8 @@ class Plan:
         knots: (num_knots, nu) normalised spline knots that the controls come from
         path: (horizon, nq) predicted positions in the cheapest sample
         stats: how the plan came about
-        traces: (k, horizon, nq) predicted positions in the cheapest samples, as many as `markers.count` asks for
+        traces: (k, horizon, nq) predicted positions in the cheapest samples, as many as
+            `markers.count` asks for
         planned_states: states that `controls` lead to, where commands need them
     """
 
@@ -186,7 +202,11 @@ class Plan:
     planned_states: PlannedStates | None = None
 
     def control(self, time: float) -> Array:
-        """Control (nu,) that the plan holds at `time` (s); constant within a control step, and before and after the horizon."""
-        # A command that is due exactly at a step's beginning must not fall into the step before through rounding of the stamps.
+        """Control (nu,) that the plan holds at `time` (s).
+
+        Constant within a control step, and before and after the horizon.
+        """
+        # A command that is due exactly at a step's beginning must not fall into the step before
+        # through rounding of the stamps.
         step = int(np.floor((time - self.start_time) / self.control_dt + 1e-3))
         return self.controls[min(max(step, 0), len(self.controls) - 1)]

@@ -53,18 +53,26 @@ def main_parameters() -> list[str]:
     for pattern in MAIN:
         found = [p for name, p in known.items() if fnmatchcase(name, pattern)]
         if not found:
-            raise ValueError(f"no parameter is called '{pattern}'; correct MAIN in {Path(__file__).name}")
+            raise ValueError(
+                f"no parameter is called '{pattern}'; correct MAIN in {Path(__file__).name}"
+            )
         for p in found:
             changes = "live" if p.live else "rebuilt" if p.rebuilt else ""
             choices = f" ({', '.join(p.choices)})" if p.choices else ""
-            lines.append(f"| `{p.name}` | {shown(p.default)} | {p.unit} | {changes} | {p.description}{choices} |")
+            lines.append(
+                f"| `{p.name}` | {shown(p.default)} | {p.unit} | {changes} | "
+                f"{p.description}{choices} |"
+            )
     return lines
 
 
 def tasks() -> list[str]:
     """Table of the tasks, with what of a plan they have defaults for."""
     plain = parameters(PLANNER)
-    lines = ["| task | reference | plans/s | samples x steps | horizon | knots | noise | temperature | other defaults |"]
+    lines = [
+        "| task | reference | plans/s | samples x steps | horizon | knots | noise | temperature "
+        "| other defaults |"
+    ]
     lines.append("|---|---|---:|---:|---:|---:|---:|---:|---|")
     for name, task in available_tasks().items():
         values = {p.name: p.default for p in parameters(PLANNER, task).values()}
@@ -84,7 +92,11 @@ def tasks() -> list[str]:
             shown(value("planner.num_knots")),
             f"{shown(value('planner.noise_start'))} to {shown(value('planner.noise_end'))}",
             shown(value("planner.temperature")),
-            ", ".join(f"`{n}` {shown(values[n])}" for n, p in plain.items() if n not in used and values[n] != p.default),
+            ", ".join(
+                f"`{n}` {shown(values[n])}"
+                for n, p in plain.items()
+                if n not in used and values[n] != p.default
+            ),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -92,7 +104,13 @@ def tasks() -> list[str]:
 
 def shown(value) -> str:
     """A default as a user would type it."""
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else f"{value}"
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else f"{value}"
+    )
 
 
 TABLES = {"parameters": main_parameters, "tasks": tasks}
@@ -105,11 +123,22 @@ def written(text: str) -> str:
         ValueError: a table has no place in it
     """
     for name, lines in TABLES.items():
-        begin, end = f"<!-- {name}: written by docs/write_defaults.py -->\n", f"<!-- end of {name} -->\n"
+        begin, end = (
+            f"<!-- {name}: written by docs/write_defaults.py -->\n",
+            f"<!-- end of {name} -->\n",
+        )
         table = begin + "\n" + "\n".join(lines()) + "\n\n" + end
-        text, count = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _, table=table: table, text, flags=re.DOTALL)
+        text, count = re.subn(
+            re.escape(begin) + ".*?" + re.escape(end),
+            lambda _, table=table: table,
+            text,
+            flags=re.DOTALL,
+        )
         if count != 1:
-            raise ValueError(f"README.md needs one place for the table of {name}: '{begin.strip()}' and '{end.strip()}'")
+            raise ValueError(
+                f"README.md needs one place for the table of {name}: '{begin.strip()}' and "
+                f"'{end.strip()}'"
+            )
     return text
 
 

@@ -12,7 +12,9 @@ from diffusion_mpc.bringup.launch_actions import actions
 
 def generate_launch_description() -> LaunchDescription:
     environment = isolation()
-    told = "to reach the nodes from another terminal: export " + " ".join(f"{name}={value}" for name, value in environment.items())
+    told = "to reach the nodes from another terminal: export " + " ".join(
+        f"{name}={value}" for name, value in environment.items()
+    )
     return LaunchDescription(
         [
             *[SetEnvironmentVariable(name, value) for name, value in environment.items()],

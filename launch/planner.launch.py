@@ -1,6 +1,9 @@
-"""The planner beside a robot: it listens to `joint_states` and `odom`, and sends `joint_command`. Nothing is simulated.
+"""The planner beside a robot: it listens to `joint_states` and `odom`, and sends `joint_command`.
 
-ros2 launch diffusion_mpc planner.launch.py task:=my_robot.py params_file:=my_robot.yaml namespace:=robot1
+Nothing is simulated.
+
+ros2 launch diffusion_mpc planner.launch.py task:=my_robot.py params_file:=my_robot.yaml
+namespace:=robot1
 """
 
 from launch.launch_description import LaunchDescription

@@ -10,18 +10,28 @@ from diffusion_mpc.bringup.description import free_domain_id
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
 
-# A shell has what it starts in the background ignore SIGINT, and that is inherited; some tests interrupt what they start.
+# A shell has what it starts in the background ignore SIGINT, and that is inherited; some tests
+# interrupt what they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["fault_table"]
 
-CARTPOLE = {"task": "cartpole", "planner.num_samples": 8, "planner.horizon_steps": 10, "planner.num_knots": 3, "backend.threads": 1}
+CARTPOLE = {
+    "task": "cartpole",
+    "planner.num_samples": 8,
+    "planner.horizon_steps": 10,
+    "planner.num_knots": 3,
+    "backend.threads": 1,
+}
 
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--fuzz-messages", type=int, default=200, help="random messages on every topic, and a fifth as many parameter sets"
+        "--fuzz-messages",
+        type=int,
+        default=200,
+        help="random messages on every topic, and a fifth as many parameter sets",
     )
 
 
@@ -32,7 +42,9 @@ def pytest_collection_modifyitems(items):
     except ImportError as error:
         for item in items:
             if "ros" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason=f"needs ROS 2 and the built messages: {error}"))
+                item.add_marker(
+                    pytest.mark.skip(reason=f"needs ROS 2 and the built messages: {error}")
+                )
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -55,7 +67,10 @@ def start_planner(tmp_path, monkeypatch):
     made = []
 
     def start(robot=None, wait=True, **settings):
-        parameters = {**CARTPOLE, **{name.replace("__", "."): value for name, value in settings.items()}}
+        parameters = {
+            **CARTPOLE,
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        }
         running = Running([Process("planner", parameters)], tmp_path)
         made.append(running.stop)
         robot = Robot(**(robot or {}))

@@ -1,4 +1,7 @@
-"""The fault table: what `./dmpc test faults` prints at its end, from tests marked `faults(fault, behaviour)`."""
+"""The fault table.
+
+What `./dmpc test faults` prints at its end, from tests marked `faults(fault, behaviour)`.
+"""
 
 import json
 from pathlib import Path
@@ -16,12 +19,17 @@ COLUMNS = ("fault", "behaviour", "ms", "counted from", "limit ms", "verdict")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--faults-json", type=Path, metavar="FILE", help="write the fault table to a file")
+    parser.addoption(
+        "--faults-json", type=Path, metavar="FILE", help="write the fault table to a file"
+    )
 
 
 @pytest.fixture
 def time_to_safe(record_property):
-    """Notes the time (s) from the moment at which control was lost to the safe command; fails where it is out of all proportion."""
+    """Notes the time (s) from the moment at which control was lost to the safe command.
+
+    Fails where it is out of all proportion.
+    """
 
     def note(seconds, since, limit=PERIOD, early=0.5 * PERIOD):
         record_property("fault_time", (seconds, since, limit))
@@ -41,7 +49,14 @@ def pytest_runtest_makereport(item, call):
 
 
 def row(fault, behaviour, outcome, measured):
-    cells = {"fault": fault, "behaviour": behaviour, "ms": None, "counted from": "", "limit ms": None, "verdict": outcome}
+    cells = {
+        "fault": fault,
+        "behaviour": behaviour,
+        "ms": None,
+        "counted from": "",
+        "limit ms": None,
+        "verdict": outcome,
+    }
     if measured is not None:
         seconds, since, limit = measured
         late = outcome == "passed" and seconds > limit

@@ -1,6 +1,9 @@
-"""Two hosts with a bad network between them: network namespaces, joined by a relay of Ethernet frames that delays and loses them.
+"""Two hosts with a bad network between them.
 
-The kernel's own means for this (`tc netem`) is a module that many virtual machines and containers lack; TAP devices they have.
+Network namespaces, joined by a relay of Ethernet frames that delays and loses them.
+
+The kernel's own means for this (`tc netem`) is a module that many virtual machines and containers
+lack; TAP devices they have.
 """
 
 import ctypes
@@ -38,7 +41,12 @@ class Host:
         try:
             self.interface = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
             fcntl.ioctl(self.interface, TUNSETIFF, struct.pack("16sH", b"lan", IFF_TAP | IFF_NO_PI))
-            for command in ("link set lo up", f"addr add {address}/24 dev lan", "link set lan up", "route add default dev lan"):
+            for command in (
+                "link set lo up",
+                f"addr add {address}/24 dev lan",
+                "link set lan up",
+                "route add default dev lan",
+            ):
                 subprocess.run(["ip", *command.split()], check=True)
         finally:
             self.__exit__()
@@ -56,7 +64,10 @@ class Host:
 
 
 class Link(threading.Thread):
-    """A cable between two hosts. Times in s; frames may overtake one another, as on a real network."""
+    """A cable between two hosts.
+
+    Times in s; frames may overtake one another, as on a real network.
+    """
 
     def __init__(self, hosts, delay, jitter, loss, seed=0):
         super().__init__(daemon=True)
@@ -76,7 +87,11 @@ class Link(threading.Thread):
                 if not self.up or self._random.random() < self._loss:
                     self.lost += 1
                     continue
-                due = time.monotonic() + self._delay + self._random.uniform(-self._jitter, self._jitter)
+                due = (
+                    time.monotonic()
+                    + self._delay
+                    + self._random.uniform(-self._jitter, self._jitter)
+                )
                 self.carried += 1
                 heapq.heappush(under_way, (due, self.carried, self._to[interface], frame))
             while under_way and under_way[0][0] <= time.monotonic():

@@ -30,7 +30,9 @@ class Pilot(Witness):
 
     def __init__(self):
         super().__init__()
-        self._commands = self.node.create_publisher(JointCommand, "joint_command", QoSProfile(depth=1))
+        self._commands = self.node.create_publisher(
+            JointCommand, "joint_command", QoSProfile(depth=1)
+        )
 
     def command(self, effort, answering=None):
         message = JointCommand(name=["slider"], effort=array("d", [effort]))
@@ -40,7 +42,7 @@ class Pilot(Witness):
 
 
 def motor_off(states, task="cartpole"):
-    """Stamp (s) from which the states, one per physics step, move as the robot does without its motors; None: not at the end."""
+    """Stamp (s) from which the states move as the robot does without its motors, or None."""
     from diffusion_mpc.config import PlantModelConfig
     from diffusion_mpc.simulation.plant import Plant
     from diffusion_mpc.tasks import find_task

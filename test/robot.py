@@ -1,4 +1,7 @@
-"""A robot for tests: publishes states over real DDS, as its owner says, and takes down what the planner sends."""
+"""A robot for tests.
+
+Publishes states over real DDS, as its owner says, and takes down what the planner sends.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,13 @@ from std_srvs.srv import SetBool, Trigger
 from diffusion_mpc.ros.messages.stamps import to_stamp
 
 DEEP = QoSProfile(depth=1000)
-SERVICES = {"reset": Trigger, "step": Trigger, "pause": SetBool, "change_state": ChangeState, "get_state": GetState}
+SERVICES = {
+    "reset": Trigger,
+    "step": Trigger,
+    "pause": SetBool,
+    "change_state": ChangeState,
+    "get_state": GetState,
+}
 
 
 class Robot:
@@ -45,7 +54,9 @@ class Robot:
         self._odom = self.node.create_publisher(Odometry, "odom", 10)
         self._command = command
         self.listen()
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), DEEP)
+        self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), DEEP
+        )
         self.node.create_subscription(PlannerStats, "planner/stats", self.stats.append, DEEP)
         self.node.create_subscription(Plan, "planner/plan", self.plans.append, DEEP)
         self._goal = self.node.create_publisher(PoseStamped, "goal_pose", 10)
@@ -81,7 +92,9 @@ class Robot:
     def publish(self, stamp=None):
         """One state; `edit` may spoil it on the way. Returns the steady time."""
         stamp = to_stamp(self.now() if stamp is None else stamp)
-        message = JointState(name=self.joints, position=array("d", self.position), velocity=array("d", self.velocity))
+        message = JointState(
+            name=self.joints, position=array("d", self.position), velocity=array("d", self.velocity)
+        )
         message.header.stamp = stamp
         self._joint_states.publish(self.edit(message))
         if self.base:
@@ -119,7 +132,10 @@ class Robot:
             self.executor.spin_once(timeout_sec=0.01)
 
     def spin_until(self, condition, what, timeout=60.0):
-        """The timeout is for a node that hangs, not for one that is slow: on a loaded machine, only its imports take 20 s."""
+        """The timeout is for a node that hangs, not for one that is slow.
+
+        On a loaded machine, only its imports take 20 s.
+        """
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"waited {timeout:g} s for: {what}"
@@ -134,10 +150,13 @@ class Robot:
 
     def set_parameters(self, node="planner", **values):
         """Set parameters at once; dots are written as `__`. Returns (successful, reason)."""
-        client = self.node.create_client(SetParametersAtomically, f"{node}/set_parameters_atomically")
+        client = self.node.create_client(
+            SetParametersAtomically, f"{node}/set_parameters_atomically"
+        )
         self.spin_until(client.service_is_ready, "parameter service")
         parameters: list[ParameterMessage] = [
-            Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg()
+            for name, value in values.items()
         ]
         result = self._result(client, SetParametersAtomically.Request(parameters=parameters)).result
         return result.successful, result.reason

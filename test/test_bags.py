@@ -40,8 +40,12 @@ def rewritten(source, target, compression=CompressionType.NONE, profile="ros2", 
         for schema, channel, message in make_reader(stream).iter_messages(reverse=reverse):
             if channel.id not in channels:
                 known = writer.register_schema(schema.name, schema.encoding, schema.data)
-                channels[channel.id] = writer.register_channel(channel.topic, channel.message_encoding, known)
-            writer.add_message(channels[channel.id], message.log_time, message.data, message.publish_time)
+                channels[channel.id] = writer.register_channel(
+                    channel.topic, channel.message_encoding, known
+                )
+            writer.add_message(
+                channels[channel.id], message.log_time, message.data, message.publish_time
+            )
         writer.finish()
     return target
 
@@ -64,7 +68,11 @@ def test_a_bag_that_we_write_is_described_to_rosbags_by_its_metadata(bag):
     assert counts["/planner/stats"] == ("diffusion_mpc/msg/PlannerStats", 0, "RIHS01_")
     metadata = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert (metadata["version"], metadata["storage_identifier"]) == (8, "mcap")
-    assert metadata["relative_file_paths"] == [entry["path"] for entry in metadata["files"]] == ["bag.mcap"]
+    assert (
+        metadata["relative_file_paths"]
+        == [entry["path"] for entry in metadata["files"]]
+        == ["bag.mcap"]
+    )
     assert "&" not in (bag / "metadata.yaml").read_text(), "no reader need know YAML's anchors"
 
 
@@ -76,9 +84,15 @@ def test_the_file_of_a_bag_that_we_write_is_described_to_mcap_by_itself(bag):
         channels = {c.topic: (summary.schemas[c.schema_id], c) for c in summary.channels.values()}
         assert set(channels) == set(BagMaker.TYPES)
         for topic, (schema, channel) in channels.items():
-            assert (schema.name, schema.encoding, channel.message_encoding) == (BagMaker.TYPES[topic], "ros2msg", "cdr")
+            assert (schema.name, schema.encoding, channel.message_encoding) == (
+                BagMaker.TYPES[topic],
+                "ros2msg",
+                "cdr",
+            )
             assert channel.metadata["topic_type_hash"].startswith("RIHS01_")
-        assert b"builtin_interfaces/Time" in channels["/joint_command"][0].data, "with the types inside"
+        assert b"builtin_interfaces/Time" in channels["/joint_command"][0].data, (
+            "with the types inside"
+        )
         assert summary.statistics.message_count == sum(1 for _ in reader.iter_messages()) == 300
         (record,) = reader.iter_metadata()
     written = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
@@ -98,7 +112,9 @@ def test_a_bag_without_messages_is_a_bag(tmp_path, ant):
 
 @pytest.mark.parametrize("compression", list(CompressionType))
 @pytest.mark.parametrize("fraction", [0.2, 0.4, 0.6])
-def test_of_a_file_that_breaks_off_all_whole_chunks_are_read_and_their_messages_counted(tmp_path, bag, compression, fraction):
+def test_of_a_file_that_breaks_off_all_whole_chunks_are_read_and_their_messages_counted(
+    tmp_path, bag, compression, fraction
+):
     file = rewritten(bag / "bag.mcap", tmp_path / "bag.mcap", compression)
     whole = everything(file)
     assert whole.problems == ()
@@ -106,7 +122,10 @@ def test_of_a_file_that_breaks_off_all_whole_chunks_are_read_and_their_messages_
     assert 0.5 * fraction * 300 < len(messages.messages) < 300
     assert keys(messages) == keys(whole)[: len(messages.messages)]
     (problem,) = messages.problems
-    assert problem == f"bag.mcap breaks off after {len(messages.messages)} messages; what comes before is read"
+    assert (
+        problem
+        == f"bag.mcap breaks off after {len(messages.messages)} messages; what comes before is read"
+    )
 
 
 def test_a_file_whose_index_is_missing_loses_no_message(tmp_path, bag):
@@ -118,7 +137,9 @@ def test_a_file_whose_index_is_missing_loses_no_message(tmp_path, bag):
 
 
 def test_messages_of_a_file_that_breaks_off_come_in_the_order_of_their_recording(tmp_path, bag):
-    messages = everything(cut(rewritten(bag / "bag.mcap", tmp_path / "bag.mcap", reverse=True), 0.6))
+    messages = everything(
+        cut(rewritten(bag / "bag.mcap", tmp_path / "bag.mcap", reverse=True), 0.6)
+    )
     received = [message.received for message in messages.messages]
     assert received == sorted(received)
     assert received[-1] == pytest.approx(START + 99 * PERIOD)

@@ -1,4 +1,4 @@
-"""Benchmarks: intervals by hand, equal budgets, results that are kept and never mixed, and what the commands leave behind."""
+"""Benchmarks: intervals by hand, equal budgets, results that are kept, files left behind."""
 
 import json
 import math
@@ -47,17 +47,33 @@ def test_one_value_has_no_interval_and_none_no_mean():
 
 
 def test_pairs_are_compared_pair_by_pair():
-    # The trials differ by far more than the algorithms; only pairs show that the first is always 1 less.
+    # The trials differ by far more than the algorithms; only pairs show that the first is always 1
+    # less.
     found = compare([10.0, 20.0, 30.0], [11.0, 21.0, 31.0])
-    assert (found.difference.mean, found.difference.low, found.difference.high) == (-1.0, -1.0, -1.0)
+    assert (found.difference.mean, found.difference.low, found.difference.high) == (
+        -1.0,
+        -1.0,
+        -1.0,
+    )
     assert found.wins == 3
 
 
 def test_columns_are_compared_over_the_rows_that_both_have():
-    costs = pd.DataFrame({"a": [1.0, 2.0, math.nan], "b": [3.0, 3.0, 0.0], "c": [math.nan, math.nan, 1.0]})
+    costs = pd.DataFrame(
+        {"a": [1.0, 2.0, math.nan], "b": [3.0, 3.0, 0.0], "c": [math.nan, math.nan, 1.0]}
+    )
     found = compare_columns(costs, "a", "b")
-    assert (found["difference"]["mean"], found["difference"]["count"], found["wins"]) == (-1.5, 2, 2)
-    assert compare_columns(costs, "a", "c") is compare_columns(costs, "a", "a") is compare_columns(costs, "d", "a") is None
+    assert (found["difference"]["mean"], found["difference"]["count"], found["wins"]) == (
+        -1.5,
+        2,
+        2,
+    )
+    assert (
+        compare_columns(costs, "a", "c")
+        is compare_columns(costs, "a", "a")
+        is compare_columns(costs, "d", "a")
+        is None
+    )
 
 
 # Runs
@@ -83,34 +99,58 @@ def test_a_last_line_cut_short_is_run_again_and_spoils_nothing(tmp_path):
     file = RunFile(path, ("seed",))
     assert file.find({"seed": 2}) is None
     file.add({"seed": 2}, {"cost": 2.0})
-    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.endswith('"fig\n')))
+    path.write_text(
+        "".join(
+            line
+            for line in path.read_text().splitlines(keepends=True)
+            if not line.endswith('"fig\n')
+        )
+    )
     again = RunFile(path, ("seed",))
     assert [again.find({"seed": s}) for s in (1, 2)] == [{"cost": 1.0}, {"cost": 2.0}]
 
 
 def test_a_foreign_file_is_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text("something else\n")
-    with pytest.raises(ValueError, match=r"line 1 of '.*x\.jsonl' is not a benchmark's; name another folder with --output"):
+    with pytest.raises(
+        ValueError,
+        match=r"line 1 of '.*x\.jsonl' is not a benchmark's; name another folder with --output",
+    ):
         RunFile(tmp_path / "x.jsonl", ())
 
 
 def one_run(**changes):
-    return Quality(tasks=("cartpole",), algorithms=("mbd",), seeds=1, duration=0.1).runs()[0] | changes
+    return (
+        Quality(tasks=("cartpole",), algorithms=("mbd",), seeds=1, duration=0.1).runs()[0] | changes
+    )
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_run(tmp_path):
     broken = one_run(parameters=one_run()["parameters"] | {"planner.control_dt": 0.03}, trial=3)
-    outcome = run_all(Quality.measure, [broken, one_run()], RunFile(tmp_path / "x.jsonl", Quality.identity), 1, "test")
+    outcome = run_all(
+        Quality.measure,
+        [broken, one_run()],
+        RunFile(tmp_path / "x.jsonl", Quality.identity),
+        1,
+        "test",
+    )
     assert outcome.figures[0] is None
     assert outcome.figures[1]["plans"] == 5
     assert not outcome.complete
     assert outcome.errors == (
-        "cartpole mbd 64 3: control step 0.03 s is not a multiple of the time step 0.02 s; change one of them",
+        "cartpole mbd 64 3: control step 0.03 s is not a multiple of the time step 0.02 s; "
+        "change one of them",
     )
 
 
 def test_a_run_that_is_asked_for_twice_is_run_once(tmp_path):
-    outcome = run_all(Quality.measure, [one_run(), one_run()], RunFile(tmp_path / "x.jsonl", Quality.identity), 1, "test")
+    outcome = run_all(
+        Quality.measure,
+        [one_run(), one_run()],
+        RunFile(tmp_path / "x.jsonl", Quality.identity),
+        1,
+        "test",
+    )
     assert len(outcome.specs) == len(outcome.figures) == len(outcome.frame()) == 1
 
 
@@ -201,11 +241,19 @@ def write_tuned(folder, tuned):
 
 
 def test_all_algorithms_roll_out_exactly_as_much(monkeypatch, tmp_path):
-    tuned = write_tuned(tmp_path, {"all": {"mbd": {"planner.iterations": 1}, "cem": {"planner.iterations": 4}}})
+    tuned = write_tuned(
+        tmp_path, {"all": {"mbd": {"planner.iterations": 1}, "cem": {"planner.iterations": 4}}}
+    )
     counts, rolled = {}, []
     real = CpuBackend.rollout
-    monkeypatch.setattr(CpuBackend, "rollout", lambda self, s, u, dt: rolled.append(tuple(u.shape)) or real(self, s, u, dt))
-    for run in Quality(tasks=("cartpole",), seeds=1, duration=0.1, rollouts=(32,), tuned=tuned).runs():
+    monkeypatch.setattr(
+        CpuBackend,
+        "rollout",
+        lambda self, s, u, dt: rolled.append(tuple(u.shape)) or real(self, s, u, dt),
+    )
+    for run in Quality(
+        tasks=("cartpole",), seeds=1, duration=0.1, rollouts=(32,), tuned=tuned
+    ).runs():
         rolled.clear()
         figures = Quality.measure(run)
         assert figures["total_rollouts"] == sum(shape[0] for shape in rolled) == 5 * 32
@@ -221,35 +269,60 @@ def test_settings_come_before_tuned_parameters_and_those_of_a_task_before_those_
         "cartpole": {"mbd": {"planner.noise_end": 0.1}},
     }
     options = {"tuned": write_tuned(tmp_path, tuned), "settings": ("planner.temperature=0.3",)}
-    found = Quality(tasks=("cartpole",), algorithms=("mbd",), seeds=1, **options).runs()[0]["parameters"]
+    found = Quality(tasks=("cartpole",), algorithms=("mbd",), seeds=1, **options).runs()[0][
+        "parameters"
+    ]
     assert (found["planner.temperature"], found["planner.noise_end"]) == (0.3, 0.1)
 
 
 def test_trials_come_one_after_the_other_each_with_all_that_it_compares():
-    runs = Quality(tasks=("cartpole", "arm"), algorithms=("mbd", "cem"), seeds=2, duration=0.1).runs()
+    runs = Quality(
+        tasks=("cartpole", "arm"), algorithms=("mbd", "cem"), seeds=2, duration=0.1
+    ).runs()
     assert [run["trial"] for run in runs] == [0] * 4 + [1] * 4
 
 
 def test_the_summary_by_hand():
-    names = [("cheap", 0, 1.0), ("cheap", 1, 2.0), ("mbd", 0, 2.0), ("mbd", 1, 4.0), ("dear", 0, 5.0)]
+    names = [
+        ("cheap", 0, 1.0),
+        ("cheap", 1, 2.0),
+        ("mbd", 0, 2.0),
+        ("mbd", 1, 4.0),
+        ("dear", 0, 5.0),
+    ]
     runs = tuple({"task": "t", "rollouts": 64, "algorithm": a, "trial": t} for a, t, _ in names)
-    figures = tuple({"mean_cost": c, "succeeded": True, "falls": 1, "violation": 0.0, "total_rollouts": 64} for _, _, c in names)
+    figures = tuple(
+        {"mean_cost": c, "succeeded": True, "falls": 1, "violation": 0.0, "total_rollouts": 64}
+        for _, _, c in names
+    )
     outcome = Outcome((*runs, runs[-1] | {"trial": 1}), (*figures, None))
     assert not outcome.complete
     found = Quality().summarise(outcome.frame())
     rows = {row["algorithm"]: row for row in found["rows"]}
-    assert {name: row["mean_cost"] for name, row in rows.items()} == {"cheap": 1.5, "mbd": 3.0, "dear": 5.0}
+    assert {name: row["mean_cost"] for name, row in rows.items()} == {
+        "cheap": 1.5,
+        "mbd": 3.0,
+        "dear": 5.0,
+    }
     assert rows["cheap"]["mbd_less_this"]["difference"]["mean"] == 1.5
     # Only the trial that both have counts in a comparison.
     assert rows["dear"]["mbd_less_this"]["difference"] == pytest.approx(
         {"mean": -3.0, "low": math.nan, "high": math.nan, "count": 1}, nan_ok=True
     )
     assert [row["algorithm"] for row in found["best_baselines"]] == ["cheap"]
-    assert {row["algorithm"]: row["mean_rank"] for row in found["summary"]} == {"cheap": 1.0, "mbd": 2.0, "dear": 3.0}
+    assert {row["algorithm"]: row["mean_rank"] for row in found["summary"]} == {
+        "cheap": 1.0,
+        "mbd": 2.0,
+        "dear": 3.0,
+    }
 
 
 def test_normalised_costs_and_ranks_by_hand():
-    costs = {"t": {"a": 1.0, "b": 3.0, "c": 2.0}, "equal": dict.fromkeys("abc", -5.0), "not all": {"a": 7.0}}
+    costs = {
+        "t": {"a": 1.0, "b": 3.0, "c": 2.0},
+        "equal": dict.fromkeys("abc", -5.0),
+        "not all": {"a": 7.0},
+    }
     rows = [
         {"task": task, "rollouts": 64, "algorithm": name, "mean_cost": cost}
         for task, by_name in costs.items()
@@ -279,11 +352,21 @@ def test_a_search_goes_on_from_where_an_earlier_one_ended():
     assert found[:2] == [{}, ended]
     # Nothing is tried twice.
     defaults = {"planner.noise_start": 0.6}
-    assert tune.candidates("cartpole", "mppi", 5, seed=0, incumbent=defaults) == tune.candidates("cartpole", "mppi", 5, seed=0)
+    assert tune.candidates("cartpole", "mppi", 5, seed=0, incumbent=defaults) == tune.candidates(
+        "cartpole", "mppi", 5, seed=0
+    )
 
 
 def test_a_candidate_with_fewer_trials_than_the_others_is_not_the_best():
-    costs = [(0, 1000, 3.0), (1, 1000, 2.0), (2, 1000, 1.0), (3, 1000, math.nan), (0, 1001, 3.0), (1, 1001, 2.0), (3, 1001, 0.0)]
+    costs = [
+        (0, 1000, 3.0),
+        (1, 1000, 2.0),
+        (2, 1000, 1.0),
+        (3, 1000, math.nan),
+        (0, 1001, 3.0),
+        (1, 1001, 2.0),
+        (3, 1001, 0.0),
+    ]
     runs = pd.DataFrame(
         [
             {
@@ -327,7 +410,14 @@ METHODS = [name for name in black_box.METHODS if name != "gp_bo"]
 
 
 def test_methods_make_exactly_as_many_evaluations_within_the_cube():
-    options = BlackBox(functions=("levy",), dims=(3,), seeds=1, samples=8, levels=20, methods=("mbd_code", "cma_es", "random"))
+    options = BlackBox(
+        functions=("levy",),
+        dims=(3,),
+        seeds=1,
+        samples=8,
+        levels=20,
+        methods=("mbd_code", "cma_es", "random"),
+    )
     for run in options.runs():
         seen = []
         objective = black_box.Evaluated(lambda x, seen=seen: seen.append(x) or x.square().sum(-1))
@@ -339,7 +429,9 @@ def test_methods_make_exactly_as_many_evaluations_within_the_cube():
 
 
 def test_cma_es_that_has_converged_begins_anew():
-    run = BlackBox(functions=("levy",), dims=(2,), seeds=1, samples=64, levels=50, methods=("cma_es",)).runs()[0]
+    run = BlackBox(
+        functions=("levy",), dims=(2,), seeds=1, samples=64, levels=50, methods=("cma_es",)
+    ).runs()[0]
     figures = BlackBox.measure(run)
     assert figures["evaluations"] == black_box.evaluations(run)
     assert figures["best"] < 1e-8
@@ -349,7 +441,9 @@ def test_cma_es_that_has_converged_begins_anew():
 def test_without_its_package_bayesian_optimisation_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(black_box, "BO_PACKAGE", "a_package_that_is_not_there")
     sizes = {"dims": (2,), "seeds": 1, "samples": 8, "levels": 5}
-    benchmark = BlackBox(functions=("levy",), methods=("gp_bo", "random"), output=tmp_path, processes=1, **sizes)
+    benchmark = BlackBox(
+        functions=("levy",), methods=("gp_bo", "random"), output=tmp_path, processes=1, **sizes
+    )
     report = benchmark.report()
     assert report["complete"]
     assert [row["method"] for row in report["rows"]] == ["random"]
@@ -373,11 +467,17 @@ def test_bayesian_optimisation_beats_random_search_on_a_bowl():
 
 
 def test_noise_grows_with_another_goal_and_shrinks_again_where_the_schedule_stays():
-    runs = {run["noise"]: run for run in Renoising(seeds=1).runs() if run["event"] == "another goal"}
+    runs = {
+        run["noise"]: run for run in Renoising(seeds=1).runs() if run["event"] == "another goal"
+    }
     for noise, run in runs.items():
         figures = Renoising.measure(run)
         level, event = np.array(figures["noise_level"]), round(renoising.MOMENT / figures["period"])
-        before, after, end = level[event - 10 : event].mean(), level[event : event + 20].max(), level[-10:].mean()
+        before, after, end = (
+            level[event - 10 : event].mean(),
+            level[event : event + 20].max(),
+            level[-10:].mean(),
+        )
         if noise == "schedule alone":
             assert after < 1.3 * before
         else:
@@ -390,10 +490,16 @@ def test_noise_grows_with_another_goal_and_shrinks_again_where_the_schedule_stay
 def test_renoising_is_tabled_against_the_schedule_and_plotted(tmp_path):
     benchmark = Renoising(seeds=2, output=tmp_path)
     runs = benchmark.runs()
-    figures = tuple({"period": 0.02, "noise_level": [0.1], "costs": [c], "cost_after": float(c)} for c in range(len(runs)))
+    figures = tuple(
+        {"period": 0.02, "noise_level": [0.1], "costs": [c], "cost_after": float(c)}
+        for c in range(len(runs))
+    )
     report = benchmark.summarise(Outcome(tuple(runs), figures).frame())
     assert len(report["rows"]) == 2 * len(renoising.EVENTS)
-    assert [row["less_schedule"] and row["less_schedule"]["difference"]["mean"] for row in report["rows"][:2]] == [-1.0, None]
+    assert [
+        row["less_schedule"] and row["less_schedule"]["difference"]["mean"]
+        for row in report["rows"][:2]
+    ] == [-1.0, None]
     assert benchmark.tables(report)[0].row_count == len(report["rows"])
     assert benchmark.write(report).stat().st_size > 1000
 
@@ -404,17 +510,37 @@ def test_renoising_is_tabled_against_the_schedule_and_plotted(tmp_path):
 def test_every_benchmark_has_help_with_an_example(capsys):
     for name in ("speed", "quality", "tune", "delay", "renoising", "black-box", "soak"):
         assert main(["benchmark", name, "--help"]) == 0
-        assert f"example: diffusion-mpc benchmark {name}" in " ".join(capsys.readouterr().out.split())
+        assert f"example: diffusion-mpc benchmark {name}" in " ".join(
+            capsys.readouterr().out.split()
+        )
 
 
 def test_quality_is_tabled_plotted_and_not_run_twice(tmp_path, capsys):
-    command = ["benchmark", "quality", "--tasks", "cartpole", "--algorithms", "mbd", "cem", "--seeds", "2", "--duration", "0.1"]
+    command = [
+        "benchmark",
+        "quality",
+        "--tasks",
+        "cartpole",
+        "--algorithms",
+        "mbd",
+        "cem",
+        "--seeds",
+        "2",
+        "--duration",
+        "0.1",
+    ]
     command += ["--output", str(tmp_path), "--json", str(tmp_path / "q.json"), "--processes", "1"]
     assert main(command) == 0
     assert "mean closed-loop cost" in capsys.readouterr().out
-    first, kept = json.loads((tmp_path / "q.json").read_text()), (tmp_path / "quality.jsonl").read_text()
+    first, kept = (
+        json.loads((tmp_path / "q.json").read_text()),
+        (tmp_path / "quality.jsonl").read_text(),
+    )
     assert first["complete"]
-    assert [(row["algorithm"], row["trials"], row["total_rollouts"]) for row in first["rows"]] == [("mbd", 2, 640), ("cem", 2, 640)]
+    assert [(row["algorithm"], row["trials"], row["total_rollouts"]) for row in first["rows"]] == [
+        ("mbd", 2, 640),
+        ("cem", 2, 640),
+    ]
     assert (tmp_path / "quality.png").stat().st_size > 1000
     assert main(command) == 0
     assert (tmp_path / "quality.jsonl").read_text() == kept
@@ -422,8 +548,34 @@ def test_quality_is_tabled_plotted_and_not_run_twice(tmp_path, capsys):
 
 
 def test_tuning_leaves_a_file_that_quality_takes(tmp_path):
-    command = ["--tasks", "cartpole", "--algorithms", "mppi", "--seeds", "2", "--duration", "0.1", "--output", str(tmp_path)]
-    assert main(["benchmark", "tune", *command, "--candidates", "3", "--processes", "1", "--json", str(tmp_path / "t.json")]) == 0
+    command = [
+        "--tasks",
+        "cartpole",
+        "--algorithms",
+        "mppi",
+        "--seeds",
+        "2",
+        "--duration",
+        "0.1",
+        "--output",
+        str(tmp_path),
+    ]
+    assert (
+        main(
+            [
+                "benchmark",
+                "tune",
+                *command,
+                "--candidates",
+                "3",
+                "--processes",
+                "1",
+                "--json",
+                str(tmp_path / "t.json"),
+            ]
+        )
+        == 0
+    )
     row = json.loads((tmp_path / "t.json").read_text())["rows"][0]
     assert row["candidates"] == 3
     # Three ran the first trial, the best two of them the other.
@@ -434,33 +586,97 @@ def test_tuning_leaves_a_file_that_quality_takes(tmp_path):
 
 
 def test_a_search_keeps_what_it_does_not_search_for(tmp_path):
-    earlier = {"ant": {"mbd": {"planner.noise_start": 0.5}}, "cartpole": {"cem": {"planner.noise_start": 0.4}}}
+    earlier = {
+        "ant": {"mbd": {"planner.noise_start": 0.5}},
+        "cartpole": {"cem": {"planner.noise_start": 0.4}},
+    }
     given = write_tuned(tmp_path, earlier)
-    search = Tune(tasks=("cartpole",), algorithms=("mppi",), seeds=1, candidates=1, duration=0.05, tuned=given, output=tmp_path)
+    search = Tune(
+        tasks=("cartpole",),
+        algorithms=("mppi",),
+        seeds=1,
+        candidates=1,
+        duration=0.05,
+        tuned=given,
+        output=tmp_path,
+    )
     report = search.report()
     found = {"mppi": report["rows"][0]["parameters"]}
-    assert quality.read_tuned(search.write(report)) == {"ant": earlier["ant"], "cartpole": {**earlier["cartpole"], **found}}
+    assert quality.read_tuned(search.write(report)) == {
+        "ant": earlier["ant"],
+        "cartpole": {**earlier["cartpole"], **found},
+    }
 
 
 def test_speed_says_how_much_of_the_raw_speed_is_left(tmp_path, capsys):
-    command = ["benchmark", "speed", "--tasks", "cartpole", "--samples", "8", "16", "--horizon", "10", "--iterations", "2"]
-    assert main([*command, "--plans", "5", "--warm-up", "2", "--set", "backend.threads=1", "--json", str(tmp_path / "s.json")]) == 0
+    command = [
+        "benchmark",
+        "speed",
+        "--tasks",
+        "cartpole",
+        "--samples",
+        "8",
+        "16",
+        "--horizon",
+        "10",
+        "--iterations",
+        "2",
+    ]
+    assert (
+        main(
+            [
+                *command,
+                "--plans",
+                "5",
+                "--warm-up",
+                "2",
+                "--set",
+                "backend.threads=1",
+                "--json",
+                str(tmp_path / "s.json"),
+            ]
+        )
+        == 0
+    )
     assert "efficiency" in capsys.readouterr().out
     rows = json.loads((tmp_path / "s.json").read_text())["rows"]
-    assert [(row["num_samples"], row["horizon_steps"], row["iterations"]) for row in rows] == [(8, 10, 2), (16, 10, 2)]
+    assert [(row["num_samples"], row["horizon_steps"], row["iterations"]) for row in rows] == [
+        (8, 10, 2),
+        (16, 10, 2),
+    ]
     for row in rows:
-        assert row["efficiency"] == pytest.approx(row["physics_steps_per_s"] / row["raw_steps_per_s"])
-        # One physics step in a control step; medians of odd many plans, so that the median rate is that of the median time.
+        assert row["efficiency"] == pytest.approx(
+            row["physics_steps_per_s"] / row["raw_steps_per_s"]
+        )
+        # One physics step in a control step; medians of odd many plans, so that the median rate is
+        # that of the median time.
         steps = row["num_samples"] * row["horizon_steps"] * row["iterations"]
         assert row["physics_steps_per_s"] == pytest.approx(1e3 * steps / row["plan_ms_p50"])
         assert row["raw_steps_per_s"] == pytest.approx(1e3 * steps / row["raw_ms_p50"])
-        assert (row["model"], row["backend"], row["device"], row["plans"]) == ("cartpole", "cpu", "cpu", 5)
+        assert (row["model"], row["backend"], row["device"], row["plans"]) == (
+            "cartpole",
+            "cpu",
+            "cpu",
+            5,
+        )
         assert row["capture"] == "none"
         assert row["plan_ms_p50"] <= row["plan_ms_p99"]
 
 
 def test_speed_says_where_the_time_of_a_plan_goes(tmp_path, capsys):
-    sizes = ["--samples", "8", "16", "--horizon", "10", "--iterations", "2", "--plans", "2", "--warm-up", "1"]
+    sizes = [
+        "--samples",
+        "8",
+        "16",
+        "--horizon",
+        "10",
+        "--iterations",
+        "2",
+        "--plans",
+        "2",
+        "--warm-up",
+        "1",
+    ]
     files = ["--json", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.png")]
     assert main(["benchmark", "speed", "--tasks", "cartpole", *sizes, "--stages", *files]) == 0
     assert "stages of a plan: cartpole 8 × 10 × 2, cpu (cpu)" in capsys.readouterr().out
@@ -468,7 +684,9 @@ def test_speed_says_where_the_time_of_a_plan_goes(tmp_path, capsys):
     for row in json.loads((tmp_path / "s.json").read_text())["rows"]:
         calls = {stage["stage"]: stage["calls"] for stage in row["stages"]}
         steps = dict.fromkeys(("sample", "roll out", "weigh", "update"), 2)
-        assert calls == steps | dict.fromkeys(("noise", "copy in", "begin", "conclude", "copy out"), 1)
+        assert calls == steps | dict.fromkeys(
+            ("noise", "copy in", "begin", "conclude", "copy out"), 1
+        )
         assert sum(stage["fraction"] for stage in row["stages"]) == pytest.approx(1.0)
         assert all(stage["ms"] > 0.0 for stage in row["stages"])
 
@@ -480,7 +698,9 @@ def test_the_stages_of_a_plan_come_to_what_the_plan_is(task):
     search, inputs = loop.controller.planner.search(loop.state(), loop.reference)
     # The first that is drawn: the stage of that name has drawn again.
     config, origin = loop.config.planner, loop.controller.objective.origin
-    noise = draw_noise(1, config.num_samples, origin, torch.Generator(), search.algorithm.antithetic)
+    noise = draw_noise(
+        1, config.num_samples, origin, torch.Generator(), search.algorithm.antithetic
+    )
     tensors = send(SearchInput, inputs, torch.float64, torch.device("cpu"))
     torch.testing.assert_close(found["conclude"], pack_tensors(search(tensors, noise)))
 
@@ -492,7 +712,20 @@ def test_launches_are_operations_that_compute():
 
 
 def test_stages_of_what_decides_on_the_host_are_refused_at_once(capsys):
-    assert main(["benchmark", "speed", "--tasks", "cartpole", "--stages", "--set", "planner.algorithm=cma_es"]) == 1
+    assert (
+        main(
+            [
+                "benchmark",
+                "speed",
+                "--tasks",
+                "cartpole",
+                "--stages",
+                "--set",
+                "planner.algorithm=cma_es",
+            ]
+        )
+        == 1
+    )
     assert "error: planner.algorithm 'cma_es' decides on the host" in capsys.readouterr().err
 
 
@@ -500,7 +733,8 @@ def test_a_task_without_mujocos_physics_has_no_raw_speed(monkeypatch, capsys):
     monkeypatch.setattr(CpuBackend, "name", "function")
     assert main(["benchmark", "speed", "--tasks", "cartpole"]) == 1
     assert (
-        "error: task 'cartpole' has dynamics of its own, so there is no mujoco.rollout to compare with" in capsys.readouterr().err
+        "error: task 'cartpole' has dynamics of its own, so there is no mujoco.rollout to "
+        "compare with" in capsys.readouterr().err
     )
 
 
@@ -529,8 +763,14 @@ def test_raw_rollouts_are_those_of_the_plan(models):
         (["speed", "--tasks", "antt"], "unknown task 'antt'; did you mean 'ant'?"),
         (["speed", "--set", "planner.rate"], "--set planner.rate: write NAME=VALUE"),
         (["quality", "--algorithms", "mbdd"], "unknown algorithm 'mbdd'; did you mean 'mbd'?"),
-        (["quality", "--tuned", "nowhere.yaml"], "file of tuned parameters 'nowhere.yaml' does not exist"),
-        (["black-box", "--functions", "sphere"], "unknown function 'sphere'; there are: ackley, rastrigin, levy"),
+        (
+            ["quality", "--tuned", "nowhere.yaml"],
+            "file of tuned parameters 'nowhere.yaml' does not exist",
+        ),
+        (
+            ["black-box", "--functions", "sphere"],
+            "unknown function 'sphere'; there are: ackley, rastrigin, levy",
+        ),
         (["black-box", "--methods", "cmaes"], "unknown method 'cmaes'; did you mean 'cma_es'?"),
     ],
 )
@@ -544,7 +784,10 @@ def test_what_cannot_work_is_said_in_one_line(capsys, arguments, message):
     [
         (["dela"], 'Unknown command "dela". Did you mean "delay"?'),
         (["delay", "--dela", "10"], "Unknown option: --dela. Did you mean --delays?"),
-        (["delay", "--delayed", "stat"], 'Invalid value "stat" for --delayed. Choose from: "state", "command".'),
+        (
+            ["delay", "--delayed", "stat"],
+            'Invalid value "stat" for --delayed. Choose from: "state", "command".',
+        ),
         (["quality", "--seeds", "0"], 'Invalid value "0" for --seeds. Must be > 0.'),
     ],
 )
@@ -563,13 +806,34 @@ def test_a_broken_file_of_tuned_parameters_is_named(tmp_path):
 
 @pytest.mark.slow
 def test_a_user_who_interrupts_gets_what_there_is_and_goes_on_later(tmp_path):
-    command = [sys.executable, "-m", "diffusion_mpc.cli", "benchmark", "black-box", "--dims", "5", "--functions", "levy"]
-    command += ["--methods", "mbd_geometric", "random", "--output", str(tmp_path), "--processes", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "diffusion_mpc.cli",
+        "benchmark",
+        "black-box",
+        "--dims",
+        "5",
+        "--functions",
+        "levy",
+    ]
+    command += [
+        "--methods",
+        "mbd_geometric",
+        "random",
+        "--output",
+        str(tmp_path),
+        "--processes",
+        "1",
+    ]
     command += ["--json", str(tmp_path / "b.json"), "--seeds", "500"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     kept = tmp_path / "black_box.jsonl"
     deadline = time.monotonic() + 120.0
-    while not (kept.is_file() and len(kept.read_text().splitlines()) >= 4) and time.monotonic() < deadline:
+    while (
+        not (kept.is_file() and len(kept.read_text().splitlines()) >= 4)
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
@@ -580,7 +844,10 @@ def test_a_user_who_interrupts_gets_what_there_is_and_goes_on_later(tmp_path):
     assert not figures["complete"]
     done = len(kept.read_text().splitlines())
     assert done == sum(row["seeds"] for row in figures["rows"]) >= 4
-    assert subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout == ""
+    assert (
+        subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout
+        == ""
+    )
     command[-1] = "2"
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr

@@ -26,8 +26,11 @@ def double(x: wp.array(dtype=float)):
 
 def backend_of(name, capture="none"):
     task = find_task(name)()
-    backend = WarpBackend(task, task.compile(timestep=0.01, integrator="implicitfast", iterations=10), "cpu")
-    # Asked for at the start it would be refused on this device, where other threads' kernels get into a capture.
+    backend = WarpBackend(
+        task, task.compile(timestep=0.01, integrator="implicitfast", iterations=10), "cpu"
+    )
+    # Asked for at the start it would be refused on this device, where other threads' kernels get
+    # into a capture.
     backend.capture = capture
     return backend
 
@@ -42,7 +45,9 @@ def trajectories(backend, seed, samples=4, horizon=6):
 
 
 @pytest.mark.parametrize("name", ["cartpole", "ant"])
-def test_the_captured_physics_of_a_plan_replayed_with_other_inputs_is_that_of_single_kernels_to_the_last_bit(name):
+def test_captured_physics_with_other_inputs_is_that_of_single_kernels_to_the_last_bit(
+    name,
+):
     captured, single = backend_of(name, "step"), backend_of(name)
     for seed in range(3):
         assert torch.equal(trajectories(captured, seed), trajectories(single, seed))
@@ -61,8 +66,14 @@ def test_a_plan_that_cannot_be_captured_becomes_a_graph_of_each_step_and_the_rea
     assert torch.equal(trajectories(backend, 0), trajectories(backend_of("cartpole"), 0))
 
 
-def test_a_step_that_cannot_be_captured_runs_as_single_kernels_and_the_operation_is_named(monkeypatch):
-    backend, step, expected = backend_of("cartpole", "step"), mjw.step, trajectories(backend_of("cartpole"), 0)
+def test_a_step_that_cannot_be_captured_runs_as_single_kernels_and_the_operation_is_named(
+    monkeypatch,
+):
+    backend, step, expected = (
+        backend_of("cartpole", "step"),
+        mjw.step,
+        trajectories(backend_of("cartpole"), 0),
+    )
 
     def step_that_waits(model, data):
         step(model, data)
@@ -71,7 +82,10 @@ def test_a_step_that_cannot_be_captured_runs_as_single_kernels_and_the_operation
     monkeypatch.setattr(mjw, "step", step_that_waits)
     assert torch.equal(trajectories(backend, 0), expected)
     assert backend.capture == "none"
-    assert backend.capture_failure == "aten.nonzero.default: asks the device how many elements there are"
+    assert (
+        backend.capture_failure
+        == "aten.nonzero.default: asks the device how many elements there are"
+    )
 
 
 def test_garbage_is_not_collected_within_a_capture_and_is_afterwards_also_where_it_failed():
@@ -114,7 +128,10 @@ def test_the_memory_of_a_capture_that_is_gone_stays_while_any_other_is_being_use
 
 def test_a_kernel_that_cannot_be_launched_is_named_and_the_next_capture_is_a_new_one():
     x = wp.ones(3, dtype=float, device="cpu")
-    with pytest.raises(CaptureError, match=r"^wp.launch of double: [^\n]*passed 0 arguments"), capturing(x.device):
+    with (
+        pytest.raises(CaptureError, match=r"^wp.launch of double: [^\n]*passed 0 arguments"),
+        capturing(x.device),
+    ):
         wp.launch(double, dim=3, inputs=[], device="cpu")
     with capturing(x.device) as capture:
         wp.launch(double, dim=3, inputs=[x], device="cpu")
@@ -124,7 +141,10 @@ def test_a_kernel_that_cannot_be_launched_is_named_and_the_next_capture_is_a_new
 
 
 def test_an_operation_that_fails_by_itself_is_named():
-    with pytest.raises(CaptureError, match=r"^aten.mm.default: mat1 and mat2 shapes"), capturing(wp.get_device("cpu")):
+    with (
+        pytest.raises(CaptureError, match=r"^aten.mm.default: mat1 and mat2 shapes"),
+        capturing(wp.get_device("cpu")),
+    ):
         torch.mm(torch.ones(2, 3), torch.ones(2, 3))
 
 
@@ -187,5 +207,9 @@ def test_operations_that_a_graph_can_hold_are_let_through(allowed):
 def test_operations_that_wait_copy_or_draw_are_refused(refused, reason, inference):
     # In inference mode composite operations arrive whole, outside of it in parts.
     x = torch.eye(4).expand(2, 4, 4).contiguous()
-    with torch.inference_mode(inference), pytest.raises(CaptureError, match=reason), CapturedOperations():
+    with (
+        torch.inference_mode(inference),
+        pytest.raises(CaptureError, match=reason),
+        CapturedOperations(),
+    ):
         refused(x)

@@ -17,7 +17,9 @@ def car():
 
 
 def drive(car, qpos, ctrl, dt=0.1):
-    tensors = (torch.tensor(np.array([x]), dtype=torch.float64) for x in (qpos, (0.0, 0.0, 0.0), ctrl))
+    tensors = (
+        torch.tensor(np.array([x]), dtype=torch.float64) for x in (qpos, (0.0, 0.0, 0.0), ctrl)
+    )
     moved, velocity = car.dynamics(*tensors, dt)
     return moved[0].numpy(), velocity[0].numpy()
 
@@ -26,14 +28,22 @@ def drive(car, qpos, ctrl, dt=0.1):
 def test_the_car_moves_as_its_equations_say(car, ctrl):
     start = np.array([-2.0, 2.0, 0.3])
     turn, speed = ctrl
-    exact = solve_ivp(lambda t, q: [speed * np.sin(q[2]), speed * np.cos(q[2]), turn], (0.0, 0.1), start, rtol=1e-10, atol=1e-12)
+    exact = solve_ivp(
+        lambda t, q: [speed * np.sin(q[2]), speed * np.cos(q[2]), turn],
+        (0.0, 0.1),
+        start,
+        rtol=1e-10,
+        atol=1e-12,
+    )
     moved, velocity = drive(car, start, ctrl)
     np.testing.assert_allclose(moved, exact.y[:, -1], atol=1e-9)
     np.testing.assert_allclose(velocity, (exact.y[:, -1] - start) / 0.1, atol=1e-7)
 
 
 def test_the_limits_are_those_of_the_paper(car):
-    np.testing.assert_allclose(car.ctrl_limits, [[-2.0 * np.pi / 3.0, -3.0], [2.0 * np.pi / 3.0, 3.0]], rtol=1e-7)
+    np.testing.assert_allclose(
+        car.ctrl_limits, [[-2.0 * np.pi / 3.0, -3.0], [2.0 * np.pi / 3.0, 3.0]], rtol=1e-7
+    )
     start = car.initial_data(car.model).qpos
     np.testing.assert_allclose(start, [-0.5, 0.0, 1.5 * np.pi], rtol=1e-8)
 
@@ -52,7 +62,9 @@ def test_the_maze_has_no_way_out_but_its_mouth(car):
     qpos = torch.stack([torch.full_like(heading, -0.5), torch.zeros_like(heading), heading], -1)
     speed = 0.5 + 2.5 * torch.rand(count, generator=generator, dtype=torch.float64)
     for _ in range(60):
-        qpos, _ = car.dynamics(qpos, torch.zeros_like(qpos), torch.stack([torch.zeros_like(speed), speed], -1), 0.1)
+        qpos, _ = car.dynamics(
+            qpos, torch.zeros_like(qpos), torch.stack([torch.zeros_like(speed), speed], -1), 0.1
+        )
     x, y = qpos[:, 0], qpos[:, 1]
     out = x < -1.2
     assert (heading[out] > np.pi).all()
@@ -63,7 +75,12 @@ def test_the_maze_has_no_way_out_but_its_mouth(car):
 def test_the_cost_is_flat_but_near_the_goal(car):
     from test_tasks import costs, moment
 
-    for place, expected in (((-0.5, 0.0), 1.0), ((0.5, 0.21), 1.0), ((0.5, 0.1), 0.25), ((0.5, 0.0), 0.0)):
+    for place, expected in (
+        ((-0.5, 0.0), 1.0),
+        ((0.5, 0.21), 1.0),
+        ((0.5, 0.1), 0.25),
+        ((0.5, 0.0), 0.0),
+    ):
         assert costs(car, moment(car, [*place, 0.0]))["goal"] == pytest.approx(expected)
 
 
@@ -78,5 +95,7 @@ def test_the_drawn_car_points_where_it_drives(car):
 def test_a_model_without_a_goal_is_named():
     from diffusion_mpc.models import MODELS
 
-    with pytest.raises(TaskError, match=r"cartpole\.xml' has no site 'goal', which task 'car' drives to"):
+    with pytest.raises(
+        TaskError, match=r"cartpole\.xml' has no site 'goal', which task 'car' drives to"
+    ):
         find_task("car")(MODELS / "cartpole" / "cartpole.xml")

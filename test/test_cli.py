@@ -1,4 +1,4 @@
-"""The command line, and whole runs in lockstep, where a run is the same on every machine's every day."""
+"""The command line, and whole runs in lockstep, which are the same on every machine."""
 
 import json
 import subprocess
@@ -28,9 +28,18 @@ def test_tasks_are_listed(capsys, tmp_path):
     [
         (["sim", "antt"], "error: unknown task 'antt'; did you mean 'ant'?"),
         (["sim", "ant", "--set", "command.vx"], "error: --set command.vx: write NAME=VALUE"),
-        (["sim", "ant", "--set", "planner.rat=3"], "error: unknown parameter 'planner.rat'; did you mean 'planner.rate'?"),
-        (["sim", "ant", "--params-file", "nowhere.yaml"], "error: parameter file 'nowhere.yaml' does not exist"),
-        (["sim", "ant", "--video"], "error: --video needs --record DIR, the folder to write the video to"),
+        (
+            ["sim", "ant", "--set", "planner.rat=3"],
+            "error: unknown parameter 'planner.rat'; did you mean 'planner.rate'?",
+        ),
+        (
+            ["sim", "ant", "--params-file", "nowhere.yaml"],
+            "error: parameter file 'nowhere.yaml' does not exist",
+        ),
+        (
+            ["sim", "ant", "--video"],
+            "error: --video needs --record DIR, the folder to write the video to",
+        ),
         (["evaluate", "nowhere"], "error: bag 'nowhere' does not exist"),
     ],
 )
@@ -46,7 +55,10 @@ def test_what_cannot_work_is_said_in_one_line(capsys, arguments, message):
         (["sim"], 'Command "sim" parameter TASK requires an argument.'),
         (["sim", "ant", "cartpole"], "unrecognised argument 'cartpole'"),
         (["sim", "ant", "--duratio", "3"], "Unknown option: --duratio. Did you mean --duration?"),
-        (["sim", "ant", "--duration", "long"], 'Invalid value for --duration: unable to convert "long" into float.'),
+        (
+            ["sim", "ant", "--duration", "long"],
+            'Invalid value for --duration: unable to convert "long" into float.',
+        ),
     ],
 )
 def test_wrong_usage_is_said_in_one_line_with_an_exit_code_of_its_own(capsys, arguments, message):
@@ -58,19 +70,26 @@ def test_wrong_usage_is_said_in_one_line_with_an_exit_code_of_its_own(capsys, ar
 
 def test_all_arguments_of_test_go_to_pytest(monkeypatch):
     given = []
-    monkeypatch.setattr("diffusion_mpc.testing.run_all", lambda arguments: given.extend(arguments) or 0)
+    monkeypatch.setattr(
+        "diffusion_mpc.testing.run_all", lambda arguments: given.extend(arguments) or 0
+    )
     assert main(["test", "fuzz", "--fuzz-messages=3", "-k", "x"]) == 0
     assert given == ["fuzz", "--fuzz-messages=3", "-k", "x"]
 
 
 def test_without_ros_the_library_imports_and_lists_its_tasks():
-    """A GPU server has no ROS; imports of rclpy are made to fail there. What runs nodes needs it: the rest must not."""
+    """A GPU server has no ROS; imports of rclpy are made to fail there.
+
+    What runs nodes needs it: the rest must not.
+    """
     program = (
         "import sys; sys.modules['rclpy'] = None; sys.modules['diffusion_mpc.msg'] = None\n"
         "import importlib, pkgutil, diffusion_mpc\n"
-        "nodes = ('ros.', 'msg', 'bringup.simulate', 'bringup.launch_actions', 'benchmark.soak_run')\n"
+        "nodes = ('ros.', 'msg', 'bringup.simulate', 'bringup.launch_actions', "
+        "'benchmark.soak_run')\n"
         "for m in pkgutil.walk_packages(diffusion_mpc.__path__, 'diffusion_mpc.'):\n"
-        "    if not m.name.removeprefix('diffusion_mpc.').startswith(nodes): importlib.import_module(m.name)\n"
+        "    if not m.name.removeprefix('diffusion_mpc.').startswith(nodes): "
+        "importlib.import_module(m.name)\n"
         "from diffusion_mpc.cli import main\n"
         "sys.exit(main(['tasks']))\n"
     )
@@ -83,7 +102,16 @@ lockstep = pytest.mark.timeout(900)
 
 
 def run_sim(folder, *arguments):
-    command = [sys.executable, "-m", "diffusion_mpc.cli", "sim", *arguments, "--lockstep", "--record", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "diffusion_mpc.cli",
+        "sim",
+        *arguments,
+        "--lockstep",
+        "--record",
+        str(folder),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((folder / "summary.json").read_text())
@@ -98,7 +126,10 @@ def test_the_ant_reaches_the_commanded_speed_upright_and_every_message_is_in_the
     assert summary["command_speed"] == 1.5
     assert summary["mean_speed"] == pytest.approx(1.5, abs=0.2)
     assert summary["duration_s"] == pytest.approx(8.0, abs=0.03)
-    counts = [summary["topics"][f"/{name}"] for name in ("joint_states", "odom", "joint_command", "planner/plan", "planner/stats")]
+    counts = [
+        summary["topics"][f"/{name}"]
+        for name in ("joint_states", "odom", "joint_command", "planner/plan", "planner/stats")
+    ]
     assert max(counts) - min(counts) <= 1
     assert min(counts) >= 399
     assert (tmp_path / "run" / "report.html").is_file()
@@ -109,7 +140,10 @@ def test_the_ant_reaches_the_commanded_speed_upright_and_every_message_is_in_the
 @pytest.mark.ros
 @pytest.mark.slow
 def test_the_same_run_twice_costs_the_same(tmp_path):
-    costs = [run_sim(tmp_path / name, "cartpole", "--duration", "4")["mean_cost"] for name in ("first", "second")]
+    costs = [
+        run_sim(tmp_path / name, "cartpole", "--duration", "4")["mean_cost"]
+        for name in ("first", "second")
+    ]
     assert costs[0] == costs[1]
 
 
@@ -119,11 +153,24 @@ def test_a_user_who_interrupts_gets_a_clean_end(tmp_path):
     import signal
     import time
 
-    command = [sys.executable, "-m", "diffusion_mpc.cli", "sim", "cartpole", "--duration", "0", "--record", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "diffusion_mpc.cli",
+        "sim",
+        "cartpole",
+        "--duration",
+        "0",
+        "--record",
+        str(tmp_path / "run"),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     bag = tmp_path / "run" / "bag"
     deadline = time.monotonic() + 60.0
-    while not (bag.is_dir() and any(f.stat().st_size > 20_000 for f in bag.glob("*.mcap"))) and time.monotonic() < deadline:
+    while (
+        not (bag.is_dir() and any(f.stat().st_size > 20_000 for f in bag.glob("*.mcap")))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
@@ -136,7 +183,16 @@ def test_a_user_who_interrupts_gets_a_clean_end(tmp_path):
 @pytest.mark.ros
 @pytest.mark.slow
 def test_a_soak_tells_of_lateness_delays_and_memory(tmp_path):
-    command = ["benchmark", "soak", "--task", "cartpole", "--duration", "6", "--set", "backend.threads=1"]
+    command = [
+        "benchmark",
+        "soak",
+        "--task",
+        "cartpole",
+        "--duration",
+        "6",
+        "--set",
+        "backend.threads=1",
+    ]
     command += ["--trace", str(tmp_path / "trace.json"), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "diffusion_mpc.cli", *command, str(tmp_path / "soak.json")],
@@ -156,6 +212,13 @@ def test_a_soak_tells_of_lateness_delays_and_memory(tmp_path):
     assert "resident memory of the planner" in done.stdout
     events = json.loads((tmp_path / "trace.json").read_text())
     plans = [event for event in events if event["name"] == "plan"]
-    assert len({plan["args"]["stamp"] for plan in plans}) == len(plans) == figures["lateness"]["plans"] >= figures["plans"]
-    assert {"plan", "report", "command", "collect", "physics"} <= {event["name"] for event in events}
+    assert (
+        len({plan["args"]["stamp"] for plan in plans})
+        == len(plans)
+        == figures["lateness"]["plans"]
+        >= figures["plans"]
+    )
+    assert {"plan", "report", "command", "collect", "physics"} <= {
+        event["name"] for event in events
+    }
     assert "late plans of" in done.stdout

@@ -17,7 +17,8 @@ from diffusion_mpc.types import State
 LIMITS = Timeouts(state=0.1, plan=0.3)
 
 
-ARM = """<mujoco><worldbody><body><joint name='shoulder'/><geom size='.1'/><body pos='0 0 1'><joint name='elbow'/><geom size='.1'/>
+ARM = """<mujoco><worldbody><body><joint name='shoulder'/><geom size='.1'/>
+<body pos='0 0 1'><joint name='elbow'/><geom size='.1'/>
 </body></body></worldbody><actuator><motor name='m' joint='shoulder' gear='50' ctrlrange='-1 1'/>
 <position name='p' joint='elbow' kp='30' ctrlrange='-2 2'/></actuator></mujoco>"""
 
@@ -30,11 +31,17 @@ def arm():
 
 
 def test_motors_take_efforts_and_servos_positions(arm):
-    assert [(a.joint, a.field, a.scale) for a in arm] == [("shoulder", "effort", 50.0), ("elbow", "position", 1.0)]
+    assert [(a.joint, a.field, a.scale) for a in arm] == [
+        ("shoulder", "effort", 50.0),
+        ("elbow", "position", 1.0),
+    ]
 
 
 def limited(limiter, controls, times, rate_limit):
-    return [float(u[0]) for u in limiter.limit([np.array([u]) for u in controls], np.array(times), rate_limit)]
+    return [
+        float(u[0])
+        for u in limiter.limit([np.array([u]) for u in controls], np.array(times), rate_limit)
+    ]
 
 
 def test_commands_are_kept_within_the_control_range_and_counted():
@@ -67,7 +74,9 @@ def test_the_watchdog_tells_how_long_control_will_last():
 def test_commands_change_no_faster_than_the_rate_limit():
     limiter = CommandLimiter(np.array([-1.0]), np.array([1.0]))
     # 5 control ranges of 2 per second, for 20 ms
-    assert limited(limiter, [0.0, 1.0, 1.0], [0.0, 0.02, 0.04], rate_limit=5.0) == pytest.approx([0.0, 0.2, 0.4])
+    assert limited(limiter, [0.0, 1.0, 1.0], [0.0, 0.02, 0.04], rate_limit=5.0) == pytest.approx(
+        [0.0, 0.2, 0.4]
+    )
     # only the first of them was sent
     assert limited(limiter, [1.0], [0.02], rate_limit=5.0) == pytest.approx([0.2])
     limiter.reset()
@@ -83,7 +92,9 @@ def test_safe_commands_by_hand(arm):
     np.testing.assert_allclose(damping.applied(arm, qpos, qvel), [-2.0 * 2.0 / 50.0, -0.3])
     hold = safe_command("hold", arm, qpos, kp=20.0, kd=2.0)
     moved = qpos + np.array([0.1, 0.0])
-    np.testing.assert_allclose(hold.applied(arm, moved, qvel), [(-20.0 * 0.1 - 2.0 * 2.0) / 50.0, -0.3])
+    np.testing.assert_allclose(
+        hold.applied(arm, moved, qvel), [(-20.0 * 0.1 - 2.0 * 2.0) / 50.0, -0.3]
+    )
 
 
 @pytest.mark.parametrize("kind", ["zero", "damping", "hold"])
@@ -97,7 +108,9 @@ def test_the_safe_command_of_a_velocity_servo_is_standstill(kind):
 
 
 def test_a_plain_command_is_applied_as_it_is(arm):
-    np.testing.assert_array_equal(plain(np.array([0.5, 1.0])).applied(arm, np.ones(2), np.ones(2)), [0.5, 1.0])
+    np.testing.assert_array_equal(
+        plain(np.array([0.5, 1.0])).applied(arm, np.ones(2), np.ones(2)), [0.5, 1.0]
+    )
 
 
 def test_the_actuators_of_our_robots_are_commanded_by_effort():
@@ -160,8 +173,12 @@ def test_the_grid_follows_a_lasting_shift_of_the_arrivals():
 def test_a_late_state_leaves_out_one_beat_and_the_next_is_on_time_again():
     pacer = Pacer(0.02)
     pacer.next(0.0, 0.0)
-    assert pacer.next(0.02, 0.035) == pytest.approx(0.04)  # 15 of 20 ms are gone: planned for one beat later
-    assert pacer.oldest(0.04) == pytest.approx(0.05)  # the state of 0.04 belonged to the beat left out
+    assert pacer.next(0.02, 0.035) == pytest.approx(
+        0.04
+    )  # 15 of 20 ms are gone: planned for one beat later
+    assert pacer.oldest(0.04) == pytest.approx(
+        0.05
+    )  # the state of 0.04 belonged to the beat left out
     assert pacer.next(0.06, 0.06) == pytest.approx(0.06, abs=1e-9)
 
 

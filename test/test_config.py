@@ -10,7 +10,13 @@ import yaml
 
 from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.tune import SPACES, Tune
-from diffusion_mpc.bringup.description import ARGUMENTS, ROBOT_ARGUMENTS, Options, processes, robot_processes
+from diffusion_mpc.bringup.description import (
+    ARGUMENTS,
+    ROBOT_ARGUMENTS,
+    Options,
+    processes,
+    robot_processes,
+)
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import (
     ConfigError,
@@ -85,7 +91,10 @@ def test_the_shipped_file_holds_every_parameter_as_it_is_described():
     (path,) = CONFIG.glob("*.yaml")
     assert path.read_text() == reference_yaml(path.stem)
     content = yaml.safe_load(path.read_text())
-    assert content["/**/planner"]["ros__parameters"].keys() == parameters(PlannerNodeConfig, find_task(path.stem)).keys()
+    assert (
+        content["/**/planner"]["ros__parameters"].keys()
+        == parameters(PlannerNodeConfig, find_task(path.stem)).keys()
+    )
 
 
 def test_the_parameters_of_a_task_are_printed_as_a_file_that_can_be_read(capsys, tmp_path):
@@ -96,7 +105,10 @@ def test_the_parameters_of_a_task_are_printed_as_a_file_that_can_be_read(capsys,
     started = by_name(Options("cartpole", params_file=str(tmp_path / "p.yaml")))
     assert started["planner"].parameters["planner.horizon_steps"] == 50
     assert main(["tasks", "--yaml"]) == 1
-    assert capsys.readouterr().err == "error: --yaml needs the name of a task: diffusion-mpc tasks NAME --yaml\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --yaml needs the name of a task: diffusion-mpc tasks NAME --yaml\n"
+    )
 
 
 # Names
@@ -104,11 +116,20 @@ def test_the_parameters_of_a_task_are_printed_as_a_file_that_can_be_read(capsys,
 
 OLD = {
     "planner.mirrored": (False, "parameter 'planner.mirrored' is now 'planner.antithetic'"),
-    "planner.success_share": (0.1, "parameter 'planner.success_share' is now 'planner.success_fraction'"),
+    "planner.success_share": (
+        0.1,
+        "parameter 'planner.success_share' is now 'planner.success_fraction'",
+    ),
     "planner.elite_share": (0.1, "parameter 'planner.elite_share' is now 'planner.elite_fraction'"),
     "output.takeover": (0.5, "parameter 'output.takeover' is now 'output.blend_time'"),
-    "output.kp": ("20", "parameter 'output.kp' is no more; gains are parameters of each joint: gains.slider.p"),
-    "output.kd": ("2", "parameter 'output.kd' is no more; gains are parameters of each joint: gains.slider.d"),
+    "output.kp": (
+        "20",
+        "parameter 'output.kp' is no more; gains are parameters of each joint: gains.slider.p",
+    ),
+    "output.kd": (
+        "2",
+        "parameter 'output.kd' is no more; gains are parameters of each joint: gains.slider.d",
+    ),
 }
 
 
@@ -117,7 +138,9 @@ def test_no_former_name_is_left_out():
     assert set(RENAMED.values()) <= parameters(PlannerNodeConfig).keys()
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [(name, *told) for name, told in OLD.items()], ids=OLD)
+@pytest.mark.parametrize(
+    ("name", "value", "message"), [(name, *told) for name, told in OLD.items()], ids=OLD
+)
 def test_a_former_name_is_answered_with_the_new_one(tmp_path, capsys, name, value, message):
     file = tmp_path / "p.yaml"
     file.write_text(yaml.safe_dump({"/**/planner": {"ros__parameters": {name: value}}}))
@@ -139,33 +162,48 @@ def test_former_names_in_tuned_parameters_are_answered_too(tmp_path):
     file.write_text("cartpole: {mbd: {planner.success_share: 0.2}}")
     options = {"tasks": ("cartpole",), "algorithms": ("mbd",), "tuned": file, "output": tmp_path}
     for benchmark in (Quality(**options), Tune(**options)):
-        with pytest.raises(ConfigError, match=r"^parameter 'planner.success_share' is now 'planner.success_fraction'$"):
+        with pytest.raises(
+            ConfigError,
+            match=r"^parameter 'planner.success_share' is now 'planner.success_fraction'$",
+        ):
             benchmark.runs()
 
 
 def test_names_are_within_reach_without_heavy_imports():
-    program = "import sys, diffusion_mpc.names; sys.exit(bool({'torch', 'mujoco', 'numpy', 'warp'} & sys.modules.keys()))"
+    heavy = {"torch", "mujoco", "numpy", "warp"}
+    program = f"import sys, diffusion_mpc.names; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_a_robot_without_joints_driven_by_effort_is_told_so():
-    with pytest.raises(ConfigError, match=r"^parameter 'output.kp' is no more; no joint of this robot is driven by effort$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^parameter 'output.kp' is no more; no joint of this robot is driven by effort$",
+    ):
         load(task="humanoid_walk", **{"output.kp": "20"})
 
 
 def test_every_joint_driven_by_effort_has_gains_of_its_own_that_change_live():
-    known, values = load_parameters(PlannerNodeConfig, {"task": "ant", "gains.front_left_hip.p": 20.0})
+    known, values = load_parameters(
+        PlannerNodeConfig, {"task": "ant", "gains.front_left_hip.p": 20.0}
+    )
     joints = find_task("ant")().effort_joints()
     assert len(joints) == 8
-    assert {name for name in known if name.startswith("gains.")} == {f"gains.{j}.{gain}" for j in joints for gain in "pd"}
+    assert {name for name in known if name.startswith("gains.")} == {
+        f"gains.{j}.{gain}" for j in joints for gain in "pd"
+    }
     assert all(known[name].live for name in known if name.startswith("gains."))
-    assert build(PlannerNodeConfig, values).gains == {j: JointGains(p=20.0 if j == "front_left_hip" else 0.0) for j in joints}
+    assert build(PlannerNodeConfig, values).gains == {
+        j: JointGains(p=20.0 if j == "front_left_hip" else 0.0) for j in joints
+    }
 
 
 def test_gains_are_those_of_the_joints_of_the_model_that_is_used(tmp_path):
     model = tmp_path / "other.xml"
     model.write_text(find_task("cartpole").model_path.read_text().replace('"slider"', '"rail.x"'))
-    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", "model.path": str(model), "gains.rail.x.d": 1.0})
+    _, values = load_parameters(
+        PlannerNodeConfig, {"task": "cartpole", "model.path": str(model), "gains.rail.x.d": 1.0}
+    )
     assert build(PlannerNodeConfig, values).gains == {"rail.x": JointGains(d=1.0)}
     file = tmp_path / "p.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"model.path": str(model)}}}))
@@ -174,12 +212,18 @@ def test_gains_are_those_of_the_joints_of_the_model_that_is_used(tmp_path):
 
 
 def test_choices_are_those_of_the_registries_that_they_name():
-    choices = {name: set(p.choices) for name, p in parameters(PlannerNodeConfig).items() if p.choices}
+    choices = {
+        name: set(p.choices) for name, p in parameters(PlannerNodeConfig).items() if p.choices
+    }
     assert choices.pop("planner.algorithm") == ALGORITHMS.keys() == SPACES.keys()
     assert choices.pop("planner.spline") == DEGREES.keys()
     assert choices.pop("backend.name") == BACKENDS.keys() | {"auto"}
     assert choices.pop("backend.capture") == set(get_args(Capture))
-    assert choices.pop("model.integrator") == INTEGRATORS.keys() == set(parameters(SimConfig)["model.integrator"].choices)
+    assert (
+        choices.pop("model.integrator")
+        == INTEGRATORS.keys()
+        == set(parameters(SimConfig)["model.integrator"].choices)
+    )
     assert choices.pop("output.type") == set(get_args(OutputType))
     assert choices.keys() == {"robust.aggregate", "safe_command"}
 
@@ -201,7 +245,10 @@ def test_the_backend_of_the_launch_files_may_be_any_of_the_parameters_or_none():
 
 
 def test_values_of_the_simulation_are_those_whose_names_begin_so():
-    assert split_sim({"planner.rate": 50, "sim.rate": 25, "simple": 1}) == ({"planner.rate": 50, "simple": 1}, {"rate": 25})
+    assert split_sim({"planner.rate": 50, "sim.rate": 25, "simple": 1}) == (
+        {"planner.rate": 50, "simple": 1},
+        {"rate": 25},
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,7 +287,9 @@ def test_the_simulation_runs_at_the_planners_rate_wherever_that_is_set(tmp_path)
 
 
 @pytest.mark.parametrize(("settings", "lead"), [({}, 0.06), ({"lockstep_lead": "0.0"}, 0.0)])
-def test_in_lockstep_the_planner_is_told_the_delay_of_the_states_unless_the_user_says_otherwise(settings, lead):
+def test_in_lockstep_the_planner_is_told_the_delay_of_the_states_unless_the_user_says_otherwise(
+    settings, lead
+):
     started = by_name(Options(lockstep=True, settings={"sim.state_delay": "0.05", **settings}))
     assert started["planner"].parameters["lockstep_lead"] == pytest.approx(lead)
 
@@ -263,7 +312,9 @@ def test_bad_settings_are_refused_before_anything_starts(settings, message):
 def test_a_section_whose_name_is_nearly_a_nodes_is_a_slip(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("/**/planer:\n  ros__parameters:\n    planner.rate: 25.0\n")
-    with pytest.raises(ConfigError, match=r"has a section '/\*\*/planer'; did you mean 'planner'\?"):
+    with pytest.raises(
+        ConfigError, match=r"has a section '/\*\*/planer'; did you mean 'planner'\?"
+    ):
         processes(Options(params_file=str(path)))
     path.write_text("/amcl:\n  ros__parameters:\n    alpha: 0.2\n")
     assert by_name(Options(params_file=str(path)))
@@ -286,8 +337,16 @@ def test_a_robot_gets_a_planner_and_no_simulation_and_does_not_begin_to_move_by_
 def test_a_section_of_a_namespace_counts_there_only(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("/one/planner:\n  ros__parameters:\n    planner.rate: 25.0\n")
-    assert by_name(Options(params_file=str(path), namespace="one"))["planner"].parameters["planner.rate"] == 25.0
-    assert "planner.rate" not in by_name(Options(params_file=str(path), namespace="two"))["planner"].parameters
+    assert (
+        by_name(Options(params_file=str(path), namespace="one"))["planner"].parameters[
+            "planner.rate"
+        ]
+        == 25.0
+    )
+    assert (
+        "planner.rate"
+        not in by_name(Options(params_file=str(path), namespace="two"))["planner"].parameters
+    )
 
 
 def test_parameters_of_the_simulation_are_its_own():

@@ -6,7 +6,14 @@ import torch
 from test_planner import make_controller
 from test_tasks import moment
 
-from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, RobustConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    PlantModelConfig,
+    RobustConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
 from diffusion_mpc.planner.objective import aggregation
 from diffusion_mpc.rollout.variants import model_variants, perturbed
 from diffusion_mpc.runtime.controller import Controller
@@ -113,11 +120,15 @@ def test_the_wall_is_measured_at_the_ends_of_all_limbs():
     task = find_task("ant_wall")()
     qpos = task.initial_data(task.model).qpos.copy()
     x = moment(task, qpos)
-    foremost = max(float(x.sensor(name)[..., 0]) for name in task.sensors if name.endswith(("toe", "ankle")))
+    foremost = max(
+        float(x.sensor(name)[..., 0]) for name in task.sensors if name.endswith(("toe", "ankle"))
+    )
     assert float(task.violation(x, NOTHING, tightened=False)) == 0.0
     # Both front legs then reach 5 cm beyond 0.1 m before the wall.
     qpos[0] += 2.0 - 0.1 - 0.08 - foremost + 0.05
-    assert float(task.violation(moment(task, qpos), NOTHING, tightened=False)) == pytest.approx(0.1, abs=1e-9)
+    assert float(task.violation(moment(task, qpos), NOTHING, tightened=False)) == pytest.approx(
+        0.1, abs=1e-9
+    )
 
 
 def test_the_ant_that_is_told_to_walk_on_does_not_touch_the_wall():
@@ -152,7 +163,9 @@ def test_the_first_variant_is_the_model_and_the_same_seed_gives_the_same_others(
     assert len({m.body_mass[1] for m in first}) == 3
 
 
-@pytest.mark.parametrize(("aggregate", "expected"), [("mean", [2.5, 3.0]), ("worst", [4.0, 9.0]), ("cvar", [3.5, 5.0])])
+@pytest.mark.parametrize(
+    ("aggregate", "expected"), [("mean", [2.5, 3.0]), ("worst", [4.0, 9.0]), ("cvar", [3.5, 5.0])]
+)
 def test_costs_on_several_models_by_hand(aggregate, expected):
     costs = torch.tensor([[1.0, 2.0, 3.0, 4.0], [9.0, 1.0, 1.0, 1.0]])
     share = aggregation(costs, RobustConfig(models=4, aggregate=aggregate, tail=0.5))

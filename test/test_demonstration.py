@@ -10,7 +10,13 @@ from test_planner import initial_state, make_controller
 
 from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.cli import main
-from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    PlantModelConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
 from diffusion_mpc.planner.demonstration import DemonstrationError, Guide, positions_of
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
@@ -28,7 +34,11 @@ def make_guide(task, path, weights=None, **settings):
     _, values = load_parameters(PlannerNodeConfig, {"task": task.name, **settings})
     config = build(PlannerNodeConfig, values)
     backend = make_backend(config.backend, config.model, config.robust, task)
-    return Guide(Objective(task, backend, config.planner, weights or cost_weights(values)), config.planner, path)
+    return Guide(
+        Objective(task, backend, config.planner, weights or cost_weights(values)),
+        config.planner,
+        path,
+    )
 
 
 def posed(guide, **reference):
@@ -49,13 +59,21 @@ def written(folder, text):
 def test_a_path_is_read_by_name_and_is_straight_between_its_rows(car, tmp_path):
     path = read_demonstration(written(tmp_path, "y, time, x\n0, 2.0, 1\n2, 4.0, 3\n\n"), car)
     assert path.names == ("y", "x")
-    np.testing.assert_allclose(path.at(np.array([-1.0, 0.0, 0.5, 2.0, 9.0])), [[0, 1], [0, 1], [0.5, 1.5], [2, 3], [2, 3]])
+    np.testing.assert_allclose(
+        path.at(np.array([-1.0, 0.0, 0.5, 2.0, 9.0])), [[0, 1], [0, 1], [0.5, 1.5], [2, 3], [2, 3]]
+    )
 
 
 def test_the_cars_own_demonstration_lies_beside_its_model_and_outside_the_walls(car):
     path = read_demonstration("round_the_wall.csv", car)
     points = path.at(np.linspace(0.0, 5.0, 501))
-    walls = np.array([car.model.geom(i).pos[:2] for i in range(car.model.ngeom) if car.model.geom(i).name.startswith("wall")])
+    walls = np.array(
+        [
+            car.model.geom(i).pos[:2]
+            for i in range(car.model.ngeom)
+            if car.model.geom(i).name.startswith("wall")
+        ]
+    )
     assert len(walls) == 11
     assert np.linalg.norm(points[:, None] - walls, axis=-1).min() > 0.3
     np.testing.assert_allclose(points[[0, -1]], [[-0.5, 0.0], [0.5, 0.0]])
@@ -63,7 +81,9 @@ def test_the_cars_own_demonstration_lies_beside_its_model_and_outside_the_walls(
 
 def test_what_can_be_demonstrated_of_a_floating_base_is_its_place():
     model = find_task("ant")().model
-    assert {name: address for name, address in positions_of(model).items() if name.startswith("base")} == {
+    assert {
+        name: address for name, address in positions_of(model).items() if name.startswith("base")
+    } == {
         "base.x": (0, 0),
         "base.y": (1, 1),
         "base.z": (2, 2),
@@ -94,7 +114,10 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(car, tmp_path, text, mess
 
 
 def test_a_missing_file_is_named(car):
-    with pytest.raises(DemonstrationError, match=r"demonstration 'nowhere\.csv' does not exist; give a CSV file or a bag"):
+    with pytest.raises(
+        DemonstrationError,
+        match=r"demonstration 'nowhere\.csv' does not exist; give a CSV file or a bag",
+    ):
         read_demonstration("nowhere.csv", car)
 
 
@@ -137,8 +160,12 @@ def test_the_path_is_followed_from_its_start_or_from_the_nearest_point(car):
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car))
     start = guide.ahead(0, posed(guide))
     assert start.positions.shape == (50, 2)
-    np.testing.assert_allclose(start.positions[[7, 16, 49]], [[-1.5, 0.0], [-1.5, 1.2], [0.5, 0.0]], atol=1e-12)
-    near = guide.ahead(guide.nearest(State(0.0, np.array([-1.7, 1.0, 0.0]), np.zeros(3))), posed(guide))
+    np.testing.assert_allclose(
+        start.positions[[7, 16, 49]], [[-1.5, 0.0], [-1.5, 1.2], [0.5, 0.0]], atol=1e-12
+    )
+    near = guide.ahead(
+        guide.nearest(State(0.0, np.array([-1.7, 1.0, 0.0]), np.zeros(3))), posed(guide)
+    )
     # Nearest is (-1.5, 1.0), between the rows of 1.5 s and 1.6 s: 0.9333 and 1.0667.
     np.testing.assert_allclose(near.positions[:2], [[-1.5, 1.2 * 8 / 9], [-1.5, 1.2]], atol=1e-12)
     np.testing.assert_allclose(near.positions[-15:], [[0.5, 0.0]] * 15, atol=1e-12)
@@ -146,7 +173,8 @@ def test_the_path_is_followed_from_its_start_or_from_the_nearest_point(car):
 
 def test_a_demonstration_costs_what_its_states_cost(car):
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car))
-    # At 4/3 m/s it is nearer than 0.2 m in the last 0.15 s before 4.1 s: one row costs less than 1, the ten after it nothing.
+    # At 4/3 m/s it is nearer than 0.2 m in the last 0.15 s before 4.1 s: one row costs less than 1,
+    # the ten after it nothing.
     expected = (39 + (0.1 * 4.0 / 3.0 / 0.2) ** 2) / 50
     assert guide.ahead(0, posed(guide)).cost == pytest.approx(expected)
     guide = make_guide(car, read_demonstration("round_the_wall.csv", car), {"goal": 3.0})
@@ -157,9 +185,13 @@ def test_sensors_and_velocities_of_a_demonstration_are_those_of_its_positions(tm
     """An ant carried forward upright at 2 m/s, 0.5 m/s too fast."""
     ant = find_task("ant")()
     height = ant.initial_data(ant.model).qpos[2]
-    path = read_demonstration(written(tmp_path, f"time,base.x,base.z\n0,0,{height}\n9,18,{height}\n"), ant)
+    path = read_demonstration(
+        written(tmp_path, f"time,base.x,base.z\n0,0,{height}\n9,18,{height}\n"), ant
+    )
     fast = make_guide(ant, path, {name: float(name == "velocity") for name in ant.cost_terms()})
-    assert fast.ahead(0, posed(fast, velocity=np.array([1.5, 0.0, 0.0]))).cost == pytest.approx(0.25)
+    assert fast.ahead(0, posed(fast, velocity=np.array([1.5, 0.0, 0.0]))).cost == pytest.approx(
+        0.25
+    )
     rest = make_guide(ant, path, {name: float(name != "velocity") for name in ant.cost_terms()})
     assert rest.ahead(0, posed(rest)).cost == pytest.approx(0.0, abs=1e-9)
 
@@ -169,7 +201,12 @@ def test_single_precision_stays_single_precision(car):
 
     _, values = load_parameters(PlannerNodeConfig, {"task": "car"})
     config = build(PlannerNodeConfig, values).planner
-    objective = Objective(car, FunctionBackend(car, car.compile(timestep=0.1), dtype=torch.float32), config, {"goal": 1.0})
+    objective = Objective(
+        car,
+        FunctionBackend(car, car.compile(timestep=0.1), dtype=torch.float32),
+        config,
+        {"goal": 1.0},
+    )
     guide = Guide(objective, config, read_demonstration("round_the_wall.csv", car))
     assert guide.ahead(0, posed(guide)).positions.dtype == torch.float32
 
@@ -224,8 +261,14 @@ def test_the_car_gets_out_of_the_maze_with_a_demonstration_and_not_without(car, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["car", "--demo", "nowhere.csv"], "error: demonstration 'nowhere.csv' does not exist; give a CSV file or a bag\n"),
-        (["ackley", "--demo", "path.csv"], "error: --demo path.csv: a function has no demonstration; give a task\n"),
+        (
+            ["car", "--demo", "nowhere.csv"],
+            "error: demonstration 'nowhere.csv' does not exist; give a CSV file or a bag\n",
+        ),
+        (
+            ["ackley", "--demo", "path.csv"],
+            "error: --demo path.csv: a function has no demonstration; give a task\n",
+        ),
     ],
 )
 def test_a_demonstration_that_is_of_no_use_is_said_in_one_line(capsys, arguments, message):

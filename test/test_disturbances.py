@@ -50,7 +50,9 @@ def test_a_robot_that_stood_still_has_states_under_way_for_every_period_of_the_d
     assert arrivals(measurements, [1.0, 1.02, 1.04]) == pytest.approx([0.96, 0.98, 1.0])
 
 
-@pytest.mark.parametrize(("delay", "rounded"), [(0.0, 0.0), (0.001, 0.02), (0.02, 0.02), (0.06, 0.06), (0.061, 0.08)])
+@pytest.mark.parametrize(
+    ("delay", "rounded"), [(0.0, 0.0), (0.001, 0.02), (0.02, 0.02), (0.06, 0.06), (0.061, 0.08)]
+)
 def test_whole_periods(delay, rounded):
     assert whole_periods(delay, 0.02) == pytest.approx(rounded)
 
@@ -99,7 +101,12 @@ def test_a_command_takes_effect_after_its_delay():
 
 def test_each_point_of_a_trajectory_holds_until_the_next_and_the_last_until_there_is_news():
     commands = Commands(command(0.0), seed=0)
-    commands.send([(-0.01, command(1.0)), (0.01, command(2.0)), (0.03, command(3.0))], 1.0, delay=0.1, dropout=0.0)
+    commands.send(
+        [(-0.01, command(1.0)), (0.01, command(2.0)), (0.03, command(3.0))],
+        1.0,
+        delay=0.1,
+        dropout=0.0,
+    )
     assert held(commands, [1.09, 1.1, 1.11, 1.12, 1.13, 1.2]) == [0.0, 1.0, 2.0, 2.0, 3.0, 3.0]
     commands.send([(0.01, command(4.0))], 1.2, delay=0.0, dropout=0.0)
     assert held(commands, [1.2]) == [4.0]  # what came before is no longer followed
@@ -141,8 +148,13 @@ def test_a_lagging_actuator_is_a_first_order_filter():
 
 def test_a_heavier_robot_with_less_grip():
     task, config = find_task("ant")(), PlantModelConfig()
-    as_modelled, changed = Plant(task, config).model, Plant(task, config, mass=1.2, friction=0.5).model
-    assert mujoco.mj_getTotalmass(changed) == pytest.approx(1.2 * mujoco.mj_getTotalmass(as_modelled))
+    as_modelled, changed = (
+        Plant(task, config).model,
+        Plant(task, config, mass=1.2, friction=0.5).model,
+    )
+    assert mujoco.mj_getTotalmass(changed) == pytest.approx(
+        1.2 * mujoco.mj_getTotalmass(as_modelled)
+    )
     np.testing.assert_allclose(changed.geom_friction[:, 0], 0.5 * as_modelled.geom_friction[:, 0])
 
 

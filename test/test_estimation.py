@@ -11,7 +11,12 @@ from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
 
-POSE = (np.array([1.0, 2.0, 0.5]), np.array([0.0, 0.0, 0.0, 1.0]), np.array([0.3, 0.0, 0.0]), np.zeros(3))
+POSE = (
+    np.array([1.0, 2.0, 0.5]),
+    np.array([0.0, 0.0, 0.0, 1.0]),
+    np.array([0.3, 0.0, 0.0]),
+    np.zeros(3),
+)
 
 
 @pytest.fixture
@@ -67,7 +72,10 @@ def test_joints_may_come_in_any_order(ant):
         (lambda n, q, v: (n[1:], q[1:], v[1:]), "joint_states: joint 'front_left_hip' is missing"),
         (lambda n, q, v: (["nose", *n[1:]], q, v), "joint_states: unknown joint 'nose'"),
         (lambda n, q, v: ([*n, n[0]], [*q, 0.0], [*v, 0.0]), "joint_states: a joint twice"),
-        (lambda n, q, v: (n, q, []), "joint_states: 8 names, 8 positions, 0 velocities; all three must be equal"),
+        (
+            lambda n, q, v: (n, q, []),
+            "joint_states: 8 names, 8 positions, 0 velocities; all three must be equal",
+        ),
     ],
 )
 def test_a_bad_joint_state_is_rejected_and_changes_nothing(ant, change, reason):
@@ -83,7 +91,9 @@ def test_a_bad_joint_state_is_rejected_and_changes_nothing(ant, change, reason):
 
 def test_a_quaternion_must_have_unit_length(ant):
     feed(ant)
-    with pytest.raises(MessageRejectedError, match=r"odom: quaternion of length 0\.5; it must be 1"):
+    with pytest.raises(
+        MessageRejectedError, match=r"odom: quaternion of length 0\.5; it must be 1"
+    ):
         ant.update_odometry(2.0, POSE[0], np.array([0.0, 0.0, 0.0, 0.5]), *POSE[2:])
     with pytest.raises(MessageRejectedError, match="odom: NaN or infinite value"):
         ant.update_odometry(2.0, POSE[0], POSE[1], np.array([np.nan, 0, 0]), POSE[3])
@@ -111,7 +121,9 @@ def test_prediction_is_what_the_model_does_under_the_commands_sent():
     for u in commands.values():
         plant.step(lambda q, v, u=u: np.array([u]), 0.02)
     predicted = Predictor(task, model).predict(
-        measured, 10.04, [(10.0 + 0.02 * i, constant_control(np.array([u]))) for i, u in commands.items()]
+        measured,
+        10.04,
+        [(10.0 + 0.02 * i, constant_control(np.array([u]))) for i, u in commands.items()],
     )
     assert predicted.stamp == 10.04
     np.testing.assert_allclose(predicted.qpos, plant.data.qpos, atol=1e-9)
@@ -123,11 +135,16 @@ def test_prediction_fits_its_steps_to_any_interval():
     plant = Plant(task, PlantModelConfig(timestep=0.001))
     measured = plant.state(0.0)
     plant.step(lambda q, v: np.array([5.0]), 0.013)
-    predicted = Predictor(task, task.compile(timestep=0.005)).predict(measured, 0.013, [(0.0, constant_control(np.array([5.0])))])
+    predicted = Predictor(task, task.compile(timestep=0.005)).predict(
+        measured, 0.013, [(0.0, constant_control(np.array([5.0])))]
+    )
     np.testing.assert_allclose(predicted.qvel, plant.data.qvel, rtol=0.02)
 
 
 def test_a_state_of_the_present_is_its_own_prediction():
     task = find_task("cartpole")()
     state = Plant(task, PlantModelConfig()).state(5.0)
-    assert Predictor(task, task.model).predict(state, 5.0, [(5.0, constant_control(np.zeros(1)))]) is state
+    assert (
+        Predictor(task, task.model).predict(state, 5.0, [(5.0, constant_control(np.zeros(1)))])
+        is state
+    )

@@ -30,7 +30,11 @@ PERIOD = 0.02
 def typestore(edit=lambda definition: definition):
     store = get_typestore(Stores.LATEST)
     for name in ("JointCommand", "PlannerStats"):
-        store.register(get_types_from_msg(edit((MESSAGES / f"{name}.msg").read_text()), f"diffusion_mpc/msg/{name}"))
+        store.register(
+            get_types_from_msg(
+                edit((MESSAGES / f"{name}.msg").read_text()), f"diffusion_mpc/msg/{name}"
+            )
+        )
     return store
 
 
@@ -50,7 +54,10 @@ class BagMaker:
         self.writer = BagWriter(folder)
         self.namespace, self.actuators = namespace, actuators(task.model)
         hinges = [i for i in range(self.model.njnt) if self.model.jnt_type[i] >= 2]
-        self.joints = [(self.model.joint(i).name, self.model.jnt_qposadr[i], self.model.jnt_dofadr[i]) for i in hinges]
+        self.joints = [
+            (self.model.joint(i).name, self.model.jnt_qposadr[i], self.model.jnt_dofadr[i])
+            for i in hinges
+        ]
 
     def __enter__(self):
         for topic, kind in self.types.items():
@@ -75,7 +82,9 @@ class BagMaker:
         return self.make(f"geometry_msgs/msg/{kind}", x=x, y=y, z=z)
 
     def twist(self, linear, angular):
-        return self.make("geometry_msgs/msg/Twist", linear=self.vector(linear), angular=self.vector(angular))
+        return self.make(
+            "geometry_msgs/msg/Twist", linear=self.vector(linear), angular=self.vector(angular)
+        )
 
     def write(self, topic, time, message):
         data = self.store.serialize_cdr(message, self.types[topic])
@@ -83,8 +92,14 @@ class BagMaker:
 
     def state(self, time, qpos, qvel, odometry=True):
         names, positions, velocities = zip(*reversed(self.joints), strict=True)
-        fields = {"position": qpos[list(positions)], "velocity": qvel[list(velocities)], "effort": np.zeros(0)}
-        joints = self.make("sensor_msgs/msg/JointState", header=self.header(time), name=list(names), **fields)
+        fields = {
+            "position": qpos[list(positions)],
+            "velocity": qvel[list(velocities)],
+            "effort": np.zeros(0),
+        }
+        joints = self.make(
+            "sensor_msgs/msg/JointState", header=self.header(time), name=list(names), **fields
+        )
         self.write("/joint_states", time, joints)
         if self.task.base and odometry:
             p, q, v, omega = qpos_qvel_to_odometry(qpos[:7], qvel[:6])
@@ -94,8 +109,14 @@ class BagMaker:
                 "nav_msgs/msg/Odometry",
                 header=self.header(time),
                 child_frame_id="",
-                pose=self.make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance),
-                twist=self.make("geometry_msgs/msg/TwistWithCovariance", twist=self.twist(v, omega), covariance=covariance),
+                pose=self.make(
+                    "geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance
+                ),
+                twist=self.make(
+                    "geometry_msgs/msg/TwistWithCovariance",
+                    twist=self.twist(v, omega),
+                    covariance=covariance,
+                ),
             )
             self.write("/odom", time, message)
 
@@ -109,7 +130,9 @@ class BagMaker:
             name=[a.joint for a in reversed(self.actuators)],
             position=empty,
             velocity=empty,
-            effort=np.array([u * a.scale for u, a in zip(control, self.actuators, strict=True)])[::-1].copy(),
+            effort=np.array([u * a.scale for u, a in zip(control, self.actuators, strict=True)])[
+                ::-1
+            ].copy(),
             kp=empty,
             kd=empty,
         )
@@ -118,7 +141,11 @@ class BagMaker:
     def pose(self, position, quaternion_xyzw):
         x, y, z, w = map(float, quaternion_xyzw)
         orientation = self.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
-        return self.make("geometry_msgs/msg/Pose", position=self.vector(position, "Point"), orientation=orientation)
+        return self.make(
+            "geometry_msgs/msg/Pose",
+            position=self.vector(position, "Point"),
+            orientation=orientation,
+        )
 
     def stats(
         self,
@@ -174,7 +201,10 @@ def standing(task):
 
 
 def walk(folder, task, steps=300, yaw=0.6, speed=0.8, command=(1.0, 0.0, 0.0), **options):
-    """The ant glides along its heading; it lies on its back for steps 200 to 219; every 10th plan is late."""
+    """The ant glides along its heading; it lies on its back for steps 200 to 219.
+
+    Every 10th plan is late.
+    """
     qpos, qvel = standing(task)
     with BagMaker(folder, task, **options) as bag:
         for i in range(steps):
@@ -187,7 +217,12 @@ def walk(folder, task, steps=300, yaw=0.6, speed=0.8, command=(1.0, 0.0, 0.0), *
             bag.state(time, qpos, qvel)
             bag.stats(time, plan_time=0.025 if late else 0.010, missed=late, command=command)
             safe = i % 50 == 49
-            bag.command(time + (0.5 if safe else 0.010 + 0.001 * (i % 2)), time, np.full(8, 1.5 * (i + 1)), safe=safe)
+            bag.command(
+                time + (0.5 if safe else 0.010 + 0.001 * (i % 2)),
+                time,
+                np.full(8, 1.5 * (i + 1)),
+                safe=safe,
+            )
     return folder
 
 
@@ -226,7 +261,11 @@ def test_commands_of_any_type_come_back_in_actuator_order(tmp_path, ant):
             "data": np.arange(8.0),
         },
         "trajectory_msgs/msg/JointTrajectory": lambda make: {
-            "header": make("std_msgs/msg/Header", stamp=make("builtin_interfaces/msg/Time", sec=0, nanosec=0), frame_id=""),
+            "header": make(
+                "std_msgs/msg/Header",
+                stamp=make("builtin_interfaces/msg/Time", sec=0, nanosec=0),
+                frame_id="",
+            ),
             "joint_names": joints[::-1],
             "points": [
                 make(
@@ -279,27 +318,40 @@ def test_speed_is_measured_along_the_command_in_the_heading_frame_after_settling
     assert summarise(run, ant, settle=100.0)["mean_speed"] is None
 
 
-@pytest.mark.parametrize(("command", "along"), [((0, 0, 1), 0.8), ((0, 2, 0), 0.0), ((-2, 0, 0), -0.8), ((1, 1, 0), 0.8 / 2**0.5)])
+@pytest.mark.parametrize(
+    ("command", "along"),
+    [((0, 0, 1), 0.8), ((0, 2, 0), 0.0), ((-2, 0, 0), -0.8), ((1, 1, 0), 0.8 / 2**0.5)],
+)
 def test_speed_counts_only_what_was_asked_for(tmp_path, ant, command, along):
-    figures = summarise(read_run(walk(tmp_path / "bag", ant, steps=20, command=command), ant), ant, settle=0.0)
+    figures = summarise(
+        read_run(walk(tmp_path / "bag", ant, steps=20, command=command), ant), ant, settle=0.0
+    )
     assert figures["command_speed"] == pytest.approx(math.hypot(*command[:2]))
     assert figures["mean_speed"] == pytest.approx(along, abs=1e-9)
 
 
 def test_cost_is_that_of_the_measured_states_under_the_commands_in_force(run, ant):
     measured = measure(run, ant)
-    # The command of step i - 1, sent 10 ms after its state, is the one in force at state i; the first state has none.
+    # The command of step i - 1, sent 10 ms after its state, is the one in force at state i; the
+    # first state has none.
     previous = np.concatenate([[0.0], 1.5 * np.arange(1, 49)]) / ant.ctrl_limits[1][0]
     np.testing.assert_allclose(measured.costs["effort"][:49], 0.02 * 8 * previous**2, rtol=1e-9)
     np.testing.assert_allclose(measured.costs["velocity"][:200], 0.2**2, rtol=1e-9)
-    np.testing.assert_allclose(measured.costs["upright"][200:220], 20 * (math.sqrt(4.01) - 0.1), rtol=1e-9)
+    np.testing.assert_allclose(
+        measured.costs["upright"][200:220], 20 * (math.sqrt(4.01) - 0.1), rtol=1e-9
+    )
     figures = summarise(run, ant)
-    assert figures["mean_cost"] == pytest.approx(sum(cost.mean() for cost in measured.costs.values()))
+    assert figures["mean_cost"] == pytest.approx(
+        sum(cost.mean() for cost in measured.costs.values())
+    )
     assert figures["mean_cost"] == pytest.approx(sum(figures["term_costs"].values()))
 
 
 def test_weights_scale_their_term(run, ant):
-    plain, doubled = summarise(run, ant)["term_costs"], summarise(run, ant, weights={"velocity": 2.0})["term_costs"]
+    plain, doubled = (
+        summarise(run, ant)["term_costs"],
+        summarise(run, ant, weights={"velocity": 2.0})["term_costs"],
+    )
     assert doubled["velocity"] == pytest.approx(2.0 * plain["velocity"])
     assert doubled["effort"] == plain["effort"]
     with pytest.raises(ValueError, match="unknown cost term 'speed'; there are: "):
@@ -307,7 +359,10 @@ def test_weights_scale_their_term(run, ant):
 
 
 def test_equal_bags_give_equal_figures(tmp_path, ant):
-    figures = [summarise(read_run(walk(tmp_path / name, ant, steps=50), ant), ant, settle=0.1) for name in ("a", "b")]
+    figures = [
+        summarise(read_run(walk(tmp_path / name, ant, steps=50), ant), ant, settle=0.1)
+        for name in ("a", "b")
+    ]
     assert figures[0] == figures[1]
 
 
@@ -333,13 +388,20 @@ def test_distances_from_the_goal_are_those_of_the_goal_that_the_newest_plan_purs
     with BagMaker(tmp_path / "bag", task) as bag:
         for i in range(4):
             bag.state(START + i * PERIOD, np.array([0.3, 0.4, 0.0, 0.0, 0.5]), np.zeros(5))
-            bag.stats(START + i * PERIOD, goal=((0, 0, 0), (0, 0, 0, 1)) if i < 2 else ((0.3, 0.4, 0.2), quarter))
+            bag.stats(
+                START + i * PERIOD,
+                goal=((0, 0, 0), (0, 0, 0, 1)) if i < 2 else ((0.3, 0.4, 0.2), quarter),
+            )
     run = read_run(tmp_path / "bag", task)
     measured = measure(run, task)
     np.testing.assert_allclose(measured.goal_errors["position_m"], [0.5, 0.5, 0.0, 0.0], atol=1e-12)
-    np.testing.assert_allclose(measured.goal_errors["angle_rad"], [0.0, 0.0, math.pi / 2, math.pi / 2], atol=1e-12)
+    np.testing.assert_allclose(
+        measured.goal_errors["angle_rad"], [0.0, 0.0, math.pi / 2, math.pi / 2], atol=1e-12
+    )
     np.testing.assert_allclose(measured.costs["position"], [2.5, 2.5, 0.0, 0.0], atol=1e-12)
-    assert summarise(run, task)["goal_errors"] == pytest.approx({"position_m": 0.0, "angle_rad": math.pi / 2})
+    assert summarise(run, task)["goal_errors"] == pytest.approx(
+        {"position_m": 0.0, "angle_rad": math.pi / 2}
+    )
 
 
 class FormerBagMaker(BagMaker):
@@ -347,10 +409,18 @@ class FormerBagMaker(BagMaker):
 
     def __init__(self, folder, task):
         super().__init__(folder, task)
-        self.store = typestore(lambda definition: definition.replace("infeasible_fraction", "infeasible_share"))
+        self.store = typestore(
+            lambda definition: definition.replace("infeasible_fraction", "infeasible_share")
+        )
 
     def make(self, kind, **fields):
-        return super().make(kind, **{name.replace("infeasible_fraction", "infeasible_share"): fields[name] for name in fields})
+        return super().make(
+            kind,
+            **{
+                name.replace("infeasible_fraction", "infeasible_share"): fields[name]
+                for name in fields
+            },
+        )
 
 
 def test_a_bag_from_before_a_field_had_its_name_of_today_is_read(tmp_path, ant):
@@ -394,7 +464,10 @@ def test_commands_that_a_robot_would_reject_are_left_out_and_named(tmp_path, ant
         bag.command(START + PERIOD, START, np.full(8, np.nan))
     run = read_run(tmp_path / "bag", ant)
     np.testing.assert_array_equal(run.commands.values, [np.ones(8)])
-    assert any("joint_command" in problem and "NaN" in problem and "1 messages" in problem for problem in run.problems)
+    assert any(
+        "joint_command" in problem and "NaN" in problem and "1 messages" in problem
+        for problem in run.problems
+    )
 
 
 def flushed(folder, task, chunk=10, steps=100):

@@ -1,4 +1,7 @@
-"""Every row of the fault table, injected into real nodes over real DDS. `./dmpc test faults` prints the table."""
+"""Every row of the fault table, injected into real nodes over real DDS.
+
+`./dmpc test faults` prints the table.
+"""
 
 import signal
 import time
@@ -56,7 +59,9 @@ def test_a_stale_state_brings_the_safe_command_and_control_returns(controlled, t
 
 
 @fault("stamp jumps back", "safe command until there is a plan of the new time")
-def test_a_stamp_that_jumps_back_brings_the_safe_command_until_there_is_a_new_plan(controlled, time_to_safe):
+def test_a_stamp_that_jumps_back_brings_the_safe_command_until_there_is_a_new_plan(
+    controlled, time_to_safe
+):
     _, robot = controlled
     robot.stop()
     robot.commands.clear()
@@ -75,13 +80,18 @@ def test_stamps_ahead_of_the_clock_are_rejected(controlled, time_to_safe):
     while time.monotonic() < end:
         robot.publish(stamp=robot.now() + 3600.0)
         robot.spin(PERIOD)
-    time_to_safe(robot.first_safe()[0] - silence - STATE_TIMEOUT, "state_timeout after the last good state")
+    time_to_safe(
+        robot.first_safe()[0] - silence - STATE_TIMEOUT, "state_timeout after the last good state"
+    )
     assert "s ahead of this node's clock" in error(robot)
     robot.start()
     robot.regains_control()
 
 
-@fault("stamps of zero, a driver that does not stamp", "no command of a plan; ERROR says how old the state is")
+@fault(
+    "stamps of zero, a driver that does not stamp",
+    "no command of a plan; ERROR says how old the state is",
+)
 def test_states_without_a_stamp_are_not_planned_from(start_planner):
     _, robot = start_planner()
     for _ in range(50):
@@ -99,7 +109,11 @@ def nan(message):
 
 
 def missing(message):
-    message.name, message.position, message.velocity = message.name[1:], message.position[1:], message.velocity[1:]
+    message.name, message.position, message.velocity = (
+        message.name[1:],
+        message.position[1:],
+        message.velocity[1:],
+    )
     return message
 
 
@@ -119,9 +133,24 @@ REJECTED = "rejected with the reason and counted; then as when states stop"
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        pytest.param(nan, "joint_states: NaN or infinite value", marks=fault("NaN in the state", REJECTED), id="NaN"),
-        pytest.param(missing, "joint_states: joint 'slider' is missing", marks=fault("joint missing", REJECTED), id="missing"),
-        pytest.param(unknown, "joint_states: unknown joint 'wheel'", marks=fault("joint unknown", REJECTED), id="unknown"),
+        pytest.param(
+            nan,
+            "joint_states: NaN or infinite value",
+            marks=fault("NaN in the state", REJECTED),
+            id="NaN",
+        ),
+        pytest.param(
+            missing,
+            "joint_states: joint 'slider' is missing",
+            marks=fault("joint missing", REJECTED),
+            id="missing",
+        ),
+        pytest.param(
+            unknown,
+            "joint_states: unknown joint 'wheel'",
+            marks=fault("joint unknown", REJECTED),
+            id="unknown",
+        ),
         pytest.param(
             short,
             "joint_states: 2 names, 2 positions, 1 velocities; all three must be equal",
@@ -130,7 +159,9 @@ REJECTED = "rejected with the reason and counted; then as when states stop"
         ),
     ],
 )
-def test_a_bad_state_is_rejected_with_a_reason_and_the_last_good_one_ages(controlled, time_to_safe, spoil, reason):
+def test_a_bad_state_is_rejected_with_a_reason_and_the_last_good_one_ages(
+    controlled, time_to_safe, spoil, reason
+):
     _, robot = controlled
     good = robot.last_published
     robot.edit = spoil
@@ -158,15 +189,21 @@ def stretch(odometry):
 @fault("quaternion not of unit length", REJECTED)
 def test_a_bad_quaternion_is_rejected_and_the_last_good_one_ages(start_planner, time_to_safe):
     # Few samples: these are about time, and the ant's plans take some.
-    _, robot = start_planner(robot={"joints": ant_joints(), "base": True}, task="ant", planner__iterations=1)
+    _, robot = start_planner(
+        robot={"joints": ant_joints(), "base": True}, task="ant", planner__iterations=1
+    )
     robot.position = np.tile([0.0, 0.8], 4)
     robot.start()
     robot.spin_until(lambda: len(robot.commands) > 20, "commands")
     robot.commands.clear()
     good = robot.last_published
     robot.edit_odom = stretch
-    time_to_safe(robot.first_safe()[0] - good - STATE_TIMEOUT, "state_timeout after the last good state")
-    assert error(robot).endswith("last message rejected: odom: quaternion of length 1.41; it must be 1")
+    time_to_safe(
+        robot.first_safe()[0] - good - STATE_TIMEOUT, "state_timeout after the last good state"
+    )
+    assert error(robot).endswith(
+        "last message rejected: odom: quaternion of length 1.41; it must be 1"
+    )
     robot.edit_odom = lambda odometry: odometry
     robot.regains_control()
 
@@ -188,9 +225,16 @@ def test_of_two_publishers_of_the_state_neither_is_believed(controlled, time_to_
             robot.spin(PERIOD)
             impostor.publish()
         when, _ = robot.first_safe()
-        # The last state that was sent before the second publisher need not have been taken: it may have known of both by then.
-        time_to_safe(when - good - STATE_TIMEOUT, "state_timeout after the last state of one alone", early=1.5 * PERIOD)
-        said = "joint_states: more than one publisher, /impostor and /robot; only one may be the robot"
+        # The last state that was sent before the second publisher need not have been taken: it may
+        # have known of both by then.
+        time_to_safe(
+            when - good - STATE_TIMEOUT,
+            "state_timeout after the last state of one alone",
+            early=1.5 * PERIOD,
+        )
+        said = (
+            "joint_states: more than one publisher, /impostor and /robot; only one may be the robot"
+        )
         error(robot)
         while said not in robot.diagnostics[-1].message:
             impostor.publish()
@@ -211,32 +255,44 @@ def on_sim_time(start_planner):
     from diffusion_mpc.ros.messages.stamps import to_stamp
 
     _, robot = start_planner(use_sim_time=True)
-    clock = robot.node.create_timer(0.005, lambda: robot.clock.publish(Clock(clock=to_stamp(robot.now()))))
+    clock = robot.node.create_timer(
+        0.005, lambda: robot.clock.publish(Clock(clock=to_stamp(robot.now())))
+    )
     robot.start()
     robot.spin_until(lambda: len(robot.commands) > 20, "commands")
     return robot, clock
 
 
 @fault("/clock stops, and the states with it", "safe command on the steady clock, ERROR")
-def test_a_clock_that_stops_together_with_the_states_brings_the_safe_command(on_sim_time, time_to_safe):
+def test_a_clock_that_stops_together_with_the_states_brings_the_safe_command(
+    on_sim_time, time_to_safe
+):
     robot, clock = on_sim_time
     clock.cancel()
     robot.stop()
-    time_to_safe(robot.first_safe()[0] - robot.last_published - STATE_TIMEOUT, "state_timeout after the last state")
+    time_to_safe(
+        robot.first_safe()[0] - robot.last_published - STATE_TIMEOUT,
+        "state_timeout after the last state",
+    )
     assert "more than state_timeout of 100 ms" in error(robot)
     clock.reset()
     robot.start()
     robot.regains_control()
 
 
-@fault("/clock stops, states go on with its last time", "plans stop; safe command when the last one is too old")
+@fault(
+    "/clock stops, states go on with its last time",
+    "plans stop; safe command when the last one is too old",
+)
 def test_a_clock_that_stops_under_the_states_brings_the_safe_command(on_sim_time, time_to_safe):
     robot, clock = on_sim_time
     clock.cancel()
     stopped, now = robot.now(), robot.now
     robot.now = lambda: stopped
     when, _ = robot.first_safe()
-    time_to_safe(when - last_plan_start(robot) - MAX_PLAN_AGE, "max_plan_age after the last plan's start")
+    time_to_safe(
+        when - last_plan_start(robot) - MAX_PLAN_AGE, "max_plan_age after the last plan's start"
+    )
     assert "more than max_plan_age of 300 ms" in error(robot)
     robot.now = now
     clock.reset()
@@ -296,17 +352,27 @@ def test_a_planner_that_raises_brings_the_safe_command_and_tries_again(fragile, 
 
 
 @fault("no sample is feasible", "the previous plan stands; safe command when it is too old")
-def test_when_no_sample_is_feasible_the_previous_plan_stands_until_it_is_too_old(fragile, time_to_safe):
+def test_when_no_sample_is_feasible_the_previous_plan_stands_until_it_is_too_old(
+    fragile, time_to_safe
+):
     robot, folder = fragile
     inject(folder / "nan")
     when, _ = robot.first_safe()
-    time_to_safe(when - last_plan_start(robot) - MAX_PLAN_AGE, "max_plan_age after the last plan's start")
-    robot.spin_until(lambda: "all 8 samples have a NaN or infinite cost" in robot.diagnostics[-1].message, "the reason")
+    time_to_safe(
+        when - last_plan_start(robot) - MAX_PLAN_AGE, "max_plan_age after the last plan's start"
+    )
+    robot.spin_until(
+        lambda: "all 8 samples have a NaN or infinite cost" in robot.diagnostics[-1].message,
+        "the reason",
+    )
     (folder / "nan").unlink()
     robot.regains_control()
 
 
-@fault("plans take three periods (overrun)", "the previous plan goes on by time, misses are counted; no safe command")
+@fault(
+    "plans take three periods (overrun)",
+    "the previous plan goes on by time, misses are counted; no safe command",
+)
 def test_plans_that_are_late_are_counted_and_commands_go_on(fragile):
     robot, folder = fragile
     before = robot.stats[-1].deadline_misses
@@ -326,7 +392,9 @@ def test_a_plan_that_hangs_brings_the_safe_command(fragile, time_to_safe):
     inject(folder / "sleep", "1.0")
     when, _ = robot.first_safe()
     (folder / "sleep").unlink()
-    time_to_safe(when - last_plan_start(robot) - MAX_PLAN_AGE, "max_plan_age after the last plan's start")
+    time_to_safe(
+        when - last_plan_start(robot) - MAX_PLAN_AGE, "max_plan_age after the last plan's start"
+    )
     assert "more than max_plan_age of 300 ms" in error(robot)
     robot.regains_control()
 
@@ -364,13 +432,18 @@ def test_invalid_parameters_are_refused_and_plans_go_on(controlled):
         ({"planner__temperature": -1.0}, "planner.temperature out of range"),
         ({"planner__temperature": float("nan")}, "planner.temperature"),
         ({"planner__num_samples": "many"}, "Wrong parameter type"),
-        ({"planner__num_samples": 16, "safe_command": "brake"}, "safe_command: 'brake' is not one of zero, hold, damping"),
+        (
+            {"planner__num_samples": 16, "safe_command": "brake"},
+            "safe_command: 'brake' is not one of zero, hold, damping",
+        ),
     ]:
         successful, said = robot.set_parameters(**changes)
         assert not successful
         assert reason in said
     robot.stats.clear()
-    robot.spin_until(lambda: robot.stats and len(robot.commands) > 5, "the next plans and their commands")
+    robot.spin_until(
+        lambda: robot.stats and len(robot.commands) > 5, "the next plans and their commands"
+    )
     assert robot.stats[-1].num_samples == 8
     assert not any(command.safe for _, command in robot.commands)
     assert max(np.diff([when for when, _ in robot.commands])) < 2.0 * PERIOD + SLACK
@@ -381,7 +454,10 @@ def test_invalid_parameters_are_refused_and_plans_go_on(controlled):
 
 @pytest.fixture
 def simulated(tmp_path, monkeypatch):
-    """Planner, simulation and a witness; every physics step is published, so that forces can be told from motion."""
+    """Planner, simulation and a witness.
+
+    Every physics step is published, so that forces can be told from motion.
+    """
     from pilot import Witness
 
     from diffusion_mpc.bringup.description import Process, free_domain_id
@@ -405,7 +481,9 @@ def simulated(tmp_path, monkeypatch):
             running[process.name] = Running([process], folder)
             made.append(running[process.name].stop)
         # Commands and states are discovered one after the other.
-        witness.spin_until(lambda: len(witness.commands) > 50 and len(witness.states) > 5, "commands and states")
+        witness.spin_until(
+            lambda: len(witness.commands) > 50 and len(witness.states) > 5, "commands and states"
+        )
 
         def restart_planner():
             running["planner"] = Running([planner], tmp_path)
@@ -418,8 +496,13 @@ def simulated(tmp_path, monkeypatch):
         close()
 
 
-@fault("planner killed (SIGKILL) and started again", "the simulated robot stops by its command_timeout; control returns")
-def test_a_planner_that_is_killed_leaves_a_robot_that_stops_until_there_is_another(simulated, time_to_safe):
+@fault(
+    "planner killed (SIGKILL) and started again",
+    "the simulated robot stops by its command_timeout; control returns",
+)
+def test_a_planner_that_is_killed_leaves_a_robot_that_stops_until_there_is_another(
+    simulated, time_to_safe
+):
     from pilot import motor_off
 
     running, witness, restart_planner = simulated()
@@ -442,9 +525,17 @@ def test_a_planner_that_is_killed_leaves_a_robot_that_stops_until_there_is_anoth
 @pytest.mark.parametrize(
     "lockstep",
     [
-        pytest.param(False, marks=fault("simulation reset", "plans go on from the new state; no safe command"), id="real time"),
         pytest.param(
-            True, marks=fault("simulation reset in lockstep: time begins anew", "plan forgotten; plans go on"), id="lockstep"
+            False,
+            marks=fault("simulation reset", "plans go on from the new state; no safe command"),
+            id="real time",
+        ),
+        pytest.param(
+            True,
+            marks=fault(
+                "simulation reset in lockstep: time begins anew", "plan forgotten; plans go on"
+            ),
+            id="lockstep",
         ),
     ],
 )
@@ -454,8 +545,14 @@ def test_after_a_reset_of_the_simulation_control_goes_on(simulated, lockstep):
     witness.states.clear()
     witness.commands.clear()
     assert witness.call("sim/reset").success
-    witness.spin_until(lambda: len(witness.commands) > 20 and len(witness.states) > 20, "commands after the reset")
-    anew = next(i for i, s in enumerate(witness.states) if s.position[1] == pytest.approx(np.pi, abs=1e-3) and s.velocity[0] == 0.0)
+    witness.spin_until(
+        lambda: len(witness.commands) > 20 and len(witness.states) > 20, "commands after the reset"
+    )
+    anew = next(
+        i
+        for i, s in enumerate(witness.states)
+        if s.position[1] == pytest.approx(np.pi, abs=1e-3) and s.velocity[0] == 0.0
+    )
     assert (witness.stamp(witness.states[anew]) < before) == lockstep
     witness.commands.clear()
     witness.spin_until(lambda: len(witness.commands) > 20, "commands after the reset")
@@ -497,9 +594,15 @@ ONE_LINE = "one line that says what to change, exit code 1"
             "error: model file 'nowhere.xml' does not exist; set model.path to an MJCF file",
             marks=fault("model file missing", ONE_LINE),
         ),
-        pytest.param({"model.path": "broken.xml"}, "error: model file 'broken.xml'", marks=fault("model file broken", ONE_LINE)),
         pytest.param(
-            {"task": "cartpool"}, "error: unknown task 'cartpool'; did you mean 'cartpole'?", marks=fault("unknown task", ONE_LINE)
+            {"model.path": "broken.xml"},
+            "error: model file 'broken.xml'",
+            marks=fault("model file broken", ONE_LINE),
+        ),
+        pytest.param(
+            {"task": "cartpool"},
+            "error: unknown task 'cartpool'; did you mean 'cartpole'?",
+            marks=fault("unknown task", ONE_LINE),
         ),
         pytest.param(
             {"planner.num_knots": 2},
@@ -508,7 +611,9 @@ ONE_LINE = "one line that says what to change, exit code 1"
         ),
     ],
 )
-def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(tmp_path, monkeypatch, settings, message):
+def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(
+    tmp_path, monkeypatch, settings, message
+):
     from conftest import CARTPOLE
 
     from diffusion_mpc.bringup.description import Process

@@ -7,15 +7,24 @@ from rollouts import roll_out
 from diffusion_mpc.command.command import Command, actuators, without_gains
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.command.follower import Follower, needs_planned_states
-from diffusion_mpc.config import JointGains, OutputConfig, PlannerNodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    JointGains,
+    OutputConfig,
+    PlannerNodeConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, PlannedStates, PlanStats, Reference, State
 
 # One joint of each kind: driven by effort, position and velocity.
-MODEL = """<mujoco><worldbody><body><joint name='a'/><geom size='.1'/><body pos='0 0 1'><joint name='b'/><geom size='.1'/>
+MODEL = """<mujoco><worldbody><body><joint name='a'/><geom size='.1'/>
+<body pos='0 0 1'><joint name='b'/><geom size='.1'/>
 <body pos='0 0 1'><joint name='c'/><geom size='.1'/></body></body></body></worldbody><actuator>
-<motor name='m' joint='a' gear='50' ctrlrange='-1 1'/><position name='p' joint='b' kp='30' ctrlrange='-2 2'/>
+<motor name='m' joint='a' gear='50' ctrlrange='-1 1'/>
+<position name='p' joint='b' kp='30' ctrlrange='-2 2'/>
 <velocity name='v' joint='c' kv='30' ctrlrange='-3 3'/></actuator></mujoco>"""
 LIMITS = (np.array([-1.0, -2.0, -3.0]), np.array([1.0, 2.0, 3.0]))
 START, DT = 10.0, 0.1
@@ -34,7 +43,9 @@ def plan():
     controls = np.array([[0.1, 0.4, 1.0], [0.2, 0.5, 1.1], [0.3, 0.6, 1.2]])
     rows = np.arange(4.0)[:, None]
     states = PlannedStates(qpos=rows * [1.0, 2.0, 3.0], qvel=10.0 + rows * [1.0, 2.0, 3.0])
-    return Plan(START, START, DT, controls, controls, np.zeros((3, 3)), stats, planned_states=states)
+    return Plan(
+        START, START, DT, controls, controls, np.zeros((3, 3)), stats, planned_states=states
+    )
 
 
 def follower(actuated, gains=None, **settings):
@@ -50,7 +61,9 @@ def test_a_plan_is_followed_by_time(actuated, plan):
 
 
 def test_gains_act_on_efforts_round_the_planned_motion_in_the_middle_of_the_period(actuated, plan):
-    ((_, command),) = follower(actuated, gains={"a": JointGains(p=20.0, d=2.0)}).points(plan, START + 0.15, 0.02, np.zeros(3))
+    ((_, command),) = follower(actuated, gains={"a": JointGains(p=20.0, d=2.0)}).points(
+        plan, START + 0.15, 0.02, np.zeros(3)
+    )
     np.testing.assert_allclose(command.kp, [20.0, 0.0, 0.0])
     np.testing.assert_allclose(command.kd, [2.0, 0.0, 0.0])
     # 0.16 s after the start, 1.6 control steps; a servo's target is its control
@@ -61,7 +74,9 @@ def test_gains_act_on_efforts_round_the_planned_motion_in_the_middle_of_the_peri
 
 
 def test_a_trajectory_holds_the_rest_of_the_horizon(actuated, plan):
-    points = follower(actuated, type="joint_trajectory").points(plan, START + 0.05, 0.02, np.zeros(3))
+    points = follower(actuated, type="joint_trajectory").points(
+        plan, START + 0.05, 0.02, np.zeros(3)
+    )
     assert [seconds for seconds, _ in points] == pytest.approx([0.0, 0.05, 0.15, 0.25])
     np.testing.assert_allclose([c.control[0] for _, c in points], [0.1, 0.2, 0.3, 0.3])
     np.testing.assert_allclose([c.position[0] for _, c in points], [0.5, 1.0, 2.0, 3.0])
@@ -97,7 +112,9 @@ def test_only_gains_and_trajectories_need_the_planned_motion():
 
 
 def test_the_planned_motion_is_where_the_controls_lead():
-    _, values = load_parameters(PlannerNodeConfig, {"task": "cartpole", "backend.threads": 1, "gains.slider.p": 1.0})
+    _, values = load_parameters(
+        PlannerNodeConfig, {"task": "cartpole", "backend.threads": 1, "gains.slider.p": 1.0}
+    )
     config, task = build(PlannerNodeConfig, values), find_task("cartpole")()
     controller = Controller(task, config, cost_weights(values))
     data = task.initial_data(controller.backend.model)
@@ -127,14 +144,20 @@ def messages():
 
 
 COMMAND = Command(
-    np.array([0.2, 0.5, 1.1]), np.array([20.0, 0, 0]), np.array([2.0, 0, 0]), np.array([1.6, 0.5, 4.8]), np.array([9.0, 8.0, 1.1])
+    np.array([0.2, 0.5, 1.1]),
+    np.array([20.0, 0, 0]),
+    np.array([2.0, 0, 0]),
+    np.array([1.6, 0.5, 4.8]),
+    np.array([9.0, 8.0, 1.1]),
 )
 
 
 @pytest.mark.ros
 @pytest.mark.parametrize("kind", ["joint_command", "float64_multi_array", "joint_trajectory"])
 def test_what_is_encoded_is_decoded(messages, actuated, kind):
-    ((seconds, command),) = decode(messages.encode(kind, [(0.0, COMMAND)], actuated, 7.5, 7.4), actuated)
+    ((seconds, command),) = decode(
+        messages.encode(kind, [(0.0, COMMAND)], actuated, 7.5, 7.4), actuated
+    )
     assert seconds == 0.0
     np.testing.assert_allclose(command.control, COMMAND.control)
     if kind == "joint_command":
@@ -143,12 +166,19 @@ def test_what_is_encoded_is_decoded(messages, actuated, kind):
 
 
 @pytest.mark.ros
-def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_order(messages, actuated, plan):
+def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_order(
+    messages, actuated, plan
+):
     points = follower(actuated, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
     message = messages.encode("joint_trajectory", points, actuated, START, START)
     assert message.joint_names == ["a", "b", "c"]
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (10, 0)
-    assert [p.time_from_start.nanosec for p in message.points] == [0, 100_000_000, 200_000_000, 300_000_000]
+    assert [p.time_from_start.nanosec for p in message.points] == [
+        0,
+        100_000_000,
+        200_000_000,
+        300_000_000,
+    ]
     np.testing.assert_allclose(message.points[1].effort, [0.2 * 50.0, 0.0, 0.0])
     np.testing.assert_allclose(message.points[1].positions, [1.0, 0.5, 3.0])
     np.testing.assert_allclose(message.points[1].velocities, [11.0, 12.0, 1.1])
@@ -164,7 +194,9 @@ def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_or
 
 @pytest.mark.ros
 def test_a_safe_trajectory_has_no_stamp_and_applies_at_once(messages, actuated):
-    message = messages.encode("joint_trajectory", [(0.0, without_gains(np.zeros(3)))], actuated, 7.5, None)
+    message = messages.encode(
+        "joint_trajectory", [(0.0, without_gains(np.zeros(3)))], actuated, 7.5, None
+    )
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
 
 
@@ -181,6 +213,15 @@ def test_bad_trajectories_are_rejected_with_a_reason(messages, actuated, plan):
 
     assert spoilt(lambda m: m.points.clear()) == "joint_command: a trajectory without points"
     assert spoilt(lambda m: m.points.reverse()).endswith("not in the order of time")
-    assert spoilt(lambda m: setattr(m, "joint_names", ["a", "b", "d"])) == "joint_command: joint 'c' is missing"
-    assert spoilt(lambda m: setattr(m.points[1], "effort", [1.0])) == "joint_command: 1 values of effort for 3 joints"
-    assert spoilt(lambda m: setattr(m.points[1], "effort", [np.nan, 0, 0])) == "joint_command: NaN or infinite value"
+    assert (
+        spoilt(lambda m: setattr(m, "joint_names", ["a", "b", "d"]))
+        == "joint_command: joint 'c' is missing"
+    )
+    assert (
+        spoilt(lambda m: setattr(m.points[1], "effort", [1.0]))
+        == "joint_command: 1 values of effort for 3 joints"
+    )
+    assert (
+        spoilt(lambda m: setattr(m.points[1], "effort", [np.nan, 0, 0]))
+        == "joint_command: NaN or infinite value"
+    )

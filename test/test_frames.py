@@ -23,7 +23,9 @@ FREE_BODY = "<mujoco><worldbody><body><freejoint/><geom size='.1'/></body></worl
 @given(vectors, quaternions, vectors, vectors)
 def test_conversion_there_and_back_changes_nothing(position, quaternion_xyzw, linear, angular):
     qpos, qvel = odometry_to_qpos_qvel(position, quaternion_xyzw, linear, angular)
-    for before, after in zip((position, quaternion_xyzw, linear, angular), qpos_qvel_to_odometry(qpos, qvel), strict=True):
+    for before, after in zip(
+        (position, quaternion_xyzw, linear, angular), qpos_qvel_to_odometry(qpos, qvel), strict=True
+    ):
         np.testing.assert_allclose(after, before, atol=1e-9)
 
 
@@ -35,13 +37,20 @@ def test_rotation_matrix_is_mujocos(quaternion_wxyz):
 
 
 @given(vectors, quaternions, vectors, vectors)
-def test_mujoco_moves_a_body_as_its_odometry_says(position, quaternion_xyzw, linear_body, angular_body):
-    """One tiny step of a free body: it moves along R * linear_body and turns by angular_body about its own axes."""
+def test_mujoco_moves_a_body_as_its_odometry_says(
+    position, quaternion_xyzw, linear_body, angular_body
+):
+    """One tiny step of a free body.
+
+    It moves along R * linear_body and turns by angular_body about its own axes.
+    """
     model = mujoco.MjModel.from_xml_string(FREE_BODY)
     model.opt.gravity[:] = 0.0
     model.opt.timestep = dt = 1e-5
     data = mujoco.MjData(model)
-    data.qpos[:], data.qvel[:] = odometry_to_qpos_qvel(position, quaternion_xyzw, linear_body, angular_body)
+    data.qpos[:], data.qvel[:] = odometry_to_qpos_qvel(
+        position, quaternion_xyzw, linear_body, angular_body
+    )
     before = rotation_matrix(data.qpos[3:7])
     mujoco.mj_step(model, data)
     after = rotation_matrix(data.qpos[3:7])

@@ -1,4 +1,7 @@
-"""Tasks that move by a function of their own: in the planner, in the prediction and in the simulation alike."""
+"""Tasks that move by a function of their own.
+
+In the planner, in the prediction and in the simulation alike.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +31,9 @@ from diffusion_mpc.types import Reference, State
 SLIDER = """
 <mujoco>
   <option integrator="Euler"><flag gravity="disable"/></option>
-  <worldbody><body><joint name="slider" type="slide" axis="1 0 0"/><geom size="0.1" mass="2"/></body></worldbody>
+  <worldbody>
+    <body><joint name="slider" type="slide" axis="1 0 0"/><geom size="0.1" mass="2"/></body>
+  </worldbody>
   <actuator><motor name="push" joint="slider" ctrlrange="-4 4"/></actuator>
 </mujoco>
 """
@@ -62,7 +67,9 @@ def slider(tmp_path):
 
 
 def some_controls(dtype=torch.float64):
-    return 4.0 * torch.rand((5, 20, 1), generator=torch.Generator().manual_seed(0), dtype=dtype) - 2.0
+    return (
+        4.0 * torch.rand((5, 20, 1), generator=torch.Generator().manual_seed(0), dtype=dtype) - 2.0
+    )
 
 
 START = State(7.0, np.array([0.5]), np.array([-1.0]))
@@ -70,7 +77,10 @@ START = State(7.0, np.array([0.5]), np.array([-1.0]))
 
 def test_a_double_integrator_moves_as_in_mujoco(slider):
     model = slider.compile(timestep=0.01, integrator="euler")
-    batches = [roll_out(b, START, some_controls(), 0.02) for b in (FunctionBackend(slider, model), CpuBackend([model], 1))]
+    batches = [
+        roll_out(b, START, some_controls(), 0.02)
+        for b in (FunctionBackend(slider, model), CpuBackend([model], 1))
+    ]
     torch.testing.assert_close(batches[0].qpos, batches[1].qpos, rtol=0.0, atol=1e-12)
     torch.testing.assert_close(batches[0].qvel, batches[1].qvel, rtol=0.0, atol=1e-12)
     assert not batches[0].invalid.any()
@@ -85,7 +95,9 @@ def test_a_rollout_does_not_depend_on_the_one_before_nor_on_its_batch(slider):
 
 def test_single_precision_stays_single_precision(slider):
     model = slider.compile(timestep=0.01)
-    single = roll_out(FunctionBackend(slider, model, dtype=torch.float32), START, some_controls().float(), 0.02)
+    single = roll_out(
+        FunctionBackend(slider, model, dtype=torch.float32), START, some_controls().float(), 0.02
+    )
     double = roll_out(FunctionBackend(slider, model), START, some_controls(), 0.02)
     assert single.qpos.dtype == single.qvel.dtype == torch.float32
     torch.testing.assert_close(single.qpos.double(), double.qpos, rtol=0.0, atol=1e-5)
@@ -108,10 +120,15 @@ def test_planner_simulation_and_prediction_move_alike(name, slider):
     start = plant.state(3.0)
     plant.step(lambda q, v: control, 0.3)
     batch = roll_out(backend, start, torch.from_numpy(control).expand(1, 15, nu), 0.02)
-    predicted = Predictor(task, backend.model).predict(start, 3.3, [(3.0, constant_control(control))])
+    predicted = Predictor(task, backend.model).predict(
+        start, 3.3, [(3.0, constant_control(control))]
+    )
     assert plant.time == pytest.approx(0.3)
     assert np.abs(plant.data.qpos - start.qpos).max() > 0.02
-    for qpos, qvel in ((batch.qpos[0, -1].numpy(), batch.qvel[0, -1].numpy()), (predicted.qpos, predicted.qvel)):
+    for qpos, qvel in (
+        (batch.qpos[0, -1].numpy(), batch.qvel[0, -1].numpy()),
+        (predicted.qpos, predicted.qvel),
+    ):
         np.testing.assert_allclose(qpos, plant.data.qpos, atol=1e-9)
         np.testing.assert_allclose(qvel, plant.data.qvel, atol=1e-9)
     # What is drawn has moved too.
@@ -126,7 +143,12 @@ def test_a_prediction_notices_a_command_that_changes_within_a_coarse_step(slider
 
 
 def test_a_plan_brings_the_simulated_slider_where_it_is_to_be(slider):
-    given = {"planner.horizon_steps": 25, "planner.control_dt": 0.04, "backend.name": "function", "planner.rate": 25.0}
+    given = {
+        "planner.horizon_steps": 25,
+        "planner.control_dt": 0.04,
+        "backend.name": "function",
+        "planner.rate": 25.0,
+    }
     _, values = load_parameters(PlannerNodeConfig, given)
     controller = Controller(slider, build(PlannerNodeConfig, values), {"there": 1.0, "slow": 0.1})
     plant = Plant(slider, PlantModelConfig(timestep=0.02))
@@ -153,21 +175,41 @@ class WithoutDynamics(Slider):
 @pytest.mark.parametrize(
     ("kind", "backend", "models", "message"),
     [
-        (WithSensors, "function", 1, r"task 'slider' reads sensors \(place\), which the function backend does not have"),
+        (
+            WithSensors,
+            "function",
+            1,
+            r"task 'slider' reads sensors \(place\), which the function backend does not have",
+        ),
         (
             WithOneRow,
             "function",
             1,
             r"dynamics of task 'slider' return positions of \(1,\), .*; they were given \(2, 1\)",
         ),
-        (WithoutDynamics, "function", 1, "task 'slider' has no dynamics of its own; set backend.name to cpu"),
-        (Slider, "function", 2, "robust.models is 2, but the function backend has one model only; set it to 1"),
+        (
+            WithoutDynamics,
+            "function",
+            1,
+            "task 'slider' has no dynamics of its own; set backend.name to cpu",
+        ),
+        (
+            Slider,
+            "function",
+            2,
+            "robust.models is 2, but the function backend has one model only; set it to 1",
+        ),
         (Slider, "cpu", 1, "task 'slider' has dynamics of its own; set backend.name to function"),
     ],
 )
 def test_a_task_that_does_not_fit_its_backend_is_named(kind, backend, models, message, slider):
     with pytest.raises(TaskError, match=message):
-        make_backend(BackendConfig(name=backend, threads=1), ModelConfig(), RobustConfig(models=models), kind(slider.path))
+        make_backend(
+            BackendConfig(name=backend, threads=1),
+            ModelConfig(),
+            RobustConfig(models=models),
+            kind(slider.path),
+        )
 
 
 def test_a_push_on_dynamics_that_know_no_forces_is_an_error(slider):

@@ -1,6 +1,9 @@
-"""Random messages on every topic and random parameters. `./dmpc test fuzz`: 10,000 and 2,000; otherwise a small share of that.
+"""Random messages on every topic and random parameters.
 
-Nodes, middleware and messages are real; only the processes are one, so that every message is known to have been handled.
+`./dmpc test fuzz`: 10,000 and 2,000; otherwise a small share of that.
+
+Nodes, middleware and messages are real; only the processes are one, so that every message is known
+to have been handled.
 """
 
 import functools
@@ -15,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 ANT_JOINTS = tuple(
-    f"{side}_{joint}" for side in ("front_left", "front_right", "rear_left", "rear_right") for joint in ("hip", "ankle")
+    f"{side}_{joint}"
+    for side in ("front_left", "front_right", "rear_left", "rear_right")
+    for joint in ("hip", "ankle")
 )
 
 pytestmark = [pytest.mark.ros, pytest.mark.fuzz, pytest.mark.timeout(3600)]
@@ -23,16 +28,23 @@ pytestmark = [pytest.mark.ros, pytest.mark.fuzz, pytest.mark.timeout(3600)]
 CARTPOLE_JOINTS = ("slider", "pole")
 ARM_JOINTS = ("yaw", "shoulder", "elbow", "forearm_roll", "wrist", "tool_roll")
 
-# What messages are made of: mostly what could be true, so that the checks behind the first one are reached as well.
+# What messages are made of: mostly what could be true, so that the checks behind the first one are
+# reached as well.
 number = st.one_of(st.floats(-2.0, 2.0), st.floats(-2.0, 2.0), st.floats())
-stamp = st.one_of(st.none(), st.none(), st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1)))
+stamp = st.one_of(
+    st.none(), st.none(), st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1))
+)
 name = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=8)
 quaternion = st.one_of(st.just((0.0, 0.0, 0.0, 1.0)), st.tuples(number, number, number, number))
 vector = st.tuples(number, number, number)
 
 
 def names(joints):
-    return st.one_of(st.just(joints), st.permutations(joints), st.lists(st.sampled_from(joints) | name, max_size=len(joints) + 1))
+    return st.one_of(
+        st.just(joints),
+        st.permutations(joints),
+        st.lists(st.sampled_from(joints) | name, max_size=len(joints) + 1),
+    )
 
 
 @st.composite
@@ -40,7 +52,10 @@ def columns(draw, joints, count):
     """Names, and so many lists of numbers, mostly as long as the names."""
     found = list(draw(names(joints)))
     length = st.sampled_from([len(found)] * 8 + [0, len(found) + 1])
-    return found, [array("d", draw(st.lists(number, min_size=n, max_size=n))) for n in draw(st.tuples(*[length] * count))]
+    return found, [
+        array("d", draw(st.lists(number, min_size=n, max_size=n)))
+        for n in draw(st.tuples(*[length] * count))
+    ]
 
 
 def to_time(given):
@@ -65,7 +80,10 @@ class Bench:
 
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        parameters = {"task": task, **{name.replace("__", "."): value for name, value in overrides.items()}}
+        parameters = {
+            "task": task,
+            **{name.replace("__", "."): value for name, value in overrides.items()},
+        }
         given = [Parameter(name, value=value) for name, value in parameters.items()]
         self.node = kind(context=self.context, parameter_overrides=given)
         self.sender = rclpy.create_node("sender", context=self.context)
@@ -73,7 +91,9 @@ class Bench:
         for node in (self.node, self.sender):
             self.executor.add_node(node)
         self.commands, self.states = [], []
-        self.sender.create_subscription(command or JointCommand, "joint_command", self.commands.append, DEEP)
+        self.sender.create_subscription(
+            command or JointCommand, "joint_command", self.commands.append, DEEP
+        )
         self.sender.create_subscription(JointState, "joint_states", self.states.append, DEEP)
         self.sender.create_subscription(Odometry, "odom", lambda message: None, DEEP)
         self.publishers, self.handled = {}, {}
@@ -143,7 +163,12 @@ def planner(bench):
     """Makes a planner on a bench."""
     from diffusion_mpc.ros.planner_node import PlannerNode
 
-    small = {"planner__num_samples": 8, "planner__horizon_steps": 10, "planner__num_knots": 3, "backend__threads": 1}
+    small = {
+        "planner__num_samples": 8,
+        "planner__horizon_steps": 10,
+        "planner__num_knots": 3,
+        "backend__threads": 1,
+    }
     return lambda task, **overrides: bench(PlannerNode, task, **small, **overrides)
 
 
@@ -154,11 +179,17 @@ def feed(request):
     def run(strategy, function, share=1):
         count = request.config.getoption("--fuzz-messages") // share
 
-        @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=count,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(strategy)
         def one(value):
             function(value)
-            # What Hypothesis keeps of every example is not the node's to collect after each plan, as it would in this one process.
+            # What Hypothesis keeps of every example is not the node's to collect after each plan,
+            # as it would in this one process.
             gc.freeze()
 
         one()
@@ -169,12 +200,20 @@ def feed(request):
 def joint_state(stamp, joints, position, velocity):
     from sensor_msgs.msg import JointState
 
-    message = JointState(name=list(joints), position=array("d", position), velocity=array("d", velocity))
+    message = JointState(
+        name=list(joints), position=array("d", position), velocity=array("d", velocity)
+    )
     message.header.stamp = to_time(stamp)
     return message
 
 
-def odometry(stamp, position=(0.0, 0.0, 0.52), quaternion=(0.0, 0.0, 0.0, 1.0), linear=(0.0,) * 3, angular=(0.0,) * 3):
+def odometry(
+    stamp,
+    position=(0.0, 0.0, 0.52),
+    quaternion=(0.0, 0.0, 0.0, 1.0),
+    linear=(0.0,) * 3,
+    angular=(0.0,) * 3,
+):
     from nav_msgs.msg import Odometry
 
     message = Odometry()
@@ -217,13 +256,19 @@ def controls(bench, joints, base=False, before=lambda: None):
         assert time.monotonic() < deadline, "it does not control any more"
         bench.commands.clear()
         before()
-        bench.send("joint_states", joint_state(None, joints, np.zeros(len(joints)), np.zeros(len(joints))))
+        bench.send(
+            "joint_states", joint_state(None, joints, np.zeros(len(joints)), np.zeros(len(joints)))
+        )
         if base:
             bench.send("odom", odometry(None))
         until = time.monotonic() + 0.02
         while time.monotonic() < until:
             bench.executor.spin_once(timeout_sec=0.005)
-        good = good + 1 if bench.commands and not any(command.safe for command in bench.commands) else 0
+        good = (
+            good + 1
+            if bench.commands and not any(command.safe for command in bench.commands)
+            else 0
+        )
         assert not wrong(bench)
 
 
@@ -274,7 +319,10 @@ def test_cmd_vel(planner, feed, stamped):
     def send(message):
         when, linear, angular = message
         twist = Twist()
-        (twist.linear.x, twist.linear.y, twist.linear.z), (twist.angular.x, twist.angular.y, twist.angular.z) = linear, angular
+        (
+            (twist.linear.x, twist.linear.y, twist.linear.z),
+            (twist.angular.x, twist.angular.y, twist.angular.z),
+        ) = linear, angular
         if stamped:
             message = TwistStamped(twist=twist)
             message.header.stamp = to_time(when)
@@ -339,7 +387,13 @@ def test_clock(planner, feed):
 
 # Parameters
 
-anything = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), name, st.lists(st.integers(0, 9), max_size=3))
+anything = st.one_of(
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    name,
+    st.lists(st.integers(0, 9), max_size=3),
+)
 gains = st.lists(st.tuples(st.sampled_from(["slider=", "pole=", "", "="]), number), max_size=3).map(
     lambda parts: " ".join(f"{joint}{gain}" for joint, gain in parts)
 )
@@ -355,13 +409,20 @@ def value(parameter):
         # What is allowed and takes seconds to compute is no news.
         low = int(max(parameter.low, -10))
         return st.integers(low - 1, int(min(parameter.high, low + 64)) + 1)
-    return st.floats(parameter.low, parameter.high) if math.isfinite(parameter.low + parameter.high) else st.floats()
+    return (
+        st.floats(parameter.low, parameter.high)
+        if math.isfinite(parameter.low + parameter.high)
+        else st.floats()
+    )
 
 
 @st.composite
 def changes(draw, known):
     chosen = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
-    found = {key: draw(st.one_of(value(known[key]), value(known[key]), value(known[key]), anything)) for key in chosen}
+    found = {
+        key: draw(st.one_of(value(known[key]), value(known[key]), value(known[key]), anything))
+        for key in chosen
+    }
     if draw(st.integers(0, 19)) == 0:
         found[draw(name)] = draw(anything)
     return found
@@ -389,7 +450,9 @@ def test_parameters(planner, bench, feed, kind):
 
     def change(values):
         request = SetParametersAtomically.Request(
-            parameters=[Parameter(key, value=value).to_parameter_msg() for key, value in values.items()]
+            parameters=[
+                Parameter(key, value=value).to_parameter_msg() for key, value in values.items()
+            ]
         )
         future = client.call_async(request)
         node.spin_until(future.done, "an answer")
@@ -401,7 +464,9 @@ def test_parameters(planner, bench, feed, kind):
         after = current()
         assert result.successful or result.reason
         assert repr(after) == repr({**before, **values} if result.successful else before)
-        assert repr(node.node.session.config if kind == "planner" else node.node.config) == repr(build(NODES[kind], after))
+        assert repr(node.node.session.config if kind == "planner" else node.node.config) == repr(
+            build(NODES[kind], after)
+        )
         if kind == "planner":
             node.send("joint_states", joint_state(None, CARTPOLE_JOINTS, np.zeros(2), np.zeros(2)))
             check(node)
@@ -409,11 +474,17 @@ def test_parameters(planner, bench, feed, kind):
     first = current()
     feed(changes(known), send, share=5)
     # With ten thousand physics steps in a plan, say, nothing controls.
-    restored = change({key: value for key, value in first.items() if known[key].live or known[key].rebuilt})
+    restored = change(
+        {key: value for key, value in first.items() if known[key].live or known[key].rebuilt}
+    )
     assert restored.successful, restored.reason
     if kind == "planner":
         built = rebuilt_values(first)
-        node.spin_until(lambda: node.node.session.swap._built == built, "the planner of the beginning", timeout=120.0)
+        node.spin_until(
+            lambda: node.node.session.swap._built == built,
+            "the planner of the beginning",
+            timeout=120.0,
+        )
         controls(node, CARTPOLE_JOINTS)
 
 
@@ -448,7 +519,9 @@ def joint_command(message):
     from diffusion_mpc.msg import JointCommand
 
     stamp, (joints, (position, velocity, effort, kp, kd)) = message
-    command = JointCommand(name=joints, position=position, velocity=velocity, effort=effort, kp=kp, kd=kd)
+    command = JointCommand(
+        name=joints, position=position, velocity=velocity, effort=effort, kp=kp, kd=kd
+    )
     command.header.stamp = command.state_stamp = to_time(stamp)
     return command
 
@@ -467,20 +540,34 @@ def trajectory(message):
     found = JointTrajectory(joint_names=list(joints))
     found.header.stamp = to_time(stamp)
     for (sec, nanosec), positions, velocities, effort in points:
-        point = JointTrajectoryPoint(positions=array("d", positions), velocities=array("d", velocities), effort=array("d", effort))
+        point = JointTrajectoryPoint(
+            positions=array("d", positions),
+            velocities=array("d", velocities),
+            effort=array("d", effort),
+        )
         point.time_from_start = Duration(sec=sec, nanosec=nanosec)
         found.points.append(point)
     return found
 
 
 short = st.lists(number, min_size=1, max_size=1) | st.lists(number, max_size=3)
-time_from_start = st.tuples(st.integers(0, 1) | st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1))
+time_from_start = st.tuples(
+    st.integers(0, 1) | st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1)
+)
 COMMANDS = {
-    "JointCommand": (joint_command, st.tuples(stamp, columns(("slider",), 5)), (None, (["slider"], [[], [], [5.0], [], []]))),
+    "JointCommand": (
+        joint_command,
+        st.tuples(stamp, columns(("slider",), 5)),
+        (None, (["slider"], [[], [], [5.0], [], []])),
+    ),
     "Float64MultiArray": (multi_array, short, [5.0]),
     "JointTrajectory": (
         trajectory,
-        st.tuples(stamp, names(("slider",)), st.lists(st.tuples(time_from_start, short, short, short), max_size=4)),
+        st.tuples(
+            stamp,
+            names(("slider",)),
+            st.lists(st.tuples(time_from_start, short, short, short), max_size=4),
+        ),
         (None, ["slider"], [((0, 0), [], [], [5.0])]),
     ),
 }
@@ -512,7 +599,9 @@ def test_push(bench, feed):
     from diffusion_mpc.ros.sim_node import SimNode
 
     node = bench(SimNode, "ant")
-    node.publishers["joint_command"] = node.sender.create_publisher(JointCommand, "joint_command", 10)
+    node.publishers["joint_command"] = node.sender.create_publisher(
+        JointCommand, "joint_command", 10
+    )
     node.spin_until(lambda: node.states, "the first state")
     node.open("joint_command", JointCommand)
     node.open("sim/push", WrenchStamped)

@@ -1,4 +1,7 @@
-"""Kernels of a plan compile for a GPU, into a cache that a run on it looks in. No GPU is needed, and none is used."""
+"""Kernels of a plan compile for a GPU, into a cache that a run on it looks in.
+
+No GPU is needed, and none is used.
+"""
 
 import subprocess
 import sys
@@ -74,7 +77,12 @@ def test_a_few_kernels_of_a_plan_compile_for_a_gpu(gpu):
 @pytest.mark.timeout(1200)
 def test_all_kernels_of_plans_of_the_ant_and_the_humanoid_compile_for_a_gpu(tmp_path):
     # In a process of its own, as the tool is used: what other tests have loaded plays no part.
-    tool = [sys.executable, Path(__file__).parent / "gpu" / "compile_kernels.py", "--cache", tmp_path]
+    tool = [
+        sys.executable,
+        Path(__file__).parent / "gpu" / "compile_kernels.py",
+        "--cache",
+        tmp_path,
+    ]
     done = subprocess.run([*tool, "ant", "humanoid_walk"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.splitlines()[-1].split()[0]) > 30

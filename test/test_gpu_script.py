@@ -1,4 +1,8 @@
-"""The script for a GPU: its items end one by one within a budget, whatever becomes of each, and a run that was cut off goes on."""
+"""The script for a GPU.
+
+Its items end one by one within a budget, whatever becomes of each, and a run that was cut off goes
+on.
+"""
 
 import json
 import os
@@ -103,7 +107,11 @@ def start(tmp_path):
 
     def begin(*names, budget=60.0):
         command = [sys.executable, "script.py", str(budget), *names]
-        runs.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True))
+        runs.append(
+            subprocess.Popen(
+                command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+            )
+        )
         return runs[-1]
 
     yield begin
@@ -145,7 +153,9 @@ def finish(run):
 
 
 def test_items_go_on_whatever_becomes_of_the_ones_before(start, tmp_path):
-    code, lines = finish(start("right", "raises", "hangs", "dies", "leaves", "wrong", "long", "short"))
+    code, lines = finish(
+        start("right", "raises", "hangs", "dies", "leaves", "wrong", "long", "short")
+    )
     items = known(tmp_path)["items"]
     states = {name: entry["state"] for name, entry in items.items()}
     assert states == {
@@ -192,7 +202,11 @@ def test_a_run_of_which_everything_is_right_ends_with_0(start, tmp_path):
 def test_a_budget_that_ends_ends_the_item_that_runs(start, tmp_path):
     code, _ = finish(start("late", "short", budget=4.0))
     items = known(tmp_path)["items"]
-    assert (code, items["late"]["state"], items["short"]["state"]) == (1, "timed out", "not reached")
+    assert (code, items["late"]["state"], items["short"]["state"]) == (
+        1,
+        "timed out",
+        "not reached",
+    )
 
 
 def test_a_run_that_was_killed_goes_on(start, tmp_path):
@@ -202,7 +216,11 @@ def test_a_run_that_was_killed_goes_on(start, tmp_path):
     run.kill()
     run.wait()
     items = known(tmp_path)["items"]
-    assert {name: entry["state"] for name, entry in items.items()} == {"right": "done", "late": "running", "short": "not reached"}
+    assert {name: entry["state"] for name, entry in items.items()} == {
+        "right": "done",
+        "late": "running",
+        "short": "not reached",
+    }
     # Nobody is left behind on the GPU.
     wait_for(lambda: not alive((tmp_path / "pid").read_text()))
     (tmp_path / "go").touch()
@@ -237,7 +255,10 @@ def test_the_file_can_be_read_at_any_time(start, tmp_path):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ('{"device": "another", "items": {}}', "holds figures of another, not of this machine; name another file"),
+        (
+            '{"device": "another", "items": {}}',
+            "holds figures of another, not of this machine; name another file",
+        ),
         ('{"rows": []}', "was not written by this script; name another file"),
         ("", "was not written by this script; name another file"),
     ],
@@ -261,12 +282,22 @@ def test_all_items_fit_into_the_default_budget(budget):
 @pytest.mark.rehearsal
 @pytest.mark.timeout(900)
 def test_a_rehearsal_that_was_killed_goes_on_to_its_end(tmp_path):
-    command = [sys.executable, str(GPU / "run.py"), "--rehearse", "--json", str(tmp_path / "x.json")]
+    command = [
+        sys.executable,
+        str(GPU / "run.py"),
+        "--rehearse",
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
 
     def done():
         file = tmp_path / "x.json"
         return (
-            {name: entry for name, entry in known(tmp_path, "x.json")["items"].items() if entry["state"] == "done"}
+            {
+                name: entry
+                for name, entry in known(tmp_path, "x.json")["items"].items()
+                if entry["state"] == "done"
+            }
             if file.exists()
             else {}
         )

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from test_tasks import moment
 
-from diffusion_mpc.config import PlannerNodeConfig, PlantModelConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    PlantModelConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
 from diffusion_mpc.optimize.trajectory import TrajectoryProblem
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout.cpu import CpuBackend
@@ -14,7 +20,8 @@ from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.humanoid import FALL_TIME
 from diffusion_mpc.types import Reference, State
 
-# Straight, arms down, soles on the ground: all joints at 0. Head and feet alone have their masses ahead of the torso.
+# Straight, arms down, soles on the ground: all joints at 0. Head and feet alone have their masses
+# ahead of the torso.
 STRAIGHT = 1.35
 FEET_X = 0.03
 MASS_X = (4.0 * 0.02 + 2.0 * 0.03) / 59.6
@@ -24,10 +31,21 @@ LEGS_FROM_STANCE = 2 * (0.3**2 + 0.6**2 + 0.35**2)
 
 
 def straight(task, **changed):
-    """Positions with all joints at 0, except for columns given by joint name; `yaw` turns the robot, `x`, `y`, `z` place it."""
+    """Positions with all joints at 0, except for columns given by joint name.
+
+    `yaw` turns the robot, `x`, `y`, `z` place it.
+    """
     qpos = np.zeros(task.model.nq)
     yaw = changed.pop("yaw", 0.0)
-    qpos[:7] = changed.pop("x", 0.0), changed.pop("y", 0.0), changed.pop("z", STRAIGHT), np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)
+    qpos[:7] = (
+        changed.pop("x", 0.0),
+        changed.pop("y", 0.0),
+        changed.pop("z", STRAIGHT),
+        np.cos(yaw / 2),
+        0,
+        0,
+        np.sin(yaw / 2),
+    )
     for name, angle in changed.items():
         qpos[task.joints[name]] = angle
     return qpos
@@ -60,7 +78,14 @@ def test_walking_by_hand(yaw):
     task = find_task("humanoid_walk")()
     qvel = moving(task, x=0.7 * np.cos(yaw), y=0.7 * np.sin(yaw), yaw=0.5)
     # A quarter of a stride in, the left foot is to be 8 cm high.
-    found = costs(task, straight(task, yaw=yaw), qvel, ctrl=task.ctrl_limits[1], velocity=(1.0, 0.0, 0.2), time=1000.2)
+    found = costs(
+        task,
+        straight(task, yaw=yaw),
+        qvel,
+        ctrl=task.ctrl_limits[1],
+        velocity=(1.0, 0.0, 0.2),
+        time=1000.2,
+    )
     # Turning on the spot moves the mass sideways.
     balance = (MASS_X - FEET_X - 0.3 * FALL_TIME) ** 2 + (0.5 * MASS_X * FALL_TIME) ** 2
     assert found == pytest.approx(
@@ -81,7 +106,9 @@ def test_walking_by_hand(yaw):
 def test_who_is_to_stand_keeps_both_feet_down():
     task = find_task("humanoid_walk")()
     assert costs(task, straight(task), time=0.2)["gait"] == pytest.approx(0.0, abs=1e-9)
-    assert costs(task, straight(task, z=STRAIGHT + 0.05), time=0.2)["gait"] == pytest.approx(2 * 0.5**2)
+    assert costs(task, straight(task, z=STRAIGHT + 0.05), time=0.2)["gait"] == pytest.approx(
+        2 * 0.5**2
+    )
 
 
 def test_getting_up_by_hand():
@@ -98,7 +125,9 @@ def test_getting_up_by_hand():
         },
         abs=1e-6,
     )
-    assert costs(task, straight(task, z=1.1))["rest"] == pytest.approx(1.0 - 0.5 / (1.0 + ARMS_FROM_STANCE + LEGS_FROM_STANCE))
+    assert costs(task, straight(task, z=1.1))["rest"] == pytest.approx(
+        1.0 - 0.5 / (1.0 + ARMS_FROM_STANCE + LEGS_FROM_STANCE)
+    )
     lying = task.initial_data(task.model).qpos
     assert costs(task, lying)["rest"] == 1.0
     assert costs(task, lying)["upright"] == pytest.approx(1.0)
@@ -134,7 +163,15 @@ def test_the_motion_by_hand(time, thigh, arm):
     found = costs(task, straight(task, z=height, **sides), time=time)
     # On its own motion, all that costs is where its mass is.
     assert {name: value for name, value in found.items() if name != "balance"} == pytest.approx(
-        {"pose": 0.0, "height": 0.0, "upright": 0.0, "place": 0.0, "heading": 0.0, "smoothness": 0.0}, abs=1e-9
+        {
+            "pose": 0.0,
+            "height": 0.0,
+            "upright": 0.0,
+            "place": 0.0,
+            "heading": 0.0,
+            "smoothness": 0.0,
+        },
+        abs=1e-9,
     )
     x = moment(task, straight(task, z=height, **sides))
     np.testing.assert_allclose(x.sensor("left_foot")[0, 0], [FEET_X, 0.1, 0.0], atol=1e-9)
@@ -149,7 +186,8 @@ def test_an_open_loop_plan_knows_the_time_of_every_step():
     task = find_task("humanoid_track")()
     _, values = load_parameters(PlannerNodeConfig, {"task": task.name, "planner.horizon_steps": 4})
     config = build(PlannerNodeConfig, values)
-    # Only the height counts, and no control changes that much in a step: half a period in, the motion is 0.28 m lower.
+    # Only the height counts, and no control changes that much in a step: half a period in, the
+    # motion is 0.28 m lower.
     weights = {name: float(name == "height") for name in cost_weights(values)}
     data = task.initial_data(task.model)
     backend = CpuBackend([task.compile(timestep=0.02)], 1)
@@ -177,11 +215,16 @@ def closed_loop(name, duration, velocity):
     """States (T, nq) and tilts of the torso, rad, with the task's own parameters."""
     _, values = load_parameters(PlannerNodeConfig, {"task": name})
     config, task = build(PlannerNodeConfig, values), find_task(name)()
-    controller, plant = Controller(task, config, cost_weights(values)), Plant(task, PlantModelConfig())
+    controller, plant = (
+        Controller(task, config, cost_weights(values)),
+        Plant(task, PlantModelConfig()),
+    )
     period, path = 1.0 / config.planner.rate, []
     for step in range(round(duration / period)):
         now = step * period
-        control = controller.plan(plant.state(now), Reference(velocity=np.array(velocity)), now).control(now)
+        control = controller.plan(
+            plant.state(now), Reference(velocity=np.array(velocity)), now
+        ).control(now)
         plant.step(lambda qpos, qvel, u=control: u, period)
         path.append(plant.data.qpos.copy())
     quaternions = np.array(path)[:, 4:6]

@@ -1,4 +1,7 @@
-"""The launch file under the real launch: what it starts, that it ends, and what it says about itself."""
+"""The launch file under the real launch.
+
+What it starts, that it ends, and what it says about itself.
+"""
 
 # ruff: noqa: E402  (without launch, the skip comes before the imports)
 from __future__ import annotations
@@ -10,7 +13,9 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
-launch_pytest = pytest.importorskip("launch_pytest", reason="needs launch_pytest, which PyPI's ROS 2 does not have")
+launch_pytest = pytest.importorskip(
+    "launch_pytest", reason="needs launch_pytest, which PyPI's ROS 2 does not have"
+)
 pytest.importorskip("launch_ros", reason="needs launch_ros, which PyPI's ROS 2 does not have")
 
 from ament_index_python.packages import get_package_share_directory
@@ -76,7 +81,9 @@ def robot(_own_domain, exit_codes):
 def lockstep(_own_domain, exit_codes, tmp_path):
     # The file has lockstep off and no duration: arguments win over it.
     file = str(SHARE / "config" / "ant.yaml")
-    return description(exit_codes, params_file=file, lockstep="true", duration="0.5", record=str(tmp_path / "bag"))
+    return description(
+        exit_codes, params_file=file, lockstep="true", duration="0.5", record=str(tmp_path / "bag")
+    )
 
 
 @pytest.mark.launch(fixture=real_time)
@@ -103,18 +110,26 @@ def test_planner_and_simulation_come_up_commands_flow_and_an_interrupt_ends_both
 
 
 @pytest.mark.launch(fixture=robot)
-def test_beside_a_robot_the_planner_comes_up_alone_in_its_namespace_and_waits_for_states(exit_codes):
+def test_beside_a_robot_the_planner_comes_up_alone_in_its_namespace_and_waits_for_states(
+    exit_codes,
+):
     told = []
     context = Context()
     rclpy.init(context=context)
     node = Node("listener", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    node.create_subscription(DiagnosticArray, "/diagnostics", lambda message: told.append(message.status[0]), 10)
+    node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: told.append(message.status[0]), 10
+    )
     end = time.monotonic() + TIMEOUT
     while not told and time.monotonic() < end and not exit_codes:
         executor.spin_once(timeout_sec=0.1)
-    names = {(name, namespace) for name, namespace in node.get_node_names_and_namespaces() if name != "listener"}
+    names = {
+        (name, namespace)
+        for name, namespace in node.get_node_names_and_namespaces()
+        if name != "listener"
+    }
     topics = {name for name, _ in node.get_topic_names_and_types()}
     executor.shutdown()
     node.destroy_node()
@@ -139,14 +154,24 @@ def test_a_mistake_in_the_parameter_file_is_told_and_starts_nothing(exit_codes, 
     service = LaunchService()
     service.include_launch_description(description(exit_codes, params_file=str(file)))
     assert service.run() == 1
-    assert "unknown parameter 'command_timout'; did you mean 'command_timeout'?" in "".join(capfd.readouterr())
+    assert "unknown parameter 'command_timout'; did you mean 'command_timeout'?" in "".join(
+        capfd.readouterr()
+    )
     assert not exit_codes
 
 
-@pytest.mark.parametrize(("source", "arguments"), [(SOURCE, ARGUMENTS), (ROBOT, ROBOT_ARGUMENTS)], ids=["simulation", "robot"])
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [(SOURCE, ARGUMENTS), (ROBOT, ROBOT_ARGUMENTS)],
+    ids=["simulation", "robot"],
+)
 def test_every_argument_is_declared_with_a_description_and_its_default(source, arguments):
-    declared = {a.name: a for a in source.get_launch_description(LaunchContext()).get_launch_arguments()}
+    declared = {
+        a.name: a for a in source.get_launch_description(LaunchContext()).get_launch_arguments()
+    }
     assert list(declared) == [argument.name for argument in arguments]
     for argument in arguments:
         assert declared[argument.name].description.startswith(argument.description)
-        assert "".join(part.text for part in declared[argument.name].default_value) == argument.default
+        assert (
+            "".join(part.text for part in declared[argument.name].default_value) == argument.default
+        )

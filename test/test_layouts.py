@@ -25,7 +25,9 @@ def resolve(path):
 
 
 def test_curves_of_plotjuggler_are_fields_of_messages():
-    curves = [curve.get("name") for curve in ElementTree.parse(CONFIG / "plotjuggler.xml").iter("curve")]
+    curves = [
+        curve.get("name") for curve in ElementTree.parse(CONFIG / "plotjuggler.xml").iter("curve")
+    ]
     assert len(curves) > 8
     for curve in curves:
         resolve(curve)
@@ -47,6 +49,8 @@ def test_panels_of_foxglove_are_laid_out_and_show_fields_of_messages():
 
 
 def test_displays_of_rviz_listen_to_what_is_published():
-    displays = yaml.safe_load((CONFIG / "planner.rviz").read_text())["Visualization Manager"]["Displays"]
+    displays = yaml.safe_load((CONFIG / "planner.rviz").read_text())["Visualization Manager"][
+        "Displays"
+    ]
     topics = {display["Topic"]["Value"] for display in displays if "Topic" in display}
     assert topics == {"/planner/markers", "/odom"}

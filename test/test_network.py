@@ -24,7 +24,10 @@ def apart(tmp_path, monkeypatch):
     try:
         hosts = [Host(f"10.98.76.{i}") for i in (1, 2)]
     except OSError as error:
-        pytest.skip(f"needs network namespaces and TAP devices ({error}); as a user: unshare -rn ./dmpc test network")
+        pytest.skip(
+            f"needs network namespaces and TAP devices ({error}); as a user: unshare -rn ./dmpc "
+            "test network"
+        )
     # What follows must use the network: not the memory that the two hosts share, being one machine.
     monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
@@ -37,7 +40,10 @@ def apart(tmp_path, monkeypatch):
         for host, name, settings in zip(
             hosts,
             ("planner", "sim"),
-            ({"backend.threads": 1, "state_timeout": 0.2, "prediction.command_delay": DELAY}, {"rate": 200.0}),
+            (
+                {"backend.threads": 1, "state_timeout": 0.2, "prediction.command_delay": DELAY},
+                {"rate": 200.0},
+            ),
             strict=True,
         ):
             folder = tmp_path / name
@@ -59,12 +65,17 @@ def balances(witness):
     return len(last) == 200 and np.mean([np.cos(state.position[1]) for state in last]) > 0.95
 
 
-@pytest.mark.faults("network: 20 ms, jitter 5 ms, 5 % lost; then down", "it controls; stops by command_timeout; control returns")
+@pytest.mark.faults(
+    "network: 20 ms, jitter 5 ms, 5 % lost; then down",
+    "it controls; stops by command_timeout; control returns",
+)
 def test_control_over_a_bad_network_and_when_it_goes_down(apart, time_to_safe):
     from pilot import motor_off
 
     link, witness = apart
-    witness.spin_until(lambda: balances(witness), "the pole to be swung up over the network", timeout=100.0)
+    witness.spin_until(
+        lambda: balances(witness), "the pole to be swung up over the network", timeout=100.0
+    )
     assert link.lost > 0.03 * link.carried
 
     link.up = False
@@ -73,9 +84,14 @@ def test_control_over_a_bad_network_and_when_it_goes_down(apart, time_to_safe):
     witness.spin(4.0 * COMMAND_TIMEOUT)
     off = motor_off(witness.states)
     assert off is not None
-    time_to_safe(off - WALL - witness.commands[-1][0] - COMMAND_TIMEOUT, "command_timeout after the last command that arrived")
+    time_to_safe(
+        off - WALL - witness.commands[-1][0] - COMMAND_TIMEOUT,
+        "command_timeout after the last command that arrived",
+    )
 
-    witness.spin_until(lambda: np.cos(witness.states[-1].position[1]) < 0.0, "the pole to fall", timeout=30.0)
+    witness.spin_until(
+        lambda: np.cos(witness.states[-1].position[1]) < 0.0, "the pole to fall", timeout=30.0
+    )
     witness.states.clear()
     link.up = True
     witness.spin_until(lambda: balances(witness), "control to return", timeout=100.0)

@@ -50,7 +50,9 @@ def test_the_minimum_is_where_it_is_known_to_be(name, dim):
     function = FUNCTIONS[name]
     at = torch.full((1, dim), function.minimiser, dtype=torch.float64)
     assert float(function.value(at)) == pytest.approx(0.0, abs=1e-12)
-    around = at + torch.randn((200, dim), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    around = at + torch.randn(
+        (200, dim), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     assert (function.value(around) > 0.0).all()
 
 
@@ -64,7 +66,9 @@ def test_values_of_the_functions_by_hand():
 
 
 def test_the_cube_is_scaled_to_the_domain():
-    torch.testing.assert_close(FUNCTIONS["ackley"].scale(tensor(-1.0, 0.0, 1.0)), tensor(-5.0, 2.5, 10.0))
+    torch.testing.assert_close(
+        FUNCTIONS["ackley"].scale(tensor(-1.0, 0.0, 1.0)), tensor(-5.0, 2.5, 10.0)
+    )
 
 
 # The reverse pass
@@ -91,7 +95,9 @@ def reference_pass(function, dim, s):
         Ybar = (w / w.sum()) @ Y0
         score = -Y / (1.0 - bar[i]) + np.sqrt(bar[i]) / (1.0 - bar[i]) * Ybar
         if s.variant == "sde":
-            Y = (Y + 0.5 * beta[i] * score) / np.sqrt(1.0 - beta[i]) + np.sqrt(beta[i]) * normal(dim)
+            Y = (Y + 0.5 * beta[i] * score) / np.sqrt(1.0 - beta[i]) + np.sqrt(beta[i]) * normal(
+                dim
+            )
         else:
             Y = (Y + (1.0 - bar[i]) * score) / np.sqrt(1.0 - beta[i])
     return Ybar
@@ -100,28 +106,37 @@ def reference_pass(function, dim, s):
 @pytest.mark.parametrize("variant", ["paper", "code", "sde"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_pass_is_that_of_the_equations(variant, name):
-    # Rastrigin's many minima make the pass chaotic: a rounding error grows some threefold a step, so few steps can be compared.
+    # Rastrigin's many minima make the pass chaotic: a rounding error grows some threefold a step,
+    # so few steps can be compared.
     levels = 10 if name == "rastrigin" else 30
     settings = Settings(samples=32, levels=levels, temperature=0.3, variant=variant, seed=7)
     function = FUNCTIONS[name].normalised
     result = minimize(function, 4, settings)
-    np.testing.assert_allclose(result.final.point.numpy(), reference_pass(function, 4, settings), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        result.final.point.numpy(), reference_pass(function, 4, settings), rtol=1e-7, atol=1e-9
+    )
     assert result.final.cost == pytest.approx(float(function(result.final.point[None])))
 
 
 @given(st.integers(2, 99), st.integers(0, 2**31))
 def test_score_ascent_forgets_the_iterate_and_the_reverse_sde_does_not(level, seed):
-    noisy, other, clean, noise = torch.randn((4, 6), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noisy, other, clean, noise = torch.randn(
+        (4, 6), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     bars = alpha_bars(100)
     alpha = bars[level] / bars[level - 1]
     expected = bars[level - 1] ** 0.5 * clean
     for iterate in (noisy, other):
-        torch.testing.assert_close(score_ascent(iterate, clean, alpha, bars[level]), expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            score_ascent(iterate, clean, alpha, bars[level]), expected, rtol=1e-9, atol=1e-9
+        )
     zero = torch.zeros_like(noise)
     mean = reverse_sde(noisy, clean, alpha, bars[level], zero)
     assert not torch.allclose(mean, expected, atol=1e-3)
     assert not torch.allclose(mean, reverse_sde(other, clean, alpha, bars[level], zero), atol=1e-3)
-    torch.testing.assert_close(reverse_sde(noisy, clean, alpha, bars[level], noise) - mean, (1 - alpha) ** 0.5 * noise)
+    torch.testing.assert_close(
+        reverse_sde(noisy, clean, alpha, bars[level], noise) - mean, (1 - alpha) ** 0.5 * noise
+    )
 
 
 @pytest.mark.parametrize("variant", ["geometric", "paper", "code"])
@@ -135,7 +150,9 @@ def test_the_minimum_of_a_bowl_is_found(variant):
 
 
 @pytest.mark.parametrize("samples", [16, 17])
-def test_the_geometric_variant_narrows_in_equal_ratios_between_the_same_ends_with_antithetic_samples(samples):
+def test_the_geometric_variant_narrows_in_equal_ratios_with_antithetic_samples(
+    samples,
+):
     seen = []
 
     def objective(x):
@@ -146,7 +163,12 @@ def test_the_geometric_variant_narrows_in_equal_ratios_between_the_same_ends_wit
     sigmas = [level.sigma for level in minimize(objective, 3, settings).history]
     ratios = np.array(sigmas[1:]) / np.array(sigmas[:-1])
     np.testing.assert_allclose(ratios, ratios[0])
-    authors = [level.sigma for level in minimize(sphere, 3, Settings(samples=samples, levels=50, variant="code")).history]
+    authors = [
+        level.sigma
+        for level in minimize(
+            sphere, 3, Settings(samples=samples, levels=50, variant="code")
+        ).history
+    ]
     assert sigmas[0] == pytest.approx(authors[0])
     assert sigmas[-1] * ratios[0] == pytest.approx(0.01, rel=0.01)
     # Far from the bounds, pairs lie opposite each other at the centre of their level.
@@ -158,13 +180,18 @@ def test_the_geometric_variant_narrows_in_equal_ratios_between_the_same_ends_wit
 
 
 def test_same_seed_same_result():
-    results = [minimize(FUNCTIONS["ackley"].normalised, 3, Settings(levels=10, seed=seed)) for seed in (1, 1, 2)]
+    results = [
+        minimize(FUNCTIONS["ackley"].normalised, 3, Settings(levels=10, seed=seed))
+        for seed in (1, 1, 2)
+    ]
     assert torch.equal(results[0].best.point, results[1].best.point)
     assert not torch.equal(results[0].best.point, results[2].best.point)
 
 
 def test_nan_costs_are_passed_over_and_nothing_but_nan_is_an_error():
-    holes = minimize(lambda x: torch.where(x[:, 0] < 0.0, torch.nan, sphere(x)), 3, Settings(levels=30))
+    holes = minimize(
+        lambda x: torch.where(x[:, 0] < 0.0, torch.nan, sphere(x)), 3, Settings(levels=30)
+    )
     assert holes.best.cost < 0.1
     with pytest.raises(NoFeasibleSampleError):
         minimize(lambda x: x[:, 0] * torch.nan, 3, Settings(levels=30))
@@ -181,9 +208,13 @@ def test_an_interrupted_pass_returns_what_it_has():
     assert result.best.cost < float(sphere(torch.zeros(3)))
 
 
-@pytest.mark.parametrize("wrong", [{"variant": "ddim"}, {"samples": 1}, {"levels": 1}, {"temperature": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"variant": "ddim"}, {"samples": 1}, {"levels": 1}, {"temperature": 0.0}]
+)
 def test_settings_that_cannot_work_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"unknown variant 'ddim'; there are: geometric|needs at least 2 samples"):
+    with pytest.raises(
+        ValueError, match=r"unknown variant 'ddim'; there are: geometric|needs at least 2 samples"
+    ):
         Settings(**wrong)
 
 
@@ -191,7 +222,9 @@ def test_settings_that_cannot_work_are_refused(wrong):
 
 
 def test_infeasible_samples_rank_behind_feasible_ones_by_violation():
-    found = Evaluation(costs=tensor(5.0, 3.0, -9.0, -9.0, np.nan), violation=tensor(0.0, 0.0, 2.0, 1.0, 0.0))
+    found = Evaluation(
+        costs=tensor(5.0, 3.0, -9.0, -9.0, np.nan), violation=tensor(0.0, 0.0, 2.0, 1.0, 0.0)
+    )
     costs = search_costs(found)
     assert costs[:4].argsort().tolist() == [1, 0, 3, 2]
     weights = sample_weights(costs, 0.5)
@@ -200,7 +233,9 @@ def test_infeasible_samples_rank_behind_feasible_ones_by_violation():
 
 
 def test_where_nothing_is_feasible_the_least_violation_leads():
-    costs = search_costs(Evaluation(costs=tensor(-5.0, 0.0, np.inf), violation=tensor(3.0, 1.0, 0.5)))
+    costs = search_costs(
+        Evaluation(costs=tensor(-5.0, 0.0, np.inf), violation=tensor(3.0, 1.0, 0.5))
+    )
     torch.testing.assert_close(costs, tensor(3.0, 1.0, np.inf))
     assert sample_weights(costs, 0.1).argmax() == 1
 
@@ -214,17 +249,26 @@ def test_a_constrained_minimum_is_feasible_and_on_the_border():
 
 
 def test_a_demonstration_lowers_the_cost_of_samples_near_it_only():
-    found = Evaluation(tensor(1.0, 4.0, 2.0, np.inf), torch.zeros(4), demo_costs=tensor(3.0, 0.5, 3.0, 0.5))
+    found = Evaluation(
+        tensor(1.0, 4.0, 2.0, np.inf), torch.zeros(4), demo_costs=tensor(3.0, 0.5, 3.0, 0.5)
+    )
     torch.testing.assert_close(search_costs(found), tensor(1.0, 0.5, 2.0, np.inf))
 
 
 def test_modes_are_apart_and_best_first():
-    ranked = [Candidate(tensor(x, x), cost, 0.0) for x, cost in ((0.0, 0.0), (0.05, 0.1), (0.5, 0.2), (-0.5, 0.3))]
+    ranked = [
+        Candidate(tensor(x, x), cost, 0.0)
+        for x, cost in ((0.0, 0.0), (0.05, 0.1), (0.5, 0.2), (-0.5, 0.3))
+    ]
     assert [mode.cost for mode in select_modes(ranked, 2, 0.1)] == [0.0, 0.2]
 
 
 def test_both_minima_of_a_double_well_are_among_the_modes():
-    result = minimize(lambda x: (x.square() - 0.25).square().sum(-1), 1, Settings(samples=256, modes=2, mode_distance=0.5))
+    result = minimize(
+        lambda x: (x.square() - 0.25).square().sum(-1),
+        1,
+        Settings(samples=256, modes=2, mode_distance=0.5),
+    )
     assert sorted(round(float(mode.point[0]), 1) for mode in result.modes) == [-0.5, 0.5]
 
 
@@ -237,7 +281,9 @@ def make_problem(demonstration=None, **settings):
     config, weights = build(PlannerNodeConfig, values).planner, cost_weights(values)
     state = initial_state(controller)
     objective = Objective(controller.task, controller.backend, config, weights)
-    return TrajectoryProblem(objective, replace(objective.pose(state, Reference()), demonstration=demonstration))
+    return TrajectoryProblem(
+        objective, replace(objective.pose(state, Reference()), demonstration=demonstration)
+    )
 
 
 def test_a_trajectory_is_a_point_of_one_coordinate_a_knot():
@@ -245,14 +291,18 @@ def test_a_trajectory_is_a_point_of_one_coordinate_a_knot():
     assert problem.origin.shape == (50,)
     point = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
     low, high = problem.objective.task.ctrl_limits
-    np.testing.assert_allclose(problem.controls(point).numpy()[:, 0], np.linspace(low[0], high[0], 50))
+    np.testing.assert_allclose(
+        problem.controls(point).numpy()[:, 0], np.linspace(low[0], high[0], 50)
+    )
 
 
 def test_costs_of_trajectories_do_not_depend_on_their_batch():
     problem = make_problem()
     points = torch.rand((3, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     together = problem.evaluate(points).costs.clone()
-    torch.testing.assert_close(torch.cat([problem.evaluate(p[None]).costs for p in points]), together)
+    torch.testing.assert_close(
+        torch.cat([problem.evaluate(p[None]).costs for p in points]), together
+    )
 
 
 @pytest.mark.parametrize("variant", ["paper", "code"])
@@ -271,7 +321,9 @@ def test_the_density_of_a_demonstration_by_hand():
     )
     there = batch.qpos[0, :, :1].clone()
     assert float(Demonstration(there, (0,), 0.5, 0.0).log_density(batch)) == 0.0
-    assert float(Demonstration(there + 0.1, (0,), 0.5, 0.0).log_density(batch)) == pytest.approx(-0.04)
+    assert float(Demonstration(there + 0.1, (0,), 0.5, 0.0).log_density(batch)) == pytest.approx(
+        -0.04
+    )
     assert float(Demonstration(there + 9.0, (0,), 0.5, 0.0).log_density(batch)) == -1.0
 
 
@@ -296,16 +348,36 @@ def test_a_demonstration_draws_a_search_whose_cost_is_flat():
 
 def test_the_command_minimises_a_function(capsys, tmp_path):
     path = tmp_path / "out.json"
-    assert main(["optimize", "levy", "--dim", "3", "--levels", "20", "--variant", "paper", "--json", str(path)]) == 0
+    assert (
+        main(
+            [
+                "optimize",
+                "levy",
+                "--dim",
+                "3",
+                "--levels",
+                "20",
+                "--variant",
+                "paper",
+                "--json",
+                str(path),
+            ]
+        )
+        == 0
+    )
     assert "final estimate" in capsys.readouterr().out
     figures = json.loads(path.read_text())
     assert figures["evaluations"] == 256 * 19 + 1
-    assert figures["best_cost"] == pytest.approx(float(FUNCTIONS["levy"].value(tensor(*figures["best"]))))
+    assert figures["best_cost"] == pytest.approx(
+        float(FUNCTIONS["levy"].value(tensor(*figures["best"])))
+    )
 
 
 def test_the_command_optimises_a_trajectory(capsys, tmp_path):
     path = tmp_path / "out.json"
-    assert main(["optimize", "cartpole", "--samples", "16", "--levels", "5", "--json", str(path)]) == 0
+    assert (
+        main(["optimize", "cartpole", "--samples", "16", "--levels", "5", "--json", str(path)]) == 0
+    )
     assert np.array(json.loads(path.read_text())["best"]).shape == (50, 1)
 
 
@@ -314,7 +386,10 @@ def test_the_command_optimises_a_trajectory(capsys, tmp_path):
     [
         (["ackly"], "unknown task 'ackly'"),
         (["ackley", "--dim", "0"], "--dim 0: a function has at least one dimension"),
-        (["ackley", "--levels", "1"], "a reverse pass needs at least 2 samples, 2 levels and a temperature above 0"),
+        (
+            ["ackley", "--levels", "1"],
+            "a reverse pass needs at least 2 samples, 2 levels and a temperature above 0",
+        ),
     ],
 )
 def test_what_cannot_be_optimised_is_said_in_one_line(capsys, arguments, message):

@@ -1,4 +1,4 @@
-"""The pages: links that lead somewhere, tables as they would be written today, hooks that can be read."""
+"""The pages: links that lead somewhere, tables as written today, hooks that can be read."""
 
 import importlib.util
 import re
@@ -47,7 +47,9 @@ def broken(page):
             continue
         path, _, anchor = unquote(link).partition("#")
         target = (page.parent / path).resolve() if path else page
-        if not target.exists() or (anchor and (target.suffix != ".md" or anchor not in anchors(target))):
+        if not target.exists() or (
+            anchor and (target.suffix != ".md" or anchor not in anchors(target))
+        ):
             found.append(link)
     return found
 
@@ -63,16 +65,28 @@ def test_links_lead_somewhere(page):
 
 def test_broken_links_are_found(tmp_path):
     page = tmp_path / "page.md"
-    (tmp_path / "other.md").write_text("# The *first*, `a.b`\n\n```sh\n# no heading\n```\n\n## Twice\n\n## Twice\n")
-    links = ["other.md#the-first-ab", "other.md#twice-1", "#here", "https://example.org/x", "other.md"]
+    (tmp_path / "other.md").write_text(
+        "# The *first*, `a.b`\n\n```sh\n# no heading\n```\n\n## Twice\n\n## Twice\n"
+    )
+    links = [
+        "other.md#the-first-ab",
+        "other.md#twice-1",
+        "#here",
+        "https://example.org/x",
+        "other.md",
+    ]
     wrong = ["missing.md", "other.md#no-heading", "other.md#twice-2", "#there"]
-    page.write_text("# Here\n\n" + "\n".join(f"[x]({link})" for link in links + wrong) + "\n\n`[x](code)`\n")
+    page.write_text(
+        "# Here\n\n" + "\n".join(f"[x]({link})" for link in links + wrong) + "\n\n`[x](code)`\n"
+    )
     assert broken(page) == wrong
 
 
 def test_tables_of_defaults_are_as_they_would_be_written_today():
     """Written by `./dmpc exec python docs/write_defaults.py`."""
-    spec = importlib.util.spec_from_file_location("write_defaults", ROOT / "docs" / "write_defaults.py")
+    spec = importlib.util.spec_from_file_location(
+        "write_defaults", ROOT / "docs" / "write_defaults.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     text = (ROOT / "README.md").read_text()
@@ -91,11 +105,23 @@ ELSEWHERE = {"run/", "lto/"}
 
 
 def missing_paths(page):
-    """Files and folders that a page names in backticks and that are neither in the repository, the package nor beside the page."""
-    words = [word.rstrip(",.;:") for text in re.findall(r"`([^`\n]+)`", prose(page)) for word in text.split()]
-    named = [word for word in words if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/([\w-]+\.(py|md|yaml|csv|msg))?", word)]
+    """Files and folders that a page names in backticks and that are nowhere."""
+    words = [
+        word.rstrip(",.;:")
+        for text in re.findall(r"`([^`\n]+)`", prose(page))
+        for word in text.split()
+    ]
+    named = [
+        word
+        for word in words
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/([\w-]+\.(py|md|yaml|csv|msg))?", word)
+    ]
     folders = (ROOT, ROOT / "diffusion_mpc", page.parent)
-    return [path for path in named if path not in ELSEWHERE and not any((folder / path).exists() for folder in folders)]
+    return [
+        path
+        for path in named
+        if path not in ELSEWHERE and not any((folder / path).exists() for folder in folders)
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ident)
@@ -110,7 +136,9 @@ NO_PARAMETERS = {"cost.calm", "planner.launch.py", "planner.rviz"}
 @cache
 def known_parameters():
     """Names that users type, of all tasks, those of the simulation with and without `sim.`."""
-    planner = {name for task in available_tasks().values() for name in parameters(NODES["planner"], task)}
+    planner = {
+        name for task in available_tasks().values() for name in parameters(NODES["planner"], task)
+    }
     sim = set(parameters(NODES["sim"]))
     return planner | sim | {f"sim.{name}" for name in sim}
 

@@ -9,11 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_mpc.config import PlannerNodeConfig, SearchConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    SearchConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
 from diffusion_mpc.planner.algorithm import Belief
 from diffusion_mpc.planner.algorithms import ALGORITHMS, CEM, MBD
 from diffusion_mpc.planner.sampler import draw_noise, sample_knots
-from diffusion_mpc.planner.schedule import alpha_bars, dial_noise, knot_profile, noise_levels, online_noise
+from diffusion_mpc.planner.schedule import (
+    alpha_bars,
+    dial_noise,
+    knot_profile,
+    noise_levels,
+    online_noise,
+)
 from diffusion_mpc.planner.score import (
     Evaluation,
     NoFeasibleSampleError,
@@ -75,14 +87,18 @@ def test_a_shift_past_the_horizon_holds_the_last_knot():
 
 
 def test_too_few_knots_for_the_spline_are_refused():
-    with pytest.raises(ValueError, match=r"planner\.num_knots is 3; a cubic spline over 20 steps needs 4 to 20"):
+    with pytest.raises(
+        ValueError, match=r"planner\.num_knots is 3; a cubic spline over 20 steps needs 4 to 20"
+    ):
         Spline(num_knots=3, horizon_steps=20, control_dt=0.02, kind="cubic")
 
 
 # Schedule
 
 
-@pytest.mark.parametrize(("levels", "first", "last"), [(100, 0.63, 0.010), (200, 0.80, 0.010), (300, 0.88, 0.010)])
+@pytest.mark.parametrize(
+    ("levels", "first", "last"), [(100, 0.63, 0.010), (200, 0.80, 0.010), (300, 0.88, 0.010)]
+)
 def test_noise_levels_are_those_of_the_paper(levels, first, last):
     sigma = noise_levels(alpha_bars(levels))
     assert sigma[-1] == pytest.approx(first, abs=0.01)
@@ -152,7 +168,12 @@ def test_score_ascent_forgets_the_noisy_iterate(level, seed):
     noisy, clean = torch.randn((2, 4, 3), generator=generator, dtype=torch.float64)
     bars = alpha_bars(100)
     alpha = bars[level] / bars[level - 1]
-    torch.testing.assert_close(score_ascent(noisy, clean, alpha, bars[level]), bars[level - 1] ** 0.5 * clean, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        score_ascent(noisy, clean, alpha, bars[level]),
+        bars[level - 1] ** 0.5 * clean,
+        rtol=1e-9,
+        atol=1e-9,
+    )
 
 
 def test_the_weighted_mean_by_hand():
@@ -170,7 +191,8 @@ def test_the_first_sample_is_the_mean_and_all_are_within_bounds():
 
 
 def test_dials_noise_by_hand():
-    # two steps, two knots, beta1 = 0.5 and beta2 = 1: the first step's last knot has 1, a step less e^-1, a knot less e^-0.5
+    # two steps, two knots, beta1 = 0.5 and beta2 = 1: the first step's last knot has 1, a step less
+    # e^-1, a knot less e^-0.5
     np.testing.assert_allclose(dial_noise(0, 2, 2, 0.5, 1.0), [np.exp(-0.5), 1.0])
     np.testing.assert_allclose(dial_noise(1, 2, 2, 0.5, 1.0), [np.exp(-1.5), np.exp(-1.0)])
 
@@ -190,16 +212,28 @@ def begin(algorithm, mean, steps, noise_scale=1.0, stagnated=0.0):
     sigmas = torch.from_numpy(algorithm.sigmas(steps))[..., None]
     hyperparameters = algorithm.unpack(torch.from_numpy(algorithm.pack()))
     noise_scale = torch.as_tensor(noise_scale, dtype=mean.dtype).expand_as(mean)
-    return algorithm.start(Belief(mean, noise_scale, sigmas, hyperparameters, torch.tensor(stagnated, dtype=mean.dtype)))
+    return algorithm.start(
+        Belief(
+            mean, noise_scale, sigmas, hyperparameters, torch.tensor(stagnated, dtype=mean.dtype)
+        )
+    )
 
 
 def noise_for(algorithm, mean, steps):
-    return draw_noise(steps, algorithm.config.num_samples, mean, torch.Generator().manual_seed(0), algorithm.antithetic)
+    return draw_noise(
+        steps,
+        algorithm.config.num_samples,
+        mean,
+        torch.Generator().manual_seed(0),
+        algorithm.antithetic,
+    )
 
 
 def test_cem_refits_mean_and_deviation_to_the_elites():
     cem = CEM(SearchConfig(num_knots=2, elite_fraction=0.5, noise_floor=0.2))
-    knots = torch.tensor([[[1.0], [0.5]], [[0.0], [0.5]], [[9.0], [9.0]], [[9.0], [9.0]]], dtype=torch.float64)
+    knots = torch.tensor(
+        [[[1.0], [0.5]], [[0.0], [0.5]], [[9.0], [9.0]], [[9.0], [9.0]]], dtype=torch.float64
+    )
     costs = torch.tensor([1.0, 2.0, 3.0, np.nan], dtype=torch.float64)
     belief, _ = cem.update(begin(cem, torch.zeros(2, 1, dtype=torch.float64), 2), knots, costs)
     assert belief.mean.flatten().tolist() == [0.5, 0.5]
@@ -237,7 +271,9 @@ def test_bad_samples_weigh_nothing_in_every_algorithm(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_finds_the_bottom_of_a_bowl(name):
-    algorithm = ALGORITHMS[name](SearchConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02))
+    algorithm = ALGORITHMS[name](
+        SearchConfig(num_samples=64, num_knots=4, iterations=30, noise_start=0.2, noise_end=0.02)
+    )
     mean = torch.zeros(4, 2, dtype=torch.float64)
     belief, noise = begin(algorithm, mean, 30), noise_for(algorithm, mean, 30)
     for step in range(30):
@@ -254,13 +290,21 @@ def test_same_seed_and_state_give_the_same_plan(algorithm):
     plans = []
     for _ in range(2):
         controller = make_controller(**{"planner.algorithm": algorithm})
-        plans.append([controller.plan(initial_state(controller, t), Reference(), t).controls for t in (0.0, 0.02)])
+        plans.append(
+            [
+                controller.plan(initial_state(controller, t), Reference(), t).controls
+                for t in (0.0, 0.02)
+            ]
+        )
     np.testing.assert_array_equal(plans[0], plans[1])
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_warming_up_leaves_no_trace(algorithm):
-    cold, warm = make_controller(**{"planner.algorithm": algorithm}), make_controller(**{"planner.algorithm": algorithm})
+    cold, warm = (
+        make_controller(**{"planner.algorithm": algorithm}),
+        make_controller(**{"planner.algorithm": algorithm}),
+    )
     warm.warm_up()
     np.testing.assert_array_equal(
         cold.plan(initial_state(cold), Reference(), 0.0).controls,
@@ -271,7 +315,9 @@ def test_warming_up_leaves_no_trace(algorithm):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_term_costs_add_up_to_the_cost(algorithm):
     controller = make_controller("ant", **{"planner.algorithm": algorithm})
-    stats = controller.plan(initial_state(controller), Reference(velocity=np.array([1.0, 0.0, 0.0])), 0.0).stats
+    stats = controller.plan(
+        initial_state(controller), Reference(velocity=np.array([1.0, 0.0, 0.0])), 0.0
+    ).stats
     assert sum(stats.term_costs.values()) == pytest.approx(stats.cost)
     assert stats.cost <= stats.cost_mean
     assert 1.0 <= stats.effective_sample_size <= 64.0
@@ -297,7 +343,10 @@ def test_a_plan_leaves_out_the_denoising_steps_that_its_time_does_not_allow():
 
 def test_a_plan_says_what_its_search_started_from():
     controller = make_controller(**{"planner.num_samples": 8})
-    plans = [controller.plan(initial_state(controller, stamp), Reference(), stamp) for stamp in (0.0, 0.02)]
+    plans = [
+        controller.plan(initial_state(controller, stamp), Reference(), stamp)
+        for stamp in (0.0, 0.02)
+    ]
     controller.reset()
     plans.append(controller.plan(initial_state(controller), Reference(), 0.0))
     assert [plan.stats.warm_start for plan in plans] == ["none", "plan", "none"]
@@ -312,7 +361,10 @@ def test_the_success_rate_counts_equals_as_half_and_nan_as_worse():
 
 
 def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
-    mbd, mean = MBD(SearchConfig(num_samples=64, num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
+    mbd, mean = (
+        MBD(SearchConfig(num_samples=64, num_knots=4)),
+        torch.zeros(4, 2, dtype=torch.float64),
+    )
     good = bad = begin(mbd, mean, 1)
     for noise in noise_for(mbd, mean, 5):
         knots = mbd.sample(good, 0, noise)
@@ -326,7 +378,10 @@ def test_noise_grows_where_samples_beat_the_plan_and_shrinks_where_none_does():
 
 
 def test_noise_shrinks_most_where_it_costs_most():
-    mbd, mean = MBD(SearchConfig(num_samples=256, num_knots=4, temperature=0.3)), torch.zeros(4, 2, dtype=torch.float64)
+    mbd, mean = (
+        MBD(SearchConfig(num_samples=256, num_knots=4, temperature=0.3)),
+        torch.zeros(4, 2, dtype=torch.float64),
+    )
     belief = begin(mbd, mean, 1)
     for noise in noise_for(mbd, mean, 10):
         knots = mbd.sample(belief, 0, noise)
@@ -336,7 +391,15 @@ def test_noise_shrinks_most_where_it_costs_most():
 
 def test_plans_stagnate_where_one_is_worse_than_usual_by_more_than_its_samples_differ():
     detector, seen = StagnationDetector(), []
-    for cost, mean_cost in [(5.0, 5.1), *[(1.0, 1.5)] * 9, (3.0, 5.1), (3.0, 4.9), (3.0, 4.9), (1.0, 1.0), *[(3.0, 3.1)] * 60]:
+    for cost, mean_cost in [
+        (5.0, 5.1),
+        *[(1.0, 1.5)] * 9,
+        (3.0, 5.1),
+        (3.0, 4.9),
+        (3.0, 4.9),
+        (1.0, 1.0),
+        *[(3.0, 3.1)] * 60,
+    ]:
         detector.note(cost, mean_cost)
         seen.append(detector.stagnated)
     assert seen[:14] == [False] * 11 + [True, True, False]
@@ -349,7 +412,9 @@ def test_where_plans_stagnate_the_noise_is_that_of_the_schedule_at_least():
     mbd, mean = MBD(SearchConfig(num_knots=4)), torch.zeros(4, 2, dtype=torch.float64)
     narrow = torch.linspace(0.1, 0.5, 8, dtype=torch.float64).view(4, 2)
     torch.testing.assert_close(begin(mbd, mean, 1, narrow).noise_scale, narrow)
-    torch.testing.assert_close(begin(mbd, mean, 1, narrow, stagnated=1.0).noise_scale, narrow / narrow.mean())
+    torch.testing.assert_close(
+        begin(mbd, mean, 1, narrow, stagnated=1.0).noise_scale, narrow / narrow.mean()
+    )
     wide = 1.0 + narrow
     torch.testing.assert_close(begin(mbd, mean, 1, wide, stagnated=1.0).noise_scale, wide)
 
@@ -359,7 +424,9 @@ def test_a_pole_that_falls_makes_the_search_reach_further():
     noise = []
     for number in range(40):
         pole = 0.0 if number < 30 else math.pi
-        controller.plan(State(0.02 * number, np.array([0.0, pole]), np.zeros(2)), Reference(), 0.02 * number)
+        controller.plan(
+            State(0.02 * number, np.array([0.0, pole]), np.zeros(2)), Reference(), 0.02 * number
+        )
         noise.append(controller.current.stats.noise)
     assert noise[29] < 0.5 * noise[0]
     # The first plan of the fall is what tells.
@@ -373,7 +440,9 @@ def test_a_planner_goes_on_from_the_plan_of_another_and_from_its_noise_where_the
     for name in ALGORITHMS:
         second = make_controller(**{"planner.algorithm": name, "planner.num_samples": 8})
         second.take_over(first)
-        kept = np.array_equal(second.planner._warm_start.noise_scale, first.planner._warm_start.noise_scale)
+        kept = np.array_equal(
+            second.planner._warm_start.noise_scale, first.planner._warm_start.noise_scale
+        )
         assert kept == (name == "mbd")
         plan = second.plan(initial_state(second, 0.02), Reference(), 0.02)
         assert np.isfinite(plan.controls).all()
@@ -399,7 +468,9 @@ def test_the_last_step_of_a_shortened_plan_has_the_least_noise():
     config = SearchConfig(num_samples=2000, iterations=4, noise_start=0.4, noise_end=0.1)
     mbd, mean = ALGORITHMS["mbd"](config), torch.zeros((5, 1), dtype=torch.float64)
     noise = noise_for(mbd, mean, 1)[0]
-    deviations = [float(mbd.sample(begin(mbd, mean, steps), steps - 1, noise).std()) for steps in (2, 4)]
+    deviations = [
+        float(mbd.sample(begin(mbd, mean, steps), steps - 1, noise).std()) for steps in (2, 4)
+    ]
     assert deviations == pytest.approx([0.1, 0.1], rel=0.05)
 
 
@@ -432,7 +503,9 @@ def test_a_plan_is_evaluated_by_time():
 
 
 def test_a_control_step_that_is_no_multiple_of_the_time_step_is_refused():
-    with pytest.raises(ValueError, match=r"control step 0.03 s is not a multiple of the time step 0.02 s"):
+    with pytest.raises(
+        ValueError, match=r"control step 0.03 s is not a multiple of the time step 0.02 s"
+    ):
         make_controller(**{"planner.control_dt": 0.03})
 
 
@@ -445,7 +518,9 @@ def test_the_cartpole_swings_up_and_balances():
 
 
 def test_a_plan_holds_as_many_of_its_cheapest_samples_as_asked():
-    controller = make_controller("ant", **{"backend.threads": 1, "planner.num_samples": 8, "markers.count": 3})
+    controller = make_controller(
+        "ant", **{"backend.threads": 1, "planner.num_samples": 8, "markers.count": 3}
+    )
     plan = controller.plan(initial_state(controller), Reference(), 0.0)
     assert plan.traces.shape == (3, len(plan.controls), controller.backend.model.nq)
     np.testing.assert_array_equal(plan.traces[0], plan.path)

@@ -17,7 +17,12 @@ def test_commands_answer_states_evenly_and_within_limits(controlled):
     assert not any(c.safe for c in commands)
     assert {tuple(c.name) for c in commands} == {("slider",)}
     assert max(abs(c.effort[0]) for c in commands) <= 10.0
-    ages = [c.header.stamp.sec - c.state_stamp.sec + 1e-9 * (c.header.stamp.nanosec - c.state_stamp.nanosec) for c in commands]
+    ages = [
+        c.header.stamp.sec
+        - c.state_stamp.sec
+        + 1e-9 * (c.header.stamp.nanosec - c.state_stamp.nanosec)
+        for c in commands
+    ]
     assert np.median(ages) < 2.5 * PERIOD
 
 
@@ -41,7 +46,9 @@ def test_before_the_first_goal_there_is_no_command_and_then_the_plans_pursue_it(
     ]:
         robot.goal(position, quaternion)
         robot.spin_until(lambda reason=reason: reason_of_rejection(robot) == reason, reason)
-    assert robot.diagnostics[-1].message.startswith("waiting for goal_pose; last message rejected: ")
+    assert robot.diagnostics[-1].message.startswith(
+        "waiting for goal_pose; last message rejected: "
+    )
     assert not robot.commands
     robot.goal((0.3, 0.1, 0.5), (0, 0, np.sin(0.4), np.cos(0.4)))
     robot.spin_until(lambda: robot.stats and robot.commands, "plans and commands")
@@ -49,26 +56,35 @@ def test_before_the_first_goal_there_is_no_command_and_then_the_plans_pursue_it(
     assert (pose.position.x, pose.position.y, pose.position.z) == (0.3, 0.1, 0.5)
     assert (pose.orientation.z, pose.orientation.w) == pytest.approx((np.sin(0.4), np.cos(0.4)))
     robot.goal((np.inf, 0, 0))
-    robot.spin_until(lambda: reason_of_rejection(robot) == "goal_pose: NaN or infinite value", "the rejection")
+    robot.spin_until(
+        lambda: reason_of_rejection(robot) == "goal_pose: NaN or infinite value", "the rejection"
+    )
     robot.stats.clear()
     robot.spin_until(lambda: robot.stats, "the next plan")
     assert robot.stats[-1].goal == pose
 
 
 def test_a_goal_of_the_parameters_is_pursued_until_a_message_comes(start_planner):
-    _, robot = start_planner(robot={"joints": ARM}, task="arm", goal__wait=False, goal__x=0.4, goal__z=0.6)
+    _, robot = start_planner(
+        robot={"joints": ARM}, task="arm", goal__wait=False, goal__x=0.4, goal__z=0.6
+    )
     robot.start()
     robot.spin_until(lambda: robot.stats and robot.commands, "plans and commands")
     assert (robot.stats[-1].goal.position.x, robot.stats[-1].goal.position.z) == (0.4, 0.6)
     assert robot.set_parameters(goal__x=0.2) == (True, "")
     robot.spin_until(lambda: robot.stats[-1].goal.position.x == 0.2, "plans for the new parameter")
     robot.goal((0.3, 0.1, 0.5))
-    robot.spin_until(lambda: robot.stats[-1].goal.position.x == 0.3, "plans for the goal of the message")
+    robot.spin_until(
+        lambda: robot.stats[-1].goal.position.x == 0.3, "plans for the goal of the message"
+    )
 
 
 def lockstep_command(robot, stamp):
     robot.commands.clear()
-    robot.spin_until(lambda: robot.publish(stamp) and robot.executor.spin_once(0.05) is None and robot.commands, "an answer")
+    robot.spin_until(
+        lambda: robot.publish(stamp) and robot.executor.spin_once(0.05) is None and robot.commands,
+        "an answer",
+    )
     answer = list(robot.commands[0][1].effort)
     robot.spin(0.3)  # a state sent twice must not reach the planner after a reset
     return answer
@@ -117,7 +133,9 @@ def test_live_parameters_change_the_next_plans_and_bad_ones_are_refused(controll
     _, robot = controlled
     assert robot.set_parameters(planner__num_samples=16, cost__upright=2.0) == (True, "")
     robot.stats.clear()
-    robot.spin_until(lambda: robot.stats and robot.stats[-1].num_samples == 16, "plans with 16 samples")
+    robot.spin_until(
+        lambda: robot.stats and robot.stats[-1].num_samples == 16, "plans with 16 samples"
+    )
     for values, reason in [
         ({"planner__num_samples": 1}, "num_samples"),
         ({"planner__temperature": -1.0}, "temperature"),
@@ -137,7 +155,12 @@ def test_diagnostics_hold_the_figures_of_the_plans(controlled):
     robot.diagnostics.clear()
     robot.spin_until(lambda: robot.diagnostics, "diagnostics")
     values = {v.key: v.value for v in robot.diagnostics[-1].values}
-    assert 0.0 < float(values["plan_ms_p50"]) <= float(values["plan_ms_p95"]) <= float(values["plan_ms_p99"])
+    assert (
+        0.0
+        < float(values["plan_ms_p50"])
+        <= float(values["plan_ms_p95"])
+        <= float(values["plan_ms_p99"])
+    )
     assert 0.0 <= float(values["state_age_ms"]) < 100.0
     assert 1.0 <= float(values["effective_sample_size"]) <= 8.0
     assert int(values["plans"]) > 0
@@ -156,7 +179,9 @@ def test_commands_as_trajectories_with_gains_that_are_checked_before_they_are_ta
     assert last.joint_names == ["slider"]
     assert len(last.points) >= 10  # the horizon
     assert all(len(p.positions) == len(p.velocities) == len(p.effort) == 1 for p in last.points)
-    assert robot.set_parameters(gains__slider__p=-1.0)[1].startswith("Parameter gains.slider.p out of range")
+    assert robot.set_parameters(gains__slider__p=-1.0)[1].startswith(
+        "Parameter gains.slider.p out of range"
+    )
     assert robot.set_parameters(gains__slider__p=3.0) == (True, "")
 
 
@@ -172,11 +197,21 @@ def test_gains_of_a_joint_change_the_next_commands(controlled):
     ("name", "value", "reason"),
     [
         ("planner__mirrored", False, "parameter 'planner.mirrored' is now 'planner.antithetic'"),
-        ("output__kp", "3", "parameter 'output.kp' is no more; gains are parameters of each joint: gains.slider.p"),
-        ("planner__temprature", 0.1, "unknown parameter 'planner.temprature'; did you mean 'planner.temperature'?"),
+        (
+            "output__kp",
+            "3",
+            "parameter 'output.kp' is no more; gains are parameters of each joint: gains.slider.p",
+        ),
+        (
+            "planner__temprature",
+            0.1,
+            "unknown parameter 'planner.temprature'; did you mean 'planner.temperature'?",
+        ),
     ],
 )
-def test_a_set_of_a_parameter_that_there_is_not_says_which_there_is(controlled, name, value, reason):
+def test_a_set_of_a_parameter_that_there_is_not_says_which_there_is(
+    controlled, name, value, reason
+):
     _, robot = controlled
     assert robot.set_parameters(**{name: value}) == (False, reason)
 
@@ -216,7 +251,10 @@ def test_deactivating_sends_the_safe_command_once_and_activating_resumes(control
     robot.spin(0.3)
     assert len(robot.commands) == count
     assert robot.call("planner/get_state").current_state.label == "inactive"
-    assert robot.call("planner/change_state", ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))).success
+    assert robot.call(
+        "planner/change_state",
+        ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE)),
+    ).success
     robot.spin_until(lambda: not robot.commands[-1][1].safe, "control to return")
 
 
@@ -227,6 +265,8 @@ def test_without_autostart_the_node_waits_to_be_configured(start_planner):
     _, robot = start_planner(wait=False, autostart=False)
     assert robot.call("planner/get_state").current_state.label == "unconfigured"
     for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-        assert robot.call("planner/change_state", ChangeState.Request(transition=Transition(id=transition))).success
+        assert robot.call(
+            "planner/change_state", ChangeState.Request(transition=Transition(id=transition))
+        ).success
     robot.start()
     robot.spin_until(lambda: robot.commands, "commands")

@@ -18,7 +18,9 @@ def started(config, warnings, above=0):
     found = []
 
     def look():
-        found.extend((os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0).sched_priority))
+        found.extend(
+            (os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)
+        )
         found.append(os.getpriority(os.PRIO_PROCESS, 0))
 
     with scheduled(config, warnings.append, above):
@@ -32,7 +34,12 @@ def test_threads_started_within_run_on_the_cores_asked_for_and_others_are_left_a
     before, warnings = os.sched_getaffinity(0), []
     assert started(RealtimeConfig(cpus=str(CORE)), warnings)[0] == {CORE}
     assert os.sched_getaffinity(0) == before
-    assert started(RealtimeConfig(), warnings) == [before, os.SCHED_OTHER, 0, os.getpriority(os.PRIO_PROCESS, 0)]
+    assert started(RealtimeConfig(), warnings) == [
+        before,
+        os.SCHED_OTHER,
+        0,
+        os.getpriority(os.PRIO_PROCESS, 0),
+    ]
     assert warnings == []
 
 
@@ -51,9 +58,14 @@ for config in (RealtimeConfig(priority=50), RealtimeConfig(nice=-5)):
 
 
 def test_what_is_not_permitted_is_said_and_planning_goes_on_without():
-    run = subprocess.run([sys.executable, "-c", UNPRIVILEGED], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", UNPRIVILEGED], capture_output=True, text=True, check=True
+    )
     priority, nice = run.stdout.splitlines()
-    assert priority.startswith("realtime.priority 50 is not possible here (Operation not permitted), and planning goes on without")
+    assert priority.startswith(
+        "realtime.priority 50 is not possible here (Operation not permitted), and planning goes "
+        "on without"
+    )
     assert nice.startswith("realtime.nice -5 is not possible here (")
 
 
@@ -76,13 +88,17 @@ def test_a_real_time_priority_is_that_of_the_threads_started_within_and_goes_wit
     assert warnings == []
 
 
-@pytest.mark.parametrize(("text", "cores"), [("", set()), ("3", {3}), ("0,2-3", {0, 2, 3}), (" 1, 4 ", {1, 4})])
+@pytest.mark.parametrize(
+    ("text", "cores"), [("", set()), ("3", {3}), ("0,2-3", {0, 2, 3}), (" 1, 4 ", {1, 4})]
+)
 def test_lists_of_cores(text, cores):
     assert parse_cores(text) == cores
 
 
 def test_a_list_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match=r"realtime\.cpus: '2-x' is no core; write a list such as 0,2-3"):
+    with pytest.raises(
+        ConfigError, match=r"realtime\.cpus: '2-x' is no core; write a list such as 0,2-3"
+    ):
         parse_cores("0,2-x")
 
 
@@ -100,15 +116,24 @@ def test_planning_rollouts_and_commands_share_the_cores_asked_for(tmp_path, monk
     from diffusion_mpc.bringup.processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    settings = {"task": "cartpole", "planner.num_samples": 8, "backend.threads": 2, "realtime.cpus": str(CORE)}
+    settings = {
+        "task": "cartpole",
+        "planner.num_samples": 8,
+        "backend.threads": 2,
+        "realtime.cpus": str(CORE),
+    }
     with Running([Process("planner", settings)], tmp_path) as running:
         robot = Robot()
         try:
             robot.start()
             robot.spin_until(lambda: len(robot.commands) > 20 and robot.diagnostics, "commands")
             pid = running._children["planner"].pid
-            cores = [os.sched_getaffinity(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")]
-            assert cores.count({CORE}) >= 3  # planning, which rolls out itself, another rollout thread, commands
+            cores = [
+                os.sched_getaffinity(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")
+            ]
+            assert (
+                cores.count({CORE}) >= 3
+            )  # planning, which rolls out itself, another rollout thread, commands
             assert cores.count(os.sched_getaffinity(0)) >= 1
             values = {v.key: v.value for v in robot.diagnostics[-1].values}
             assert 50.0 < float(values["resident_memory_mb"]) < 5000.0

@@ -1,4 +1,7 @@
-"""The recorder over real DDS: what it writes can be read without ROS, and no way of ending it costs the recording."""
+"""The recorder over real DDS.
+
+What it writes can be read without ROS, and no way of ending it costs the recording.
+"""
 
 # ruff: noqa: E402  (without ROS, the skip comes before the imports)
 from __future__ import annotations
@@ -34,11 +37,15 @@ pytestmark = pytest.mark.ros
 NAMES = [f"joint_{i}" for i in range(8)]
 TIMEOUT = 60.0
 MESSAGES = {
-    "joint_states": JointState(name=NAMES, position=array("d", range(8)), velocity=array("d", range(8))),
+    "joint_states": JointState(
+        name=NAMES, position=array("d", range(8)), velocity=array("d", range(8))
+    ),
     "odom": Odometry(child_frame_id="torso"),
     "joint_command": JointCommand(name=NAMES, effort=array("d", range(8))),
     "planner/plan": Plan(actuator_names=NAMES, horizon_steps=20, controls=array("d", [0.5] * 160)),
-    "planner/stats": PlannerStats(algorithm="mbd", term_names=["a", "b"], term_costs=array("d", [1.0, 2.0])),
+    "planner/stats": PlannerStats(
+        algorithm="mbd", term_names=["a", "b"], term_costs=array("d", [1.0, 2.0])
+    ),
 }
 
 
@@ -47,7 +54,10 @@ DOMAINS = itertools.cycle(1 + (os.getpid() + i) % 100 for i in range(100))
 
 @pytest.fixture
 def robot(monkeypatch):
-    """A node that publishes, in a domain of its own: a recorder that was killed haunts its domain for some time."""
+    """A node that publishes, in a domain of its own.
+
+    A recorder that was killed haunts its domain for some time.
+    """
     monkeypatch.setenv("ROS_DOMAIN_ID", str(next(DOMAINS)))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     context = Context()
@@ -74,7 +84,10 @@ def recorder(folder, **parameters):
 
 @contextmanager
 def publishers(node, messages, qos=10):
-    made = {topic: node.create_publisher(type(message), topic, qos) for topic, message in messages.items()}
+    made = {
+        topic: node.create_publisher(type(message), topic, qos)
+        for topic, message in messages.items()
+    }
     try:
         yield made
     finally:
@@ -137,7 +150,9 @@ def test_bag_holds_what_was_sent_from_the_first_command_on(tmp_path, robot, numb
     assert abs(stamps[-1] * 1e-9 - time.time()) < 60.0
 
 
-def test_a_recorder_that_lags_behind_misses_nothing_of_what_was_sent_before_the_end(tmp_path, robot):
+def test_a_recorder_that_lags_behind_misses_nothing_of_what_was_sent_before_the_end(
+    tmp_path, robot
+):
     messages = {**MESSAGES, "sim/finished": Empty()}
     with recorder(tmp_path / "bag") as process, publishers(robot, messages, qos=1000) as made:
         wait_until(heard(made))
@@ -148,7 +163,9 @@ def test_a_recorder_that_lags_behind_misses_nothing_of_what_was_sent_before_the_
         code, output = ended(process)
     assert code == 0, output
     with Reader(tmp_path / "bag") as reader:
-        assert {c.topic: c.msgcount for c in reader.connections if c.topic != "/sim/finished"} == {f"/{t}": 80 for t in MESSAGES}
+        assert {c.topic: c.msgcount for c in reader.connections if c.topic != "/sim/finished"} == {
+            f"/{t}": 80 for t in MESSAGES
+        }
 
 
 def test_messages_come_back_without_ros(tmp_path, robot):
@@ -187,7 +204,9 @@ def test_a_killed_recorder_leaves_what_is_older_than_a_second(tmp_path, robot):
     with recorder(tmp_path / "bag") as process, publishers(robot, MESSAGES) as made:
         wait_until(heard(made))
         publish(made, 10)
-        wait_until(lambda: all(recorded(tmp_path / "bag").get(f"/{topic}", 0) >= 9 for topic in MESSAGES))
+        wait_until(
+            lambda: all(recorded(tmp_path / "bag").get(f"/{topic}", 0) >= 9 for topic in MESSAGES)
+        )
         process.kill()
         process.wait()
     found = read_messages(tmp_path / "bag", lambda topic, kind: True)

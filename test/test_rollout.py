@@ -20,7 +20,9 @@ def task(request):
 
 
 def backend_and_controls(task, timestep=0.01):
-    backend = CpuBackend([task.compile(timestep=timestep, integrator="implicitfast", iterations=10)], threads=2)
+    backend = CpuBackend(
+        [task.compile(timestep=timestep, integrator="implicitfast", iterations=10)], threads=2
+    )
     low, high = task.ctrl_limits
     generator = np.random.default_rng(0)
     controls = generator.uniform(low, high, (SAMPLES, HORIZON, len(low))) * 0.5
@@ -94,7 +96,9 @@ STATEFUL = """
 def test_activations_delayed_actuators_and_mocap_bodies_are_simulated_as_mj_step_does():
     model = mujoco.MjModel.from_xml_string(STATEFUL)
     held = model.na + model.nq + model.nv + 1
-    assert mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS) > held, "there is more in this state than a State holds"
+    assert mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS) > held, (
+        "there is more in this state than a State holds"
+    )
     backend = CpuBackend([model], threads=2)
     controls = torch.from_numpy(np.random.default_rng(0).uniform(-1.0, 1.0, (SAMPLES, HORIZON, 2)))
     state = State(7.0, np.array([0.1, -0.2]), np.array([0.3, 0.4]), np.array([0.5]))

@@ -1,4 +1,7 @@
-"""A search asks the device for nothing and sends it nothing: only so can it be captured into a CUDA graph."""
+"""A search asks the device for nothing and sends it nothing.
+
+Only so can it be captured into a CUDA graph.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -7,9 +10,22 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from diffusion_mpc.config import PlannerNodeConfig, RobustConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    RobustConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
 from diffusion_mpc.planner.algorithms import ALGORITHMS
-from diffusion_mpc.planner.packing import pack, pack_tensors, send, shapes_of, unpack, unpack_tensors
+from diffusion_mpc.planner.packing import (
+    pack,
+    pack_tensors,
+    send,
+    shapes_of,
+    unpack,
+    unpack_tensors,
+)
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.search import SearchInput
@@ -35,14 +51,23 @@ def make_controller(task, **settings):
     task_class = find_task(task) if isinstance(task, str) else task
     name = task if isinstance(task, str) else "cartpole"
     _, values = load_parameters(
-        PlannerNodeConfig, {"task": name, "planner.num_samples": 6, "planner.iterations": 2, "backend.threads": 1, **settings}
+        PlannerNodeConfig,
+        {
+            "task": name,
+            "planner.num_samples": 6,
+            "planner.iterations": 2,
+            "backend.threads": 1,
+            **settings,
+        },
     )
-    weights = cost_weights(values) | {name: term.weight for name, term in task_class.cost_terms().items()}
+    weights = cost_weights(values) | {
+        name: term.weight for name, term in task_class.cost_terms().items()
+    }
     return Controller(task_class(), build(PlannerNodeConfig, values), weights)
 
 
 def search_as_in_a_capture(controller):
-    """Search once to warm up, then refusing what a capture would, with the inputs and noise that `plan` would give it."""
+    """Search once to warm up, then refusing what a capture would."""
     planner, rollout = controller.planner, controller.backend.rollout
     data = controller.task.initial_data(controller.backend.model)
     state = State(3.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
@@ -81,15 +106,30 @@ def test_a_search_by_every_algorithm_that_runs_on_the_device_can_be_captured(alg
 @pytest.mark.parametrize(
     ("reason", "value"),
     [
-        (r"the value of a tensor", lambda x, reference: x.qpos[..., 0] * float(reference.velocity[0])),
-        (r"the value of a tensor", lambda x, reference: x.qpos if (x.qpos > 0.0).all() else -x.qpos),
-        (r"copies between host and device", lambda x, reference: x.qpos - x.qpos.new_tensor([0.1, 0.2])),
-        (r"copies between host and device", lambda x, reference: x.qpos - torch.from_numpy(np.array([0.1, 0.2]))),
+        (
+            r"the value of a tensor",
+            lambda x, reference: x.qpos[..., 0] * float(reference.velocity[0]),
+        ),
+        (
+            r"the value of a tensor",
+            lambda x, reference: x.qpos if (x.qpos > 0.0).all() else -x.qpos,
+        ),
+        (
+            r"copies between host and device",
+            lambda x, reference: x.qpos - x.qpos.new_tensor([0.1, 0.2]),
+        ),
+        (
+            r"copies between host and device",
+            lambda x, reference: x.qpos - torch.from_numpy(np.array([0.1, 0.2])),
+        ),
         (r"copies between host and device", lambda x, reference: x.qpos + x.qpos.numpy().max()),
         (r"how many elements", lambda x, reference: x.qpos[..., 0] - x.qpos[x.qpos > 0.0].sum()),
         (r"how many elements", lambda x, reference: x.qpos[..., 0] - len(x.qpos.nonzero())),
         (r"random numbers", lambda x, reference: x.qpos + torch.rand_like(x.qpos)),
-        (r"a factorisation has failed", lambda x, reference: torch.linalg.inv(x.qpos[..., None] * torch.eye(2))[..., 0]),
+        (
+            r"a factorisation has failed",
+            lambda x, reference: torch.linalg.inv(x.qpos[..., None] * torch.eye(2))[..., 0],
+        ),
     ],
 )
 def test_a_term_that_cannot_be_captured_is_refused_with_the_reason(reason, value):
@@ -128,7 +168,10 @@ def test_numbers_arrive_as_they_were_sent_and_clock_times_in_double_precision():
 
 
 class Replaying:
-    """A backend's `capture_work` for machines without a GPU: each work itself is replayed, once more."""
+    """A backend's `capture_work` for machines without a GPU.
+
+    Each work itself is replayed, once more.
+    """
 
     def __init__(self, controller):
         self.times = 0
@@ -144,8 +187,11 @@ class Replaying:
 
 
 def capturing_pair(**settings):
-    """A controller that plans as it does without a GPU, one that captures its searches, and what counts its captures."""
-    plain, captured = make_controller("ant_wall", **settings), make_controller("ant_wall", **settings)
+    """A controller without captures, one that captures its searches, and a counter of captures."""
+    plain, captured = (
+        make_controller("ant_wall", **settings),
+        make_controller("ant_wall", **settings),
+    )
     replaying = Replaying(captured)
     for controller in (captured, plain):
         controller.planner = Planner(controller.objective, controller.config.planner)
@@ -155,7 +201,10 @@ def capturing_pair(**settings):
 def plans_are_equal(plain, captured, stamp, velocity):
     data = plain.task.initial_data(plain.backend.model)
     state = State(stamp, data.qpos + 0.01, data.qvel.copy(), data.act.copy())
-    plans = [c.plan(state, Reference(velocity=np.array([velocity, 0.0, 0.0])), stamp) for c in (plain, captured)]
+    plans = [
+        c.plan(state, Reference(velocity=np.array([velocity, 0.0, 0.0])), stamp)
+        for c in (plain, captured)
+    ]
     np.testing.assert_array_equal(plans[0].controls, plans[1].controls)
     np.testing.assert_array_equal(plans[0].path, plans[1].path)
     assert plans[0].stats.term_costs == plans[1].stats.term_costs
@@ -165,14 +214,21 @@ def plans_are_equal(plain, captured, stamp, velocity):
 
 
 @pytest.mark.parametrize("algorithm", ["mbd", "cem"])
-def test_a_captured_search_finds_what_the_search_finds_and_parameters_change_without_another_capture(algorithm):
+def test_a_captured_search_finds_what_the_search_finds_and_parameters_change_live(
+    algorithm,
+):
     plain, captured, replaying = capturing_pair(**{"planner.algorithm": algorithm})
     assert replaying.times == 0, "captured when it is built, in the thread that takes in the states"
-    plans = [plans_are_equal(plain, captured, 0.0, 1.0), plans_are_equal(plain, captured, 0.02, -1.0)]
+    plans = [
+        plans_are_equal(plain, captured, 0.0, 1.0),
+        plans_are_equal(plain, captured, 0.02, -1.0),
+    ]
     config = replace(plain.config.planner, temperature=0.5, noise_start=0.2, noise_end=0.1)
     for controller in (plain, captured):
         controller.planner.configure(config)
-        controller.objective.configure(dict.fromkeys(controller.task.cost_terms(), 2.0), RobustConfig())
+        controller.objective.configure(
+            dict.fromkeys(controller.task.cost_terms(), 2.0), RobustConfig()
+        )
     plans.append(plans_are_equal(plain, captured, 0.04, -1.0))
     assert replaying.times == 2
     assert plans[2].stats.cost != plans[1].stats.cost

@@ -11,7 +11,13 @@ from diffusion_mpc.runtime.health import Level
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.real_time import RealTimeSession
 
-SIZES = {"task": "cartpole", "planner.num_samples": 8, "planner.horizon_steps": 10, "planner.num_knots": 3, "backend.threads": 1}
+SIZES = {
+    "task": "cartpole",
+    "planner.num_samples": 8,
+    "planner.horizon_steps": 10,
+    "planner.num_knots": 3,
+    "backend.threads": 1,
+}
 PATIENT = {"state_timeout": 5.0, "max_plan_age": 5.0}
 JOINTS = ["slider", "pole"]
 
@@ -53,9 +59,15 @@ class Recorder:
             assert self.changed.wait_for(condition, timeout), f"no {what} within {timeout} s"
 
     def wait_for_control(self):
-        """Until a command of a plan goes out: the first ones, before there is a plan, are safe commands."""
+        """Until a command of a plan goes out.
+
+        The first ones, before there is a plan, are safe commands.
+        """
         count = len(self.commands)
-        self.wait(lambda: len(self.commands) > count and self.commands[-1][3] is not None, "command of a plan")
+        self.wait(
+            lambda: len(self.commands) > count and self.commands[-1][3] is not None,
+            "command of a plan",
+        )
 
 
 @pytest.fixture
@@ -79,7 +91,9 @@ def begin():
 
 def measure(session, stamp, position=0.0):
     """The message of a state."""
-    session.on_state(lambda: session.estimator.update_joints(stamp, JOINTS, [position, np.pi], [0.0, 0.0]))
+    session.on_state(
+        lambda: session.estimator.update_joints(stamp, JOINTS, [position, np.pi], [0.0, 0.0])
+    )
 
 
 class Measuring:
@@ -145,7 +159,9 @@ def test_in_lockstep_the_same_states_give_the_same_commands(begin):
         session, output = begin(LockstepSession)
         for number in range(5):
             measure(session, 0.02 * number, position=0.01 * number)
-            output.wait(lambda number=number, output=output: len(output.commands) == number + 1, "answer")
+            output.wait(
+                lambda number=number, output=output: len(output.commands) == number + 1, "answer"
+            )
         found.append(np.array([points[0][1].control for _, points, *_ in output.commands]))
     np.testing.assert_array_equal(*found)
 
@@ -176,7 +192,9 @@ def test_a_planner_that_raises_is_an_error_with_its_text_and_control_returns(beg
 
         session.controller.planner.plan = broken
         output.wait(lambda: output.commands[-1][3] is None, "safe command")
-        assert session.report()[1].startswith("safe command: planner raised RuntimeError: device lost; next try in")
+        assert session.report()[1].startswith(
+            "safe command: planner raised RuntimeError: device lost; next try in"
+        )
         session.controller.planner.plan = working
         output.wait_for_control()
     assert any(text.startswith("planner raised RuntimeError: device lost") for text in output.texts)
@@ -228,7 +246,11 @@ def test_a_replaced_controller_goes_on_from_the_plan_of_the_previous_one(begin):
 def test_of_two_replacements_the_last_one_stays(begin):
     session, _ = begin(RealTimeSession, **PATIENT)
     for samples in (10, 12, 14):
-        session.configure(load_parameters(PlannerNodeConfig, {**SIZES, **PATIENT, "planner.num_samples": samples})[1])
+        session.configure(
+            load_parameters(
+                PlannerNodeConfig, {**SIZES, **PATIENT, "planner.num_samples": samples}
+            )[1]
+        )
     deadline = time.monotonic() + 20.0
     while session.controller.config.planner.num_samples != 14 and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -23,7 +23,8 @@ def test_each_of_two_ants_obeys_its_own_cmd_vel(tmp_path, monkeypatch):
     from diffusion_mpc.message_fields import to_seconds
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    # The ants themselves run in lockstep, so that the test does not depend on the machine's speed; only cmd_vel comes in real time.
+    # The ants themselves run in lockstep, so that the test does not depend on the machine's speed;
+    # only cmd_vel comes in real time.
     settings = {"backend.threads": "1", "command.timeout": "30.0"}
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -39,7 +40,14 @@ def test_each_of_two_ants_obeys_its_own_cmd_vel(tmp_path, monkeypatch):
         for name in VELOCITY:
             folder = tmp_path / name
             folder.mkdir()
-            running.append(Running(processes(Options(lockstep=True, duration=DURATION, namespace=name, settings=settings)), folder))
+            running.append(
+                Running(
+                    processes(
+                        Options(lockstep=True, duration=DURATION, namespace=name, settings=settings)
+                    ),
+                    folder,
+                )
+            )
         end = time.monotonic() + 120.0
         while not all("sim" in robot.ended() for robot in running):
             assert time.monotonic() < end, [robot.log("planner") for robot in running]
@@ -58,7 +66,9 @@ def test_each_of_two_ants_obeys_its_own_cmd_vel(tmp_path, monkeypatch):
         rclpy.shutdown(context=context)
     for name, track in tracks.items():
         times = np.array([to_seconds(message.header.stamp) for message in track])
-        positions = np.array([[p.x, p.y, p.z] for p in (message.pose.pose.position for message in track)])
+        positions = np.array(
+            [[p.x, p.y, p.z] for p in (message.pose.pose.position for message in track)]
+        )
         late = times > times[-1] - 2.0
         way = positions[late][-1] - positions[late][0]
         speed = np.hypot(*way[:2]) / np.ptp(times[late])

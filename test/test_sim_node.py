@@ -33,7 +33,10 @@ def bring_up(tmp_path, monkeypatch):
 def test_the_robot_stands_still_until_the_first_command(bring_up):
     _, pilot = bring_up()
     pilot.spin_until(lambda: len(pilot.states) > 25, "states of a robot that stands")
-    assert all(state.position[1] == pytest.approx(np.pi, abs=1e-6) and state.velocity[0] == 0.0 for state in pilot.states)
+    assert all(
+        state.position[1] == pytest.approx(np.pi, abs=1e-6) and state.velocity[0] == 0.0
+        for state in pilot.states
+    )
     pilot.command(5.0)
     pilot.spin_until(lambda: pilot.states[-1].velocity[0] > 0.01, "motion")
 
@@ -70,7 +73,12 @@ def test_a_delayed_state_keeps_its_stamp(bring_up):
 
     _, pilot = bring_up(state_delay=0.2, command_timeout=10.0)
     ages = []
-    pilot.node.create_subscription(JointState, "joint_states", lambda m: ages.append(pilot.now() - to_seconds(m.header.stamp)), 100)
+    pilot.node.create_subscription(
+        JointState,
+        "joint_states",
+        lambda m: ages.append(pilot.now() - to_seconds(m.header.stamp)),
+        100,
+    )
     pilot.spin_until(lambda: len(ages) > 20, "states of a robot that stands")
     pilot.command(5.0)
     began = pilot.now()
@@ -87,14 +95,21 @@ def test_in_lockstep_a_delay_is_so_many_periods_and_noise_is_the_same_again(brin
 
     def run():
         monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-        disturbed = {"state_delay": 0.03, "command_delay": 0.02, "command_dropout": 0.3, "actuator_lag": 0.01}
+        disturbed = {
+            "state_delay": 0.03,
+            "command_delay": 0.02,
+            "command_dropout": 0.3,
+            "actuator_lag": 0.01,
+        }
         noise = {"state_noise.position": 0.01, "state_noise.velocity": 0.01}
         _, pilot = bring_up(lockstep=True, wait_for_subscribers=1, **disturbed, **noise)
         first = pilot.stamp()
         for _ in range(20):
             asked = pilot.states[-1]
             pilot.command(5.0, answering=asked)
-            pilot.spin_until(lambda asked=asked: pilot.stamp() > pilot.stamp(asked), "the next state")
+            pilot.spin_until(
+                lambda asked=asked: pilot.stamp() > pilot.stamp(asked), "the next state"
+            )
         assert first == pytest.approx(1.0 - 0.04)
         assert pilot.stamp() == pytest.approx(first + 20 * 0.02)
         return [pilot.states[i].position[0] for i in (-20, -10, -1)]
@@ -148,7 +163,8 @@ def test_one_that_waits_for_nobody_still_obeys_who_comes_later(bring_up):
     try:
         late.spin_until(late._commands.get_subscription_count, "the simulation to listen")
 
-        # As a planner does, again and again: the simulation may know of a sender later than the sender of it.
+        # As a planner does, again and again: the simulation may know of a sender later than the
+        # sender of it.
         def moves():
             late.command(5.0)
             return pilot.states[-1].velocity[0] > 0.01

@@ -20,7 +20,10 @@ def moment(task, qpos, qvel=None, ctrl=None):
     mujoco.mj_forward(task.model, data)
     low, high = task.ctrl_limits
     ctrl = (low + high) / 2 if ctrl is None else ctrl
-    tensors = [torch.from_numpy(np.array(x, dtype=float))[None, None] for x in (data.qpos, data.qvel, ctrl, data.sensordata)]
+    tensors = [
+        torch.from_numpy(np.array(x, dtype=float))[None, None]
+        for x in (data.qpos, data.qvel, ctrl, data.sensordata)
+    ]
     return RolloutBatch(*tensors, sensor_slices(task.model))
 
 
@@ -36,7 +39,10 @@ def standing(ant, yaw=0.0):
 
 
 def costs(task, x, velocity=(0.0, 0.0, 0.0)):
-    return {name: float(value) for name, value in task.costs(x, Reference(velocity=np.array(velocity)).on(x.qpos)).items()}
+    return {
+        name: float(value)
+        for name, value in task.costs(x, Reference(velocity=np.array(velocity)).on(x.qpos)).items()
+    }
 
 
 def test_a_standing_ant_that_is_asked_to_stand_costs_nothing(ant):
@@ -49,7 +55,10 @@ def test_a_standing_ant_that_is_asked_to_stand_costs_nothing(ant):
 def test_velocity_is_tracked_in_the_heading_frame(ant, yaw):
     forward, left = 1.5, 0.5
     qvel = np.zeros(14)
-    qvel[:2] = forward * np.cos(yaw) - left * np.sin(yaw), forward * np.sin(yaw) + left * np.cos(yaw)
+    qvel[:2] = (
+        forward * np.cos(yaw) - left * np.sin(yaw),
+        forward * np.sin(yaw) + left * np.cos(yaw),
+    )
     x = moment(ant, standing(ant, yaw), qvel)
     assert costs(ant, x, (2.0, 0.0, 0.0))["velocity"] == pytest.approx(0.5**2 + 0.5**2)
     assert costs(ant, x, (1.5, 0.5, 0.0))["velocity"] == pytest.approx(0.0, abs=1e-9)
@@ -79,7 +88,9 @@ def test_leaning_costs_and_lying_is_a_failure(ant):
 
 def test_halfcheetah_by_hand():
     task = find_task("halfcheetah")()
-    x = moment(task, [0, 0.6, np.pi / 3, 0, 0, 0, 0, 0, 0], [4.0] + [0] * 8, ctrl=[120, -90, 30, 0, 0, 0])
+    x = moment(
+        task, [0, 0.6, np.pi / 3, 0, 0, 0, 0, 0, 0], [4.0] + [0] * 8, ctrl=[120, -90, 30, 0, 0, 0]
+    )
     assert costs(task, x) == pytest.approx({"velocity": -4.0, "effort": 2.25, "upright": 0.5})
     assert not task.failed(x).item()
     assert task.failed(moment(task, [0, 0.2, np.pi, 0, 0, 0, 0, 0, 0])).item()
@@ -88,7 +99,9 @@ def test_halfcheetah_by_hand():
 def test_walker2d_by_hand():
     task = find_task("walker2d")()
     x = moment(task, [7.0, 0.9, np.pi / 3] + [0] * 6, [2.0] + [0] * 8, ctrl=[100, -50, 0, 0, 0, 60])
-    assert costs(task, x) == pytest.approx({"velocity": -2.0, "height": 0.2, "upright": 0.5, "effort": 2.25})
+    assert costs(task, x) == pytest.approx(
+        {"velocity": -2.0, "height": 0.2, "upright": 0.5, "effort": 2.25}
+    )
     assert costs(task, moment(task, [0, 3.1] + [0] * 7))["height"] == pytest.approx(1.0)
     assert not task.failed(x).item()
     assert task.failed(moment(task, [0, 0.5] + [0] * 7)).item()
@@ -98,9 +111,13 @@ def test_walker2d_by_hand():
 def test_hopper_by_hand():
     task = find_task("hopper")()
     x = moment(task, [7.0, 0.9, np.pi / 3, 0, 0, 0], [1.5] + [0] * 5, ctrl=[150, -75, 0])
-    assert costs(task, x) == pytest.approx({"velocity": -1.5, "height": 0.2, "upright": 0.5, "effort": 1.25})
+    assert costs(task, x) == pytest.approx(
+        {"velocity": -1.5, "height": 0.2, "upright": 0.5, "effort": 1.25}
+    )
     fast = moment(task, [0, 1.5, 0, 0, 0, 0], [3.0] + [0] * 5)
-    assert costs(task, fast) == pytest.approx({"velocity": -2.0, "height": 0.0, "upright": 0.0, "effort": 0.0})
+    assert costs(task, fast) == pytest.approx(
+        {"velocity": -2.0, "height": 0.0, "upright": 0.0, "effort": 0.0}
+    )
     assert not task.failed(x).item()
     assert task.failed(moment(task, [0, 0.5, 0, 0, 0, 0])).item()
     assert task.failed(moment(task, [0, 1.2, np.pi / 2, 0, 0, 0])).item()
@@ -125,25 +142,37 @@ def test_pusht_by_hand():
     task = find_task("pusht")()
     x = moment(task, [0.1, 0.2, -np.pi * 3 / 4, 0.4, 0.6])
     reference = goal(-0.2, 0.6, np.pi * 3 / 4).on(x.qpos)
-    # The T is 0.5 m from its goal and a quarter turn by the shorter way; the disc is 0.5 m from the T.
+    # The T is 0.5 m from its goal and a quarter turn by the shorter way; the disc is 0.5 m from the
+    # T.
     found = {name: float(value) for name, value in task.costs(x, reference).items()}
     assert found == pytest.approx({"position": 0.5, "angle": 0.5, "reach": 0.3})
     errors = {name: float(value) for name, value in task.goal_errors(x, reference).items()}
     assert errors == pytest.approx({"position_m": 0.5, "angle_rad": np.pi / 2})
     near = moment(task, [0.1, 0.2, 0.0, 0.1, 0.1])
-    found = {name: float(value) for name, value in task.costs(near, goal(0.1, 0.2, 2 * np.pi).on(near.qpos)).items()}
+    found = {
+        name: float(value)
+        for name, value in task.costs(near, goal(0.1, 0.2, 2 * np.pi).on(near.qpos)).items()
+    }
     assert found == pytest.approx({"position": 0.0, "angle": 0.0, "reach": 0.0}, abs=1e-9)
 
 
 def run_of(name, *positions, velocity=0.0):
-    """A run of a task, 0.1 s a row: positions on top of those of the keyframe, at a velocity along x, and the reference's times."""
+    """A run of a task, 0.1 s a row.
+
+    Positions on top of those of the keyframe, at a velocity along x, and the reference's times.
+    """
     from dataclasses import replace
 
     from diffusion_mpc.tasks.measured import trajectory
 
     task = find_task(name)()
     data = task.initial_data(task.model)
-    qpos = np.array([data.qpos + np.r_[position, np.zeros(task.model.nq - len(position))] for position in positions])
+    qpos = np.array(
+        [
+            data.qpos + np.r_[position, np.zeros(task.model.nq - len(position))]
+            for position in positions
+        ]
+    )
     qvel = np.zeros((len(qpos), task.model.nv))
     qvel[:, 0] = velocity
     x = trajectory(task.model, qpos, qvel, np.zeros((len(qpos), task.model.nu)))
@@ -170,7 +199,11 @@ def test_what_counts_as_success_by_hand():
     assert run_of("pusht", [1.0], [0.0])(pose=goal(x + 0.02, y, angle + 0.1).pose)
     assert not run_of("pusht", [0.0], [0.04])(pose=goal(x, y, angle).pose)
     assert not run_of("pusht", [0.0], [0.0])(pose=goal(x, y, angle + 0.2).pose)
-    tip = moment(arm := find_task("arm")(), arm.initial_data(arm.model).qpos).sensor("tip")[0, 0].numpy()
+    tip = (
+        moment(arm := find_task("arm")(), arm.initial_data(arm.model).qpos)
+        .sensor("tip")[0, 0]
+        .numpy()
+    )
     assert run_of("arm", [0.5], [0.0])(pose=np.array([*(tip + 0.01), 1, 0, 0, 0]))
     assert not run_of("arm", [0.0], [0.5])(pose=np.array([*tip, 1, 0, 0, 0]))
     car = find_task("car")()
@@ -202,7 +235,9 @@ def test_an_unknown_task_names_the_nearest():
 
 
 def test_a_missing_model_is_named():
-    with pytest.raises(TaskError, match=r"model file 'nowhere\.xml' does not exist; set model\.path"):
+    with pytest.raises(
+        TaskError, match=r"model file 'nowhere\.xml' does not exist; set model\.path"
+    ):
         find_task("ant")("nowhere.xml")
 
 
@@ -215,7 +250,9 @@ def test_a_broken_model_is_named(tmp_path):
 
 
 def test_a_model_that_does_not_fit_the_task_is_named():
-    with pytest.raises(TaskError, match=r"task 'ant' does not fit model '.*cartpole\.xml': .*torso"):
+    with pytest.raises(
+        TaskError, match=r"task 'ant' does not fit model '.*cartpole\.xml': .*torso"
+    ):
         find_task("ant")(MODELS / "cartpole" / "cartpole.xml")
 
 
@@ -225,7 +262,9 @@ def test_an_actuator_without_limits_is_named(tmp_path):
         "<mujoco><worldbody><body><joint name='j'/><geom size='.1'/></body></worldbody>"
         "<actuator><motor name='m' joint='j'/></actuator></mujoco>"
     )
-    with pytest.raises(TaskError, match=r"actuator 'm' of model file '.*free\.xml' has no ctrlrange"):
+    with pytest.raises(
+        TaskError, match=r"actuator 'm' of model file '.*free\.xml' has no ctrlrange"
+    ):
         find_task("cartpole")(path)
 
 

@@ -1,4 +1,4 @@
-"""The trace of what nodes do when, and the comparison of late plans with plans on time that is made of it."""
+"""The trace of the nodes, and the comparison of late plans with plans on time."""
 
 import gc
 import json
@@ -43,9 +43,13 @@ def test_each_span_is_an_event_of_the_thread_that_it_ran_in(recorder, tmp_path):
         assert plan["args"]["iterations"] == 2
         assert {"faults", "cpu_ms", "wait_ms", "other_cpu_ms", "other_wait_ms"} < set(plan["args"])
         assert plan["dur"] >= 0.0
-    names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    names = {
+        event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"
+    }
     assert {names[plan["tid"]] for plan in plans} == {"busy"}
-    assert [event["args"]["name"] for event in events if event["name"] == "process_name"] == ["planner"]
+    assert [event["args"]["name"] for event in events if event["name"] == "process_name"] == [
+        "planner"
+    ]
 
 
 def test_a_span_that_ends_with_an_error_is_recorded_too(recorder, tmp_path):
@@ -77,7 +81,13 @@ def test_nothing_is_recorded_where_nobody_asked(monkeypatch, tmp_path):
 
 
 def plan(at, late, **about):
-    return {"name": "plan", "ph": "X", "ts": at, "dur": 5000.0, "args": {"late": late, "wait_ms": 0.1, "iterations": 1, **about}}
+    return {
+        "name": "plan",
+        "ph": "X",
+        "ts": at,
+        "dur": 5000.0,
+        "args": {"late": late, "wait_ms": 0.1, "iterations": 1, **about},
+    }
 
 
 def row(figures, measure):

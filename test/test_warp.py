@@ -1,4 +1,7 @@
-"""Rollouts through MuJoCo Warp are C MuJoCo's, in single precision. On Warp's cpu device: these tests need no GPU."""
+"""Rollouts through MuJoCo Warp are C MuJoCo's, in single precision.
+
+On Warp's cpu device: these tests need no GPU.
+"""
 
 import builtins
 from dataclasses import replace
@@ -46,12 +49,18 @@ def backends(name, timestep=0.02, change=lambda model: None):
     low, high = task.ctrl_limits
     controls = np.random.default_rng(0).uniform(low, high, (SAMPLES, HORIZON, len(low))) * 0.5
     state = State(7.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
-    return task, WarpBackend(task, model, "cpu"), CpuBackend([model], 1), state, torch.from_numpy(controls)
+    return (
+        task,
+        WarpBackend(task, model, "cpu"),
+        CpuBackend([model], 1),
+        state,
+        torch.from_numpy(controls),
+    )
 
 
 def isotropic(model):
-    # MuJoCo Warp lays the friction pyramid of a steep capsule on a plane along other axes than C MuJoCo, see docs/gpu.md. Elliptic
-    # cones look the same from all sides.
+    # MuJoCo Warp lays the friction pyramid of a steep capsule on a plane along other axes than C
+    # MuJoCo, see docs/gpu.md. Elliptic cones look the same from all sides.
     model.opt.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
 
 
@@ -60,36 +69,66 @@ def isotropic(model):
 def test_trajectories_and_costs_are_those_of_c_mujoco(name, timestep):
     task, warp, cpu, state, controls = backends(name, timestep, isotropic)
     # Hopping off the ground and falling back onto it: contacts come and go.
-    single, double = roll_out(warp, state, controls.float(), 0.02), roll_out(cpu, state, controls, 0.02)
+    single, double = (
+        roll_out(warp, state, controls.float(), 0.02),
+        roll_out(cpu, state, controls, 0.02),
+    )
     for field, atol in ATOL.items():
         assert getattr(single, field).dtype == torch.float32
-        torch.testing.assert_close(getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3)
+        torch.testing.assert_close(
+            getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3
+        )
     assert not single.invalid.any()
     reference = Reference(velocity=np.array([1.0, 0.2, 0.3]))
     for term, value in task.costs(single, reference.on(single.qpos)).items():
-        torch.testing.assert_close(value.double(), task.costs(double, reference.on(double.qpos))[term], atol=5e-3, rtol=5e-3)
+        torch.testing.assert_close(
+            value.double(),
+            task.costs(double, reference.on(double.qpos))[term],
+            atol=5e-3,
+            rtol=5e-3,
+        )
 
 
 @pytest.mark.parity
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", [name for name in available_tasks() if find_task(name).dynamics is None])
+@pytest.mark.parametrize(
+    "name", [name for name in available_tasks() if find_task(name).dynamics is None]
+)
 def test_costs_of_every_task_are_those_of_c_mujoco(name):
     demo, _ = split_sim(find_task(name).demo)
     loop = ClosedLoop({"task": name, **demo}, 0)
     task, model, planner = loop.task, loop.controller.backend.model, loop.config.planner
     isotropic(model)
     low, high = task.ctrl_limits
-    controls = np.random.default_rng(0).uniform(low, high, (SAMPLES, round(0.12 / planner.control_dt), len(low))) * 0.5
+    controls = (
+        np.random.default_rng(0).uniform(
+            low, high, (SAMPLES, round(0.12 / planner.control_dt), len(low))
+        )
+        * 0.5
+    )
     controls, state = torch.from_numpy(controls), loop.state()
     warp, cpu = WarpBackend(task, model, "cpu"), CpuBackend([model], 1)
-    single, double = roll_out(warp, state, controls.float(), planner.control_dt), roll_out(cpu, state, controls, planner.control_dt)
+    single, double = (
+        roll_out(warp, state, controls.float(), planner.control_dt),
+        roll_out(cpu, state, controls, planner.control_dt),
+    )
     assert not single.invalid.any()
     assert double.invalid is None
     for field, atol in ATOL.items():
-        torch.testing.assert_close(getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3)
-    reference = replace(loop.reference, times=state.stamp + planner.control_dt * np.arange(1.0, controls.shape[1] + 1))
+        torch.testing.assert_close(
+            getattr(single, field).double(), getattr(double, field), atol=atol, rtol=1e-3
+        )
+    reference = replace(
+        loop.reference,
+        times=state.stamp + planner.control_dt * np.arange(1.0, controls.shape[1] + 1),
+    )
     for term, value in task.costs(single, reference.on(single.qpos)).items():
-        torch.testing.assert_close(value.double(), task.costs(double, reference.on(double.qpos))[term], atol=5e-3, rtol=5e-3)
+        torch.testing.assert_close(
+            value.double(),
+            task.costs(double, reference.on(double.qpos))[term],
+            atol=5e-3,
+            rtol=5e-3,
+        )
 
 
 def test_the_robot_of_the_comparison_touches_the_ground():
@@ -126,7 +165,9 @@ def test_a_diverging_sample_is_invalid_and_the_others_are_untouched():
     assert roll_out(warp, fast, controls.float(), 0.02).invalid.all()
 
 
-@pytest.mark.parametrize("small", [Capacity(contacts=58, constraints=2), Capacity(contacts=1, constraints=200)])
+@pytest.mark.parametrize(
+    "small", [Capacity(contacts=58, constraints=2), Capacity(contacts=1, constraints=200)]
+)
 def test_worlds_without_room_for_their_contacts_are_invalid_and_counted(small):
     _, warp, _, state, controls = backends("ant")
     assert warp.overflows == 0
@@ -146,14 +187,21 @@ def test_worlds_without_room_for_their_contacts_are_invalid_and_counted(small):
 def test_there_is_room_for_violent_motion(name):
     task, warp, _, state, _ = backends(name)
     low, high = (torch.from_numpy(limit).float() for limit in task.ctrl_limits)
-    controls = torch.rand((64, 25, len(low)), generator=torch.Generator().manual_seed(1)).round() * (high - low) + low
+    controls = (
+        torch.rand((64, 25, len(low)), generator=torch.Generator().manual_seed(1)).round()
+        * (high - low)
+        + low
+    )
     assert not roll_out(warp, state, controls, 0.02).invalid.any()
     assert warp.overflows == 0
 
 
 def test_kernels_are_counted_and_memory_grows_with_the_worlds():
     _, warp, _, state, controls = backends("cartpole")
-    few, many = (count_launches(lambda n=n: roll_out(warp, state, controls[:, :n], 0.02).qpos) for n in (1, 3))
+    few, many = (
+        count_launches(lambda n=n: roll_out(warp, state, controls[:, :n], 0.02).qpos)
+        for n in (1, 3)
+    )
     # As many for each step, whatever the solver needs, and those that end a rollout.
     assert many > few > 10
     two, four = warp.footprint(2), warp.footprint(4)
@@ -164,7 +212,11 @@ def test_the_same_noise_gives_the_same_update_as_on_the_cpu():
     task, warp, cpu, state, _ = backends("ant", change=isotropic)
     _, values = load_parameters(PlannerNodeConfig, {"task": "ant"})
     config = build(PlannerNodeConfig, values)
-    knots = torch.randn((32, 4, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64).mul(0.5).clamp(-1, 1)
+    knots = (
+        torch.randn((32, 4, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        .mul(0.5)
+        .clamp(-1, 1)
+    )
     means, counts = [], []
     for backend in (warp, cpu):
         objective = Objective(task, backend, config.planner, cost_weights(values))
@@ -182,7 +234,13 @@ def test_the_same_noise_gives_the_same_update_as_on_the_cpu():
 @pytest.mark.parametrize("algorithm", ["mbd", "cem", "cma_es"])
 def test_a_plan_through_the_configured_backend(algorithm):
     _, values = load_parameters(
-        PlannerNodeConfig, {"task": "ant_wall", "backend.name": "warp", "planner.num_samples": 16, "planner.algorithm": algorithm}
+        PlannerNodeConfig,
+        {
+            "task": "ant_wall",
+            "backend.name": "warp",
+            "planner.num_samples": 16,
+            "planner.algorithm": algorithm,
+        },
     )
     config = build(PlannerNodeConfig, values)
     task = find_task("ant_wall")()
@@ -191,7 +249,9 @@ def test_a_plan_through_the_configured_backend(algorithm):
     data = task.initial_data(controller.backend.model)
     state = State(5.0, data.qpos.copy(), data.qvel.copy(), data.act.copy())
     first = controller.plan(state, Reference(velocity=np.array([1.0, 0.0, 0.0])), 5.0)
-    second = controller.plan(State(5.02, *(np.array(x) for x in (data.qpos, data.qvel))), Reference(), 5.02)
+    second = controller.plan(
+        State(5.02, *(np.array(x) for x in (data.qpos, data.qvel))), Reference(), 5.02
+    )
     low, high = task.ctrl_limits
     for plan in (first, second):
         assert np.isfinite(plan.path).all()
@@ -203,15 +263,22 @@ def test_a_plan_through_the_configured_backend(algorithm):
 
 
 def test_robust_planning_needs_another_backend():
-    with pytest.raises(TaskError, match=r"robust.models is 3, but the warp backend has one model only; set it to 1"):
-        make_backend(BackendConfig(name="warp"), ModelConfig(), RobustConfig(models=3), find_task("ant")())
+    with pytest.raises(
+        TaskError, match=r"robust.models is 3, but the warp backend has one model only; set it to 1"
+    ):
+        make_backend(
+            BackendConfig(name="warp"), ModelConfig(), RobustConfig(models=3), find_task("ant")()
+        )
 
 
 def test_a_model_that_warp_cannot_run_is_named(tmp_path):
     task = find_task("cartpole")()
     model = task.compile(timestep=0.02)
     model.opt.solver = mujoco.mjtSolver.mjSOL_PGS
-    with pytest.raises(TaskError, match=r"cartpole.xml' cannot run on the warp backend: .*PGS.*; set backend.name to cpu"):
+    with pytest.raises(
+        TaskError,
+        match=r"cartpole.xml' cannot run on the warp backend: .*PGS.*; set backend.name to cpu",
+    ):
         WarpBackend(task, model, "cpu")
 
 
@@ -224,5 +291,9 @@ def test_without_warp_the_error_says_what_to_install(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(TaskError, match=r"No module named 'mujoco_warp'.*pip install 'diffusion_mpc\[cuda\]'"):
-        make_backend(BackendConfig(name="warp"), ModelConfig(), RobustConfig(), find_task("cartpole")())
+    with pytest.raises(
+        TaskError, match=r"No module named 'mujoco_warp'.*pip install 'diffusion_mpc\[cuda\]'"
+    ):
+        make_backend(
+            BackendConfig(name="warp"), ModelConfig(), RobustConfig(), find_task("cartpole")()
+        )

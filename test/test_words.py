@@ -1,4 +1,7 @@
-"""One word for one thing, the field's: words that were given up are in no name, docstring or parameter text."""
+"""One word for one thing, the field's.
+
+Words that were given up are in no name, docstring or parameter text.
+"""
 
 import ast
 import re
@@ -13,7 +16,9 @@ from diffusion_mpc.config import NODES, parameters
 from diffusion_mpc.tasks import available_tasks, find_task
 
 PACKAGE = Path(diffusion_mpc.__file__).parent
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if "msg" not in path.relative_to(PACKAGE).parts)
+FILES = sorted(
+    path for path in PACKAGE.rglob("*.py") if "msg" not in path.relative_to(PACKAGE).parts
+)
 
 # Former parameters are named where their users are told the new ones.
 FORMER = PACKAGE / "config" / "renamed.py"
@@ -78,7 +83,9 @@ def names(tree):
 
 def docstrings(tree):
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (
+            text := ast.get_docstring(node)
+        ):
             yield text
 
 
@@ -89,14 +96,20 @@ def ident(path):
 @pytest.mark.parametrize("path", FILES, ids=ident)
 def test_names_have_the_words_of_the_field(path):
     found = set(names(ast.parse(path.read_text())))
-    words = {name: set(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_")) for name in found}
+    words = {
+        name: set(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_")) for name in found
+    }
     wrong = {
         f"{name}: {WORDS[word]}"
         for name, parts in words.items()
         for word in parts & set(WORDS)
         if (ident(path), name) not in ALLOWED
     }
-    wrong |= {f"{name}: {WHOLE[name]}" for name in found & set(WHOLE) if (ident(path), name) not in ALLOWED}
+    wrong |= {
+        f"{name}: {WHOLE[name]}"
+        for name in found & set(WHOLE)
+        if (ident(path), name) not in ALLOWED
+    }
     assert not wrong
 
 
@@ -105,7 +118,12 @@ def test_docstrings_have_the_words_of_the_field(path):
     if path == FORMER:
         return
     texts = list(docstrings(ast.parse(path.read_text())))
-    assert not {f"{text!r}: {better}" for text in texts for old, better in PHRASES.items() if re.search(old, text)}
+    assert not {
+        f"{text!r}: {better}"
+        for text in texts
+        for old, better in PHRASES.items()
+        if re.search(old, text)
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=ident)
@@ -117,7 +135,9 @@ def test_a_docstring_begins_with_a_noun_or_an_imperative(path):
 @pytest.mark.parametrize("node", NODES)
 def test_texts_of_parameters_have_the_words_of_the_field(node):
     tasks = [find_task(name) for name in available_tasks()] if node != "recorder" else [None]
-    known = {p.name: p.description for task in tasks for p in parameters(NODES[node], task).values()}
+    known = {
+        p.name: p.description for task in tasks for p in parameters(NODES[node], task).values()
+    }
     wrong = {name for name in known if set(re.split(r"[._]", name)) & set(WORDS)}
     wrong |= {text for text in known.values() for old in PHRASES if re.search(old, text)}
     assert not wrong
@@ -129,6 +149,9 @@ def test_no_two_files_or_classes_have_the_same_name_nor_one_of_the_standard_libr
     # types.py shadows nothing: it is only ever imported as diffusion_mpc.types.
     assert {path.stem for path in FILES} & set(sys.stdlib_module_names) <= {"types"}
     classes = Counter(
-        node.name for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+        node.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
     )
     assert not {name for name, count in classes.items() if count > 1}

@@ -1,4 +1,7 @@
-"""Messages of a bag, read by rosbags; those of a damaged MCAP file by mcap, as far as its records are whole."""
+"""Messages of a bag, read by rosbags.
+
+Those of a damaged MCAP file by mcap, as far as its records are whole.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-FORMATS = {SchemaEncoding.ROS2: MessageDefinitionFormat.MSG, SchemaEncoding.ROS2IDL: MessageDefinitionFormat.IDL}
+FORMATS = {
+    SchemaEncoding.ROS2: MessageDefinitionFormat.MSG,
+    SchemaEncoding.ROS2IDL: MessageDefinitionFormat.IDL,
+}
 """Formats of message definitions by the encoding of an MCAP schema."""
 
 
@@ -61,14 +67,20 @@ class Messages:
     problems: tuple[str, ...]
 
     def find_topic(self, name: str, types: Collection[str], problems: list[str]) -> str | None:
-        """Topic of one of the types whose name ends with a name; the part in front of it is the robot's namespace.
+        """Topic of one of the types whose name ends with a name.
+
+        The part in front of it is the robot's namespace.
 
         Args:
             name: name without namespace
             types: message types that fit
-            problems: gets a line where no topic fits (None is returned), or more than one (the shortest is)
+            problems: gets a line where no topic fits (None is returned), or more than one (the
+                shortest is)
         """
-        matching = sorted((t for t, kind in self.types.items() if kind in types and f"/{t}".endswith(f"/{name}")), key=len)
+        matching = sorted(
+            (t for t, kind in self.types.items() if kind in types and f"/{t}".endswith(f"/{name}")),
+            key=len,
+        )
         if not matching:
             problems.append(f"no topic {name}")
             return None
@@ -97,9 +109,14 @@ def read_messages(bag: Path, wanted: Callable[[str, str], bool]) -> Messages:
     if not _read(bag, contents) and bag.is_dir():
         for file in sorted(bag.glob("*.mcap")):
             _read(file, contents)
-    problems = (*contents.problems, *(f"{reason} ({count} messages)" for reason, count in contents.undecoded.items()))
+    problems = (
+        *contents.problems,
+        *(f"{reason} ({count} messages)" for reason, count in contents.undecoded.items()),
+    )
     if not contents.types:
-        raise BagError(f"bag '{bag}' cannot be read: {problems[0] if problems else 'it holds no topics'}")
+        raise BagError(
+            f"bag '{bag}' cannot be read: {problems[0] if problems else 'it holds no topics'}"
+        )
     return Messages(
         sorted(contents.messages, key=lambda message: message.received),
         contents.types,
@@ -123,7 +140,9 @@ class _Contents:
         self.types[topic] = kind
         self.counts[topic] += 0
 
-    def add_message(self, topic: str, kind: str, definition: MessageDefinition, received: int, data: bytes) -> None:
+    def add_message(
+        self, topic: str, kind: str, definition: MessageDefinition, received: int, data: bytes
+    ) -> None:
         self.counts[topic] += 1
         if not self._wanted(topic, kind):
             return
@@ -150,7 +169,9 @@ def _read(path: Path, contents: _Contents) -> bool:
         contents.add_topic(connection.topic, connection.msgtype)
     try:
         for connection, received, data in reader.messages():
-            contents.add_message(connection.topic, connection.msgtype, connection.msgdef, received, data)
+            contents.add_message(
+                connection.topic, connection.msgtype, connection.msgdef, received, data
+            )
     except Exception as error:
         contents.problems.append(f"{path.name}: {_reason(error)}; what comes before is read")
     reader.close()
@@ -158,23 +179,35 @@ def _read(path: Path, contents: _Contents) -> bool:
 
 
 def _recover(file: Path, contents: _Contents) -> str:
-    """Read the whole records of a damaged MCAP file; where they end, as a line of text, or nothing where there are none."""
-    definitions: dict[int, tuple[str, MessageDefinition]] = {0: ("", MessageDefinition(MessageDefinitionFormat.NONE, ""))}
+    """Read the whole records of a damaged MCAP file.
+
+    Where they end, as a line of text, or nothing where there are none.
+    """
+    definitions: dict[int, tuple[str, MessageDefinition]] = {
+        0: ("", MessageDefinition(MessageDefinitionFormat.NONE, ""))
+    }
     channels: dict[int, mcap.records.Channel] = {}
     count, end = 0, "has a damaged index"
     try:
         with file.open("rb") as stream:
             # A damaged length must not ask for more memory than the file has bytes.
-            for record in StreamReader(stream, validate_crcs=True, record_size_limit=file.stat().st_size).records:
+            for record in StreamReader(
+                stream, validate_crcs=True, record_size_limit=file.stat().st_size
+            ).records:
                 if isinstance(record, mcap.records.Schema):
                     kind = FORMATS.get(record.encoding, MessageDefinitionFormat.NONE)
-                    definitions[record.id] = (record.name, MessageDefinition(kind, record.data.decode(errors="replace")))
+                    definitions[record.id] = (
+                        record.name,
+                        MessageDefinition(kind, record.data.decode(errors="replace")),
+                    )
                 elif isinstance(record, mcap.records.Channel):
                     channels[record.id] = record
                     contents.add_topic(record.topic, definitions[record.schema_id][0])
                 elif isinstance(record, mcap.records.Message):
                     channel = channels[record.channel_id]
-                    contents.add_message(channel.topic, *definitions[channel.schema_id], record.log_time, record.data)
+                    contents.add_message(
+                        channel.topic, *definitions[channel.schema_id], record.log_time, record.data
+                    )
                     count += 1
     except Exception as error:
         # The end of the file in the middle of a record needs no other reason.
@@ -185,7 +218,10 @@ def _recover(file: Path, contents: _Contents) -> str:
 
 @lru_cache(maxsize=128)
 def _typestore(kind: str, definition: MessageDefinition) -> Typestore:
-    """Each type with the definition recorded with it: a bag may come from another version of the interfaces."""
+    """Each type with the definition recorded with it.
+
+    A bag may come from another version of the interfaces.
+    """
     if definition.format == MessageDefinitionFormat.NONE:
         return get_typestore(Stores.LATEST)
     store = get_typestore(Stores.EMPTY)

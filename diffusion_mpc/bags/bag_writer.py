@@ -1,4 +1,7 @@
-"""A bag that is being written: an MCAP file with the message definitions inside, in a rosbag2 folder with metadata.yaml."""
+"""A bag that is being written.
+
+An MCAP file with the message definitions inside, in a rosbag2 folder with metadata.yaml.
+"""
 
 from __future__ import annotations
 
@@ -63,33 +66,44 @@ class BagWriter:
         """
         if kind not in self._schemas:
             text, _ = definitions.generate_msgdef(kind, ros_version=2)
-            self._schemas[kind] = self._writer.register_schema(kind, SchemaEncoding.ROS2, text.encode())
+            self._schemas[kind] = self._writer.register_schema(
+                kind, SchemaEncoding.ROS2, text.encode()
+            )
         type_hash = definitions.hash_rihs01(kind)
         metadata = {"offered_qos_profiles": "", "topic_type_hash": type_hash}
-        channel = self._writer.register_channel(topic, MessageEncoding.CDR, self._schemas[kind], metadata)
+        channel = self._writer.register_channel(
+            topic, MessageEncoding.CDR, self._schemas[kind], metadata
+        )
         self._topics[topic] = _Topic(topic, kind, type_hash, channel)
 
     def write(self, topic: str, stamp: int, data: bytes) -> None:
         """Append a serialised message that was received at `stamp` (ns)."""
-        self._writer.add_message(self._topics[topic].channel, log_time=stamp, data=data, publish_time=stamp)
+        self._writer.add_message(
+            self._topics[topic].channel, log_time=stamp, data=data, publish_time=stamp
+        )
         self._first = min(self._first, stamp) if self.count else stamp
         self._last = max(self._last, stamp) if self.count else stamp
         self._counts[topic] += 1
         self.count += 1
 
     def flush(self) -> None:
-        """Write out buffered messages, so that a reader finds them should this process be killed."""
+        """Write out buffered messages: a reader finds them should this process be killed."""
         self._writer.flush()
 
     def close(self) -> None:
         """Write index and metadata."""
         metadata = self._metadata()
         # As rosbag2 does, for whoever has the file without its folder.
-        self._writer.add_metadata("rosbag2", {"serialized_metadata": yaml.safe_dump(metadata, sort_keys=False)})
+        self._writer.add_metadata(
+            "rosbag2", {"serialized_metadata": yaml.safe_dump(metadata, sort_keys=False)}
+        )
         self._writer.finish()
         self._stream.close()
         scratch = self.folder / "metadata.yaml.tmp"
-        scratch.write_text(yaml.safe_dump({"rosbag2_bagfile_information": metadata}, sort_keys=False), encoding="utf-8")
+        scratch.write_text(
+            yaml.safe_dump({"rosbag2_bagfile_information": metadata}, sort_keys=False),
+            encoding="utf-8",
+        )
         scratch.replace(self.folder / "metadata.yaml")
 
     def _extent(self) -> dict[str, Any]:

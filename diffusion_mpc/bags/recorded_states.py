@@ -70,17 +70,29 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
     """
     estimator = Estimator(task.model, task.base)
     rejected: Counter[str] = Counter()
-    topics = [messages.find_topic(name, STATE_TYPES[name], problems) for name in (JOINTS, *((ODOMETRY,) if task.base else ()))]
+    topics = [
+        messages.find_topic(name, STATE_TYPES[name], problems)
+        for name in (JOINTS, *((ODOMETRY,) if task.base else ()))
+    ]
     joints, *odometry = (messages.on(topic) for topic in topics)
     rows = []
-    for joint, base in _pairs(joints, odometry[0], rejected) if odometry else ((joint, None) for joint in joints):
+    for joint, base in (
+        _pairs(joints, odometry[0], rejected) if odometry else ((joint, None) for joint in joints)
+    ):
         estimator.reset()
         stamp = _stamp(joint)
         try:
-            estimator.update_joints(stamp, joint.content.name, joint.content.position, joint.content.velocity)
+            estimator.update_joints(
+                stamp, joint.content.name, joint.content.position, joint.content.velocity
+            )
             if base is not None:
                 pose, twist = base.content.pose.pose, base.content.twist.twist
-                parts = (xyz(pose.position), xyzw(pose.orientation), xyz(twist.linear), xyz(twist.angular))
+                parts = (
+                    xyz(pose.position),
+                    xyzw(pose.orientation),
+                    xyz(twist.linear),
+                    xyz(twist.angular),
+                )
                 estimator.update_odometry(stamp, *parts)
         except MessageRejectedError as error:
             rejected[str(error)] += 1
@@ -91,14 +103,18 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
     problems += [f"{reason} ({count} messages)" for reason, count in rejected.items()]
     stamps = np.array([s.stamp for s in rows])
     if (np.diff(stamps) < 0).any():
-        problems.append("stamps of joint_states jump back; the states are put in the order of their stamps")
+        problems.append(
+            "stamps of joint_states jump back; the states are put in the order of their stamps"
+        )
     order = np.argsort(stamps, kind="stable")
     qpos = np.array([s.qpos for s in rows]).reshape(-1, task.model.nq)
     qvel = np.array([s.qvel for s in rows]).reshape(-1, task.model.nv)
     return RecordedStates(stamps[order], qpos[order], qvel[order])
 
 
-def _pairs(joints: Sequence[Message], odometry: Sequence[Message], rejected: Counter[str]) -> Iterable[tuple[Message, Message]]:
+def _pairs(
+    joints: Sequence[Message], odometry: Sequence[Message], rejected: Counter[str]
+) -> Iterable[tuple[Message, Message]]:
     """Each joint state with the odometry of the same time."""
     if not odometry:
         return
@@ -108,14 +124,19 @@ def _pairs(joints: Sequence[Message], odometry: Sequence[Message], rejected: Cou
     for joint in joints:
         stamp = _stamp(joint)
         after = int(np.searchsorted(stamps, stamp))
-        near = min(range(max(after - 1, 0), min(after + 1, len(stamps))), key=lambda i: abs(stamps[i] - stamp))
+        near = min(
+            range(max(after - 1, 0), min(after + 1, len(stamps))),
+            key=lambda i: abs(stamps[i] - stamp),
+        )
         if abs(stamps[near] - stamp) <= PAIRING:
             yield joint, odometry[near]
         else:
             unpaired.append(stamp)
     # One at either end is where the recording began or ended between the two.
     if len(unpaired) > 2:
-        rejected[f"joint_states without odom of the same time, first at {unpaired[0]:.3f} s"] = len(unpaired)
+        rejected[f"joint_states without odom of the same time, first at {unpaired[0]:.3f} s"] = len(
+            unpaired
+        )
 
 
 def _stamp(message: Message) -> float:

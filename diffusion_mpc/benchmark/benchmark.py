@@ -1,7 +1,9 @@
-"""Base classes of the benchmarks: a dataclass whose fields are its options and whose methods run, summarise, table and plot.
+"""Base classes of the benchmarks.
 
-`diffusion-mpc benchmark NAME` reads the options and their defaults from the fields, their help from the docstring. A new benchmark
-is one such file, and its class in `command_line.py`.
+A dataclass whose fields are its options and whose methods run, summarise, table and plot.
+
+`diffusion-mpc benchmark NAME` reads the options and their defaults from the fields, their help from
+the docstring. A new benchmark is one such file, and its class in `command_line.py`.
 """
 
 from __future__ import annotations
@@ -36,18 +38,27 @@ class Benchmark(ABC):
 
     @abstractmethod
     def report(self) -> Report:
-        """Run, and return the figures; where Ctrl-C ends it early, those there are, with "complete" false."""
+        """Run, and return the figures.
+
+        Where Ctrl-C ends it early, those there are, with "complete" false.
+        """
 
     @abstractmethod
     def tables(self, report: Report) -> list[Table]:
         """Tables of the figures."""
 
     def write(self, report: Report) -> Path | None:
-        """Write a plot, or another file, of a report that has rows, and return its path; None: there is none."""
+        """Write a plot, or another file, of a report that has rows, and return its path.
+
+        None: there is none.
+        """
         return None
 
     def __call__(self) -> int:
-        """Run, print the tables and write the files; exit code 0 where all runs are done, else 1."""
+        """Run, print the tables and write the files.
+
+        Exit code 0 where all runs are done, else 1.
+        """
         report = self.report()
         show(*self.tables(report))
         if report["rows"] and (file := self.write(report)) is not None:
@@ -100,13 +111,22 @@ class RunsBenchmark(Benchmark):
         """
 
     def report(self) -> Report:
-        """Run the missing runs and summarise all of them: complete, errors, and the figures of `summarise`."""
+        """Run the missing runs and summarise all of them.
+
+        Complete, errors, and the figures of `summarise`.
+        """
         outcome = self.run(self.runs(), self.name.replace("_", "-"))
         return {**state(outcome), **self.summarise(outcome.frame())}
 
     def run(self, specs: Sequence[RunSpec], title: str) -> Outcome:
         """Run the missing ones of these runs, see `run_all`."""
-        return run_all(self.measure, specs, RunFile(self.output / f"{self.name}.jsonl", self.identity), self.processes, title)
+        return run_all(
+            self.measure,
+            specs,
+            RunFile(self.output / f"{self.name}.jsonl", self.identity),
+            self.processes,
+            title,
+        )
 
 
 def state(outcome: Outcome) -> Report:

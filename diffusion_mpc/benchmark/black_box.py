@@ -1,4 +1,7 @@
-"""`benchmark black-box`: Model-Based Diffusion against other optimisers of functions, at the same number of evaluations."""
+"""`benchmark black-box`.
+
+Model-Based Diffusion against other optimisers of functions, at the same number of evaluations.
+"""
 
 from __future__ import annotations
 
@@ -63,17 +66,23 @@ class Evaluated:
 
 
 def diffusion(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
-    """One reverse pass (Pan et al., 2407.01573, Algorithm 1), in the variant that the method's name ends with."""
+    """One reverse pass (2407.01573, Algorithm 1), of the variant in the method's name."""
     variant = cast(Variant, str(spec["method"]).removeprefix("mbd_"))
-    minimize(objective, dim, Settings(spec["samples"], spec["levels"], spec["temperature"], variant, seed))
+    minimize(
+        objective,
+        dim,
+        Settings(spec["samples"], spec["levels"], spec["temperature"], variant, seed),
+    )
 
 
 def cma_es(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
-    """CMA-ES (Hansen, 1604.00772) with the defaults of the package `cma`; when it has converged, begun anew at a random point.
+    """CMA-ES (Hansen, 1604.00772) with the defaults of the package `cma`.
 
-    It begins in the middle, where the code's variant of Model-Based Diffusion does, with a quarter of the domain as deviation.
-    With "tpa", step sizes are adapted by two points on the line of the last step, which the package does by itself from 300
-    dimensions on.
+    When it has converged, begun anew at a random point.
+
+    It begins in the middle, where the code's variant of Model-Based Diffusion does, with a quarter
+    of the domain as deviation. With "tpa", step sizes are adapted by two points on the line of the
+    last step, which the package does by itself from 300 dimensions on.
     """
     import cma
 
@@ -87,7 +96,8 @@ def cma_es(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
         strategy = cma.CMAEvolutionStrategy(start, 0.5, options)
         while objective.count < budget and not strategy.stop():
             points = strategy.ask()
-            # The last generation is cut where the others end; it need not be told, for nothing is asked after it.
+            # The last generation is cut where the others end; it need not be told, for nothing is
+            # asked after it.
             points = points[: budget - objective.count]
             values = objective(torch.as_tensor(np.array(points)))
             if len(points) == strategy.popsize:
@@ -98,11 +108,16 @@ def random_search(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> N
     """Uniform points."""
     generator = torch.Generator().manual_seed(seed)
     while (left := evaluations(spec) - objective.count) > 0:
-        objective(2.0 * torch.rand((min(left, 256), dim), generator=generator, dtype=torch.float64) - 1.0)
+        objective(
+            2.0 * torch.rand((min(left, 256), dim), generator=generator, dtype=torch.float64) - 1.0
+        )
 
 
 def gp_bo(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
-    """Bayesian optimisation with a Gaussian process: BoTorch's standard model and batches of q-LogEI (Ament et al., 2310.20708)."""
+    """Bayesian optimisation with a Gaussian process.
+
+    BoTorch's standard model and batches of q-LogEI (Ament et al., 2310.20708).
+    """
     from botorch.acquisition.logei import qLogExpectedImprovement
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
@@ -116,12 +131,16 @@ def gp_bo(objective: Evaluated, dim: int, seed: int, spec: RunSpec) -> None:
     unit = torch.from_numpy(first)
     values = objective(2.0 * unit - 1.0)
     bounds = torch.stack((torch.zeros(dim), torch.ones(dim))).double()
-    while objective.count < spec["bo_evaluations"] and time.monotonic() - began < spec["bo_seconds"]:
+    while (
+        objective.count < spec["bo_evaluations"] and time.monotonic() - began < spec["bo_seconds"]
+    ):
         model = SingleTaskGP(unit, -values[:, None], outcome_transform=Standardize(1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         batch = min(BO_BATCH, spec["bo_evaluations"] - objective.count)
         acquisition = qLogExpectedImprovement(model, best_f=-values.min())
-        points, _ = optimize_acqf(acquisition, bounds, q=batch, num_restarts=2, raw_samples=64, options={"maxiter": 50})
+        points, _ = optimize_acqf(
+            acquisition, bounds, q=batch, num_restarts=2, raw_samples=64, options={"maxiter": 50}
+        )
         unit, values = torch.cat((unit, points)), torch.cat((values, objective(2.0 * points - 1.0)))
 
 
@@ -152,7 +171,8 @@ class BlackBox(RunsBenchmark):
         dims: dimensions
         methods: methods (default: all)
         seeds: seeds of each (gp_bo: 3 at most)
-        samples: samples of mbd at each level; with the levels, the number of evaluations of all methods but gp_bo
+        samples: samples of mbd at each level; with the levels, the number of evaluations of all
+            methods but gp_bo
         levels: noise levels of mbd
         temperature: temperature of mbd's weights
         bo_evaluations: most evaluations of gp_bo
@@ -180,7 +200,13 @@ class BlackBox(RunsBenchmark):
             require_known("method", name, METHODS)
         Settings(self.samples, self.levels, self.temperature)
         return [
-            {"function": function, "dim": dim, "method": method, "seed": seed, **self._settings(method)}
+            {
+                "function": function,
+                "dim": dim,
+                "method": method,
+                "seed": seed,
+                **self._settings(method),
+            }
             for seed in range(self.seeds)
             for dim in self.dims
             for function in self.functions
@@ -189,12 +215,20 @@ class BlackBox(RunsBenchmark):
         ]
 
     def _runnable(self) -> list[str]:
-        return [name for name in self.methods or METHODS if name != "gp_bo" or importlib.util.find_spec(BO_PACKAGE)]
+        return [
+            name
+            for name in self.methods or METHODS
+            if name != "gp_bo" or importlib.util.find_spec(BO_PACKAGE)
+        ]
 
     def _settings(self, method: str) -> dict[str, Any]:
         settings: dict[str, Any] = {}
         if method == "gp_bo":
-            settings = {"bo_evaluations": self.bo_evaluations, "bo_seconds": self.bo_seconds, **versions(BO_PACKAGE)}
+            settings = {
+                "bo_evaluations": self.bo_evaluations,
+                "bo_seconds": self.bo_seconds,
+                **versions(BO_PACKAGE),
+            }
         else:
             settings = {"samples": self.samples, "levels": self.levels}
         if method.startswith("cma_es"):
@@ -203,7 +237,10 @@ class BlackBox(RunsBenchmark):
 
     @staticmethod
     def measure(spec: RunSpec) -> Figures:
-        """One optimisation; its curve is thinned to about 100 numbers of evaluations in equal ratios."""
+        """One optimisation.
+
+        Its curve is thinned to about 100 numbers of evaluations in equal ratios.
+        """
         objective = Evaluated(FUNCTIONS[spec["function"]].normalised)
         began = time.monotonic()
         METHODS[spec["method"]](objective, spec["dim"], spec["seed"], spec)
@@ -219,12 +256,15 @@ class BlackBox(RunsBenchmark):
         """Means over the seeds.
 
         Returns:
-            rows, one for each function, dimension and method: mean over seeds of the least value (best), its 95 % interval (low,
-            high), the paired difference "the default variant of Model-Based Diffusion less this one", the mean curve; and missing,
-            chosen methods that need a package which is not there, with advice
+            rows, one for each function, dimension and method: mean over seeds of the least value
+            (best), its 95 % interval (low, high), the paired difference "the default variant of
+            Model-Based Diffusion less this one", the mean curve; and missing, chosen methods that
+            need a package which is not there, with advice
         """
         rows = [row for _, found in runs.groupby(["function", "dim"]) for row in _rows(found)]
-        missing = {name: BO_MISSING for name in self.methods or METHODS if name not in self._runnable()}
+        missing = {
+            name: BO_MISSING for name in self.methods or METHODS if name not in self._runnable()
+        }
         return {"rows": rows, "missing": missing}
 
     def tables(self, report: Report) -> list[Table]:
@@ -233,18 +273,34 @@ class BlackBox(RunsBenchmark):
         for name, advice in report["missing"].items():
             title += f"\n{name} {advice}"
         return [
-            table(title, report["rows"], _cells, left=("function", "method"), section=lambda row: (row["function"], row["dim"]))
+            table(
+                title,
+                report["rows"],
+                _cells,
+                left=("function", "method"),
+                section=lambda row: (row["function"], row["dim"]),
+            )
         ]
 
     def write(self, report: Report) -> Path:
-        """Draw the least value so far against evaluations, mean over seeds, one panel a function and dimension."""
+        """Draw the least value so far against evaluations, a panel a function and dimension."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "black_box.png"
-        methods, cases, dims = list(rows["method"].unique()), list(rows.groupby(["function", "dim"])), rows["dim"].nunique()
+        methods, cases, dims = (
+            list(rows["method"].unique()),
+            list(rows.groupby(["function", "dim"])),
+            rows["dim"].nunique(),
+        )
         with panels(len(cases), file, dims if dims > 1 else 3) as drawn:
             for ((function, dim), found), axes in zip(cases, drawn, strict=True):
                 for method, curve in zip(found["method"], found["curve"], strict=True):
                     count, best = zip(*curve, strict=True)
-                    axes.plot(count, best, color=COLOURS[methods.index(method)], linewidth=1.5, label=method)
+                    axes.plot(
+                        count,
+                        best,
+                        color=COLOURS[methods.index(method)],
+                        linewidth=1.5,
+                        label=method,
+                    )
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_title(f"{function}, {dim} dimensions", loc="left")
@@ -261,7 +317,10 @@ def _thinned(count: int) -> np.ndarray:
 def _rows(runs: pd.DataFrame) -> list[Figures]:
     """Means of the methods on one function of one dimension."""
     best = runs.pivot(index="seed", columns="method", values="best")
-    return [_row(found, compare_columns(best, OURS, method)) for method, found in runs.groupby("method", sort=False)]
+    return [
+        _row(found, compare_columns(best, OURS, method))
+        for method, found in runs.groupby("method", sort=False)
+    ]
 
 
 def _row(runs: pd.DataFrame, versus: Figures | None) -> Figures:
@@ -285,7 +344,10 @@ def _row(runs: pd.DataFrame, versus: Figures | None) -> Figures:
 
 
 def _at(curve: Sequence[Sequence[float]], counts: np.ndarray) -> np.ndarray:
-    """Least values at numbers of evaluations: those of the last point of the curve that is not later."""
+    """Least values at numbers of evaluations.
+
+    Those of the last point of the curve that is not later.
+    """
     known = np.array([point[0] for point in curve])
     return np.array([point[1] for point in curve])[np.searchsorted(known, counts, side="right") - 1]
 

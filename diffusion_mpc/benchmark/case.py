@@ -24,7 +24,10 @@ class Case:
         """
         known, _ = load_parameters(PlannerNodeConfig, {"task": self.task})
         demo, _ = split_sim(find_task(self.task).demo)
-        given: dict[str, Value] = {name: known[name].parse(text) if name in known else text for name, text in self.settings.items()}
+        given: dict[str, Value] = {
+            name: known[name].parse(text) if name in known else text
+            for name, text in self.settings.items()
+        }
         return demo | given | {"task": self.task}
 
     def all_parameters(self) -> dict[str, Value]:

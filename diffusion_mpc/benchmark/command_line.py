@@ -1,4 +1,7 @@
-"""`diffusion-mpc benchmark`: the benchmarks by name. The class of each is its command, see `Benchmark`."""
+"""`diffusion-mpc benchmark`: the benchmarks by name.
+
+The class of each is its command, see `Benchmark`.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,11 @@ def table(
     for heading in cells(rows[0]) if rows else ():
         drawn.add_column(heading, justify="left" if heading in left else "right", no_wrap=not wrap)
     for row, after in zip(rows, [*rows[1:], rows[-1]] if rows else (), strict=True):
-        drawn.add_row(*cells(row).values(), style="bold" if bold(row) else None, end_section=section(row) != section(after))
+        drawn.add_row(
+            *cells(row).values(),
+            style="bold" if bold(row) else None,
+            end_section=section(row) != section(after),
+        )
     return drawn
 
 
@@ -60,7 +64,13 @@ def show(*tables: Table) -> None:
 
 def number(value: float) -> str:
     """A number with three significant digits; 0 where it is below 0.001."""
-    return f"{value:#.3g}".rstrip(".") if 1e-3 <= abs(value) < 1000 else f"{value:.0f}" if value else "0"
+    return (
+        f"{value:#.3g}".rstrip(".")
+        if 1e-3 <= abs(value) < 1000
+        else f"{value:.0f}"
+        if value
+        else "0"
+    )
 
 
 def interval(row: Row) -> str:
@@ -106,5 +116,13 @@ def draw_costs(axes: Axes, i: int, label: str, x: pd.Series, rows: pd.DataFrame)
     half = (rows["high"] - rows["mean_cost"]).fillna(0.0)
     emphasis: dict[str, Any] = {"zorder": 5.0, "linewidth": 2.2} if i == 0 else {"linewidth": 1.1}
     axes.errorbar(
-        x, rows["mean_cost"], yerr=half, color=COLOURS[i], marker="o", markersize=4.0, capsize=2.5, label=label, **emphasis
+        x,
+        rows["mean_cost"],
+        yerr=half,
+        color=COLOURS[i],
+        marker="o",
+        markersize=4.0,
+        capsize=2.5,
+        label=label,
+        **emphasis,
     )

@@ -18,10 +18,27 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
-from diffusion_mpc.benchmark.figures import Row, difference, draw_costs, interval, number, panels, table, wins
+from diffusion_mpc.benchmark.figures import (
+    Row,
+    difference,
+    draw_costs,
+    interval,
+    number,
+    panels,
+    table,
+    wins,
+)
 from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.runs import Figures, RunSpec
-from diffusion_mpc.config import ConfigError, Parameter, PlannerNodeConfig, SimConfig, Value, load_parameters, split_sim
+from diffusion_mpc.config import (
+    ConfigError,
+    Parameter,
+    PlannerNodeConfig,
+    SimConfig,
+    Value,
+    load_parameters,
+    split_sim,
+)
 from diffusion_mpc.names import require_known
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.simulation.closed_loop import run_episode
@@ -62,16 +79,26 @@ class AlgorithmsBenchmark(RunsBenchmark):
         Raises:
             ConfigError: there is no such algorithm
         """
-        algorithms = [require_known("algorithm", name, ALGORITHMS, ConfigError) for name in self.algorithms or ALGORITHMS]
-        return [(task, algorithm) for task in self.tasks or available_tasks() for algorithm in algorithms]
+        algorithms = [
+            require_known("algorithm", name, ALGORITHMS, ConfigError)
+            for name in self.algorithms or ALGORITHMS
+        ]
+        return [
+            (task, algorithm)
+            for task in self.tasks or available_tasks()
+            for algorithm in algorithms
+        ]
 
-    def trials(self, task: str, algorithm: str, rollouts: int | None, trials: Sequence[int], tuned: Tuned) -> list[RunSpec]:
+    def trials(
+        self, task: str, algorithm: str, rollouts: int | None, trials: Sequence[int], tuned: Tuned
+    ) -> list[RunSpec]:
         """Trials of an algorithm on a task.
 
         Args:
             task: name of the task
             algorithm: name of the algorithm
-            rollouts: rollouts in one plan, over all its iterations; None: those of the task's defaults
+            rollouts: rollouts in one plan, over all its iterations; None: those of the task's
+                defaults
             trials: numbers of the trials
             tuned: tuned parameters; settings come before them
 
@@ -80,13 +107,17 @@ class AlgorithmsBenchmark(RunsBenchmark):
         """
         kind = find_task(task)
         known, defaults = load_parameters(PlannerNodeConfig, {"task": task})
-        budget = rollouts or int(defaults["planner.num_samples"]) * int(defaults["planner.iterations"])
+        budget = rollouts or int(defaults["planner.num_samples"]) * int(
+            defaults["planner.iterations"]
+        )
         common = {
             "task": task,
             "algorithm": algorithm,
             "rollouts": budget,
             "duration": self.duration if self.duration is not None else kind.trial_duration,
-            "parameters": parameters(task, algorithm, budget, tuned, parse_settings(self.settings), known),
+            "parameters": parameters(
+                task, algorithm, budget, tuned, parse_settings(self.settings), known
+            ),
             "plant": plant(task),
             "versions": versions(),
         }
@@ -129,7 +160,7 @@ class Quality(AlgorithmsBenchmark):
     untuned: bool = False
 
     def runs(self) -> list[RunSpec]:
-        """All runs, trial by trial, so that those done before an interruption compare the same trials."""
+        """All runs, trial by trial: those done before an interruption compare the same trials."""
         tuned = {} if self.untuned else read_tuned(self.tuned or TUNED)
         trials = range(self.seeds)
         runs = [
@@ -144,12 +175,17 @@ class Quality(AlgorithmsBenchmark):
         """The comparison as figures.
 
         Returns:
-            rows, one for each task, number of rollouts and algorithm: the mean over trials of the mean closed-loop cost with its
-            95 % interval, succeeded (trials that fulfilled the task), falls, constraint violation, and the paired
-            difference "MBD less this one"; best_baselines, the same difference to the best of the others; summary, over the tasks,
+            rows, one for each task, number of rollouts and algorithm: the mean over trials of the
+            mean closed-loop cost with its 95 % interval, succeeded (trials that fulfilled the
+            task), falls, constraint violation, and the paired difference "MBD less this one";
+            best_baselines, the same difference to the best of the others; summary, over the tasks,
             by algorithm: mean normalised cost, mean rank, tasks won
         """
-        rows = [row for _, peers in runs.groupby(["task", "rollouts"], sort=False) for row in _rows(peers)]
+        rows = [
+            row
+            for _, peers in runs.groupby(["task", "rollouts"], sort=False)
+            for row in _rows(peers)
+        ]
         return {"rows": rows, "best_baselines": _best_baselines(rows), "summary": overall(rows)}
 
     def tables(self, report: Report) -> list[Table]:
@@ -183,12 +219,14 @@ class Quality(AlgorithmsBenchmark):
         return [tables[0], *(each for each in tables[1:] if each.row_count)]
 
     def write(self, report: Report) -> Path:
-        """Draw mean closed-loop cost with its 95 % interval against rollouts a plan, one panel a task."""
+        """Draw mean cost with its 95 % interval against rollouts a plan, one panel a task."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "quality.png"
         algorithms = list(rows["algorithm"].unique())
         with panels(rows["task"].nunique(), file) as drawn:
             for (task, peers), axes in zip(rows.groupby("task", sort=False), drawn, strict=True):
-                for algorithm, mine in peers.sort_values("rollouts", kind="stable").groupby("algorithm", sort=False):
+                for algorithm, mine in peers.sort_values("rollouts", kind="stable").groupby(
+                    "algorithm", sort=False
+                ):
                     i = algorithms.index(algorithm)
                     # A little apart, so that no interval hides another.
                     x = mine["rollouts"] * 1.03 ** (i - (len(algorithms) - 1) / 2)
@@ -219,14 +257,21 @@ def read_tuned(path: Path) -> Tuned:
     except OSError:
         raise ConfigError(f"file of tuned parameters '{path}' does not exist") from None
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"file of tuned parameters '{path}' cannot be read: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"file of tuned parameters '{path}' cannot be read: {' '.join(str(error).split())}"
+        ) from None
     return cast(Tuned, found)
 
 
 def parameters(
-    task: str, algorithm: str, budget: int, tuned: Tuned, settings: Mapping[str, str], known: Mapping[str, Parameter]
+    task: str,
+    algorithm: str,
+    budget: int,
+    tuned: Tuned,
+    settings: Mapping[str, str],
+    known: Mapping[str, Parameter],
 ) -> dict[str, Value]:
-    """All of a planner's parameters that a result depends on, with as many samples as make the budget.
+    """All planner parameters that a result depends on, with the samples that make the budget.
 
     Args:
         task: name of the task
@@ -237,7 +282,8 @@ def parameters(
         known: descriptions of the task's parameters
 
     Raises:
-        ConfigError: a parameter is unknown or does not fit, or the budget is no multiple of the iterations
+        ConfigError: a parameter is unknown or does not fit, or the budget is no multiple of the
+            iterations
     """
     kind = find_task(task)
     given, _ = split_sim(kind.demo)
@@ -249,10 +295,27 @@ def parameters(
     _, values = load_parameters(PlannerNodeConfig, given)
     iterations = int(values["planner.iterations"])
     if budget % iterations:
-        raise ConfigError(f"{budget} rollouts are no multiple of the {iterations} iterations that '{algorithm}' makes of '{task}'")
+        raise ConfigError(
+            f"{budget} rollouts are no multiple of the {iterations} iterations that "
+            f"'{algorithm}' makes of '{task}'"
+        )
     values["planner.num_samples"] = known["planner.num_samples"].check(budget // iterations)
-    kept = ("task", "model.", "planner.", "robust.", "backend.name", "command.v", "command.yaw", "goal.", "cost.")
-    return {name: value for name, value in values.items() if name.startswith(kept) and name not in NOT_IN_LOCKSTEP}
+    kept = (
+        "task",
+        "model.",
+        "planner.",
+        "robust.",
+        "backend.name",
+        "command.v",
+        "command.yaw",
+        "goal.",
+        "cost.",
+    )
+    return {
+        name: value
+        for name, value in values.items()
+        if name.startswith(kept) and name not in NOT_IN_LOCKSTEP
+    }
 
 
 def plant(task: str) -> dict[str, Value]:
@@ -262,13 +325,18 @@ def plant(task: str) -> dict[str, Value]:
     buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     digest = hashlib.sha256(buffer.tobytes()).hexdigest()[:12]
-    return {f"sim.{name}": value for name, value in values.items() if name.startswith("model.")} | {"robot": digest}
+    return {f"sim.{name}": value for name, value in values.items() if name.startswith("model.")} | {
+        "robot": digest
+    }
 
 
 def _rows(peers: pd.DataFrame) -> list[Figures]:
     """Means of the algorithms of one task and number of rollouts."""
     costs = peers.pivot(index="trial", columns="algorithm", values="mean_cost")
-    return [_row(runs, compare_columns(costs, OURS, algorithm)) for algorithm, runs in peers.groupby("algorithm", sort=False)]
+    return [
+        _row(runs, compare_columns(costs, OURS, algorithm))
+        for algorithm, runs in peers.groupby("algorithm", sort=False)
+    ]
 
 
 def _row(runs: pd.DataFrame, versus: Figures | None) -> Figures:
@@ -303,19 +371,25 @@ def _best_baselines(rows: Sequence[Row]) -> list[Figures]:
 
 
 def overall(rows: Sequence[Row]) -> list[Figures]:
-    """Summary by algorithm over the tasks and numbers of rollouts in which every algorithm has a row; empty where there is none.
+    """Summary by algorithm over all tasks and rollouts in which every algorithm has a row, or none.
 
-    Normalised costs put the best algorithm of each of them at 0 and the worst at 1; all are 0 where they cost the same. Ranks begin
-    at 1, the cheapest; equals have the mean of their ranks.
+    Normalised costs put the best algorithm of each of them at 0 and the worst at 1; all are 0 where
+    they cost the same. Ranks begin at 1, the cheapest; equals have the mean of their ranks.
     """
     algorithms = list(dict.fromkeys(row["algorithm"] for row in rows))
     if len(algorithms) < 2:
         return []
-    costs = pd.DataFrame(rows).pivot(index=["task", "rollouts"], columns="algorithm", values="mean_cost").dropna()[algorithms]
+    costs = (
+        pd.DataFrame(rows)
+        .pivot(index=["task", "rollouts"], columns="algorithm", values="mean_cost")
+        .dropna()[algorithms]
+    )
     least = costs.min(axis=1)
     scaled = costs.sub(least, axis=0).div(costs.max(axis=1) - least, axis=0).fillna(0.0)
     ranks = costs.rank(axis=1)
-    summary = pd.DataFrame({"normalised_cost": scaled.mean(), "mean_rank": ranks.mean(), "won": (ranks == 1.0).sum()})
+    summary = pd.DataFrame(
+        {"normalised_cost": scaled.mean(), "mean_rank": ranks.mean(), "won": (ranks == 1.0).sum()}
+    )
     summary["comparisons"] = len(costs)
     return summary.rename_axis("algorithm").reset_index().to_dict("records") if len(costs) else []
 
@@ -344,7 +418,11 @@ def _baseline_cells(row: Row) -> dict[str, str]:
         "best of the others": row["algorithm"],
         "MBD less this": difference(row["mbd_less_this"]),
         "wins": wins(row["mbd_less_this"]),
-        "better": "MBD" if versus["high"] < 0.0 else row["algorithm"] if versus["low"] > 0.0 else "undecided",
+        "better": "MBD"
+        if versus["high"] < 0.0
+        else row["algorithm"]
+        if versus["low"] > 0.0
+        else "undecided",
     }
 
 

@@ -16,7 +16,7 @@ from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
 
 def log_rollouts(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tensor]]:
-    """A list to which the backend adds state and controls of each rollout from now on, in a few microseconds a call."""
+    """List to which the backend adds state and controls of each rollout from now on."""
     calls: list[tuple[StateTensors, torch.Tensor]] = []
     rollouts = backend.rollout
 
@@ -29,7 +29,10 @@ def log_rollouts(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tens
 
 
 class RawRollout:
-    """`mujoco.rollout` and nothing else: a persistent pool of threads that writes into arrays made once."""
+    """`mujoco.rollout` and nothing else.
+
+    A persistent pool of threads that writes into arrays made once.
+    """
 
     def __init__(self, models: Sequence[mujoco.MjModel], threads: int) -> None:
         """Start the threads.
@@ -53,9 +56,16 @@ class RawRollout:
             repeats: physics steps in a control step
         """
         model, variants = self._models[0], len(self._models)
-        inputs = np.ascontiguousarray(controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0))
+        inputs = np.ascontiguousarray(
+            controls.double().cpu().numpy().repeat(repeats, axis=1).repeat(variants, axis=0)
+        )
         models = model if variants == 1 else self._models * (len(inputs) // variants)
-        start = np.concatenate([[0.0], *(torch.as_tensor(x).cpu().numpy() for x in (state.qpos, state.qvel, state.act))])
+        start = np.concatenate(
+            [
+                [0.0],
+                *(torch.as_tensor(x).cpu().numpy() for x in (state.qpos, state.qvel, state.act)),
+            ]
+        )
         starts = np.repeat(start[None], len(inputs), axis=0)
         shape = inputs.shape[:2]
         if shape not in self._outputs:

@@ -1,4 +1,7 @@
-"""`benchmark renoising`: MBD's noise where a plan is no longer good, and the gain over the schedule alone."""
+"""`benchmark renoising`.
+
+MBD's noise where a plan is no longer good, and the gain over the schedule alone.
+"""
 
 from __future__ import annotations
 
@@ -65,12 +68,13 @@ EVENTS: Mapping[str, tuple[str, Happen]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Renoising(RunsBenchmark):
-    """Show MBD's noise after a new goal, an opposite command, a push and an old plan, and the gain over the schedule alone.
+    """Show MBD's noise after a new goal, an opposite command, a push and an old plan, and its gain.
 
     example: diffusion-mpc benchmark renoising --seeds 8 --json renoising.json
 
     Attributes:
-        seeds: trials of each; a trial decides initial state, reference, event and the planner's seed
+        seeds: trials of each; a trial decides initial state, reference, event and the planner's
+            seed
     """
 
     name: ClassVar = "renoising"
@@ -87,16 +91,29 @@ class Renoising(RunsBenchmark):
             for noise, changed in NOISES.items():
                 texts = {name: str(value) for name, value in changed.items()}
                 given = parameters(task, "mbd", budget, {}, texts, known)
-                runs.append({"event": event, "noise": noise, "parameters": given, "plant": plant(task)})
-        return [{**run, "trial": trial, "versions": versions()} for trial in range(self.seeds) for run in runs]
+                runs.append(
+                    {"event": event, "noise": noise, "parameters": given, "plant": plant(task)}
+                )
+        return [
+            {**run, "trial": trial, "versions": versions()}
+            for trial in range(self.seeds)
+            for run in runs
+        ]
 
     @staticmethod
     def measure(spec: RunSpec) -> Figures:
         """One run in closed loop."""
-        loop = ClosedLoop(dict(spec["parameters"]) | {"planner.seed": spec["trial"], "backend.threads": 1}, spec["trial"])
+        loop = ClosedLoop(
+            dict(spec["parameters"]) | {"planner.seed": spec["trial"], "backend.threads": 1},
+            spec["trial"],
+        )
         _, happen = EVENTS[spec["event"]]
         rate = loop.config.planner.rate
-        event, count, blind = round(MOMENT * rate), round(DURATION * rate), round(BLIND * rate) * (happen is _blind)
+        event, count, blind = (
+            round(MOMENT * rate),
+            round(DURATION * rate),
+            round(BLIND * rate) * (happen is _blind),
+        )
         noise, costs, last = list[float](), list[float](), 0.0
         for step in range(count):
             if step == event:
@@ -104,37 +121,57 @@ class Renoising(RunsBenchmark):
             plan = None if event <= step < event + blind else loop.plan()
             last = last if plan is None else plan.stats.noise
             state = loop.state()
-            x = trajectory(loop.task.model, state.qpos[None], state.qvel[None], loop.advance()[None])
-            found = loop.task.costs(x, replace(loop.reference, times=np.array([state.stamp])).on(x.qpos))
+            x = trajectory(
+                loop.task.model, state.qpos[None], state.qvel[None], loop.advance()[None]
+            )
+            found = loop.task.costs(
+                x, replace(loop.reference, times=np.array([state.stamp])).on(x.qpos)
+            )
             noise.append(last)
-            costs.append(sum(loop.weights[name] * float(cost[0, 0]) for name, cost in found.items()))
-        return {"period": 1.0 / rate, "noise_level": noise, "costs": costs, "cost_after": float(np.mean(costs[event:]))}
+            costs.append(
+                sum(loop.weights[name] * float(cost[0, 0]) for name, cost in found.items())
+            )
+        return {
+            "period": 1.0 / rate,
+            "noise_level": noise,
+            "costs": costs,
+            "cost_after": float(np.mean(costs[event:])),
+        }
 
     def summarise(self, runs: pd.DataFrame) -> Report:
         """Means over the trials.
 
         Returns:
-            rows, one for each event and kind of noise: mean cost after the event with its 95 % interval (low, high), means over
-            the trials by time (times, s after the event; noise_level, in normalised actions; costs), and the paired difference of
-            the cost after the event to the noise of the schedule alone
+            rows, one for each event and kind of noise: mean cost after the event with its 95 %
+            interval (low, high), means over the trials by time (times, s after the event;
+            noise_level, in normalised actions; costs), and the paired difference of the cost after
+            the event to the noise of the schedule alone
         """
-        return {"rows": [row for _, found in runs.groupby("event", sort=False) for row in _rows(found)]}
+        return {
+            "rows": [row for _, found in runs.groupby("event", sort=False) for row in _rows(found)]
+        }
 
     def tables(self, report: Report) -> list[Table]:
-        """Costs after each event, with noise that follows the samples and with the schedule alone."""
+        """Costs after each event, with noise that follows the samples and with the schedule's."""
         title = "mean cost in the two seconds after the event; lower is better"
         return [table(title, report["rows"], _cells, left=("event", "task", "noise"), wrap=True)]
 
     def write(self, report: Report) -> Path:
-        """Draw noise, above, and cost, below, against the time since each event, means over trials."""
+        """Draw noise, above, and cost, below, against the time since each event."""
         rows, file = pd.DataFrame(report["rows"]), self.output / "renoising.png"
         events = list(rows.groupby("event", sort=False))
-        shown = [(event, found, *series) for series in (("noise_level", "noise"), ("costs", "cost")) for event, found in events]
+        shown = [
+            (event, found, *series)
+            for series in (("noise_level", "noise"), ("costs", "cost"))
+            for event, found in events
+        ]
         with panels(len(shown), file, len(events)) as drawn:
             for (event, found, series, label), axes in zip(shown, drawn, strict=True):
                 for row in found.to_dict("records"):
                     colour = COLOURS[list(NOISES).index(row["noise"])]
-                    axes.plot(row["times"], row[series], color=colour, linewidth=1.3, label=row["noise"])
+                    axes.plot(
+                        row["times"], row[series], color=colour, linewidth=1.3, label=row["noise"]
+                    )
                 axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0.0)
                 axes.set_xlim(-0.5, found["times"].iloc[-1][-1])
                 axes.set_ylim(bottom=0.0)
@@ -147,7 +184,10 @@ class Renoising(RunsBenchmark):
 def _rows(runs: pd.DataFrame) -> list[Figures]:
     """Means of one event, for each kind of noise."""
     costs = runs.pivot(index="trial", columns="noise", values="cost_after")
-    return [_row(found, compare_columns(costs, noise, SCHEDULE)) for noise, found in runs.groupby("noise", sort=False)]
+    return [
+        _row(found, compare_columns(costs, noise, SCHEDULE))
+        for noise, found in runs.groupby("noise", sort=False)
+    ]
 
 
 def _row(runs: pd.DataFrame, versus: Figures | None) -> Figures:

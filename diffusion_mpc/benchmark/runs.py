@@ -17,19 +17,27 @@ from typing import Any
 import pandas as pd
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 RunSpec = Mapping[str, Any]
 """Everything that the figures of a run depend on, ready for JSON."""
 
 Figures = dict[str, Any]
 
-# Numerical libraries would otherwise start as many threads as there are cores in each of as many processes.
+# Numerical libraries would otherwise start as many threads as there are cores in each of as many
+# processes.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class RunFile:
-    """Figures by run, one JSON object a line, so that finished runs outlive an interruption or a crash.
+    """Figures by run, one JSON object a line: finished runs outlive an interruption or a crash.
 
     Figures are found again by the whole specification of a run only.
     """
@@ -55,7 +63,10 @@ class RunFile:
                 self._take(entry["run"], entry["figures"])
             except (ValueError, KeyError, TypeError):
                 if line.endswith("\n"):
-                    raise ValueError(f"line {number} of '{path}' is not a benchmark's; name another folder with --output") from None
+                    raise ValueError(
+                        f"line {number} of '{path}' is not a benchmark's; name another folder "
+                        "with --output"
+                    ) from None
         # A line cut short by a kill would spoil the next one.
         self._cut = bool(text) and not text.endswith("\n")
 
@@ -67,19 +78,31 @@ class RunFile:
         """Keep the figures of a run, on disk before this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if self._cut else "") + json.dumps({"run": spec, "figures": figures}) + "\n")
+            file.write(
+                ("\n" if self._cut else "") + json.dumps({"run": spec, "figures": figures}) + "\n"
+            )
         self._cut = False
         self._take(spec, figures)
 
     def changed(self, specs: Iterable[RunSpec]) -> str:
-        """One line about the first of these runs that is in the file with other settings only; empty where there is none."""
+        """One line about the first of these runs that is in the file with other settings only.
+
+        Empty where there is none.
+        """
         for spec in specs:
-            others = [s for s in self._specs if all(s.get(name) == spec[name] for name in self._identity)]
+            others = [
+                s for s in self._specs if all(s.get(name) == spec[name] for name in self._identity)
+            ]
             if others and self.find(spec) is None:
                 before, now = _flat(others[-1]), _flat(spec)
                 names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-                changes = ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names[:3])
-                return f"{self.path} has results of other settings ({changes}); they are left out, and changed runs are run anew"
+                changes = ", ".join(
+                    f"{name}: {before.get(name)} -> {now.get(name)}" for name in names[:3]
+                )
+                return (
+                    f"{self.path} has results of other settings ({changes}); they are left out, "
+                    "and changed runs are run anew"
+                )
         return ""
 
     def _take(self, spec: RunSpec, figures: Figures) -> None:
@@ -118,14 +141,25 @@ class Outcome:
         return None not in self.figures
 
     def frame(self) -> pd.DataFrame:
-        """A row for each run that has figures; columns are the keys of its specification and of its figures."""
+        """A row for each run that has figures.
+
+        Columns are the keys of its specification and of its figures.
+        """
         pairs = zip(self.specs, self.figures, strict=True)
         rows = [{**spec, **figures} for spec, figures in pairs if figures is not None]
         return pd.DataFrame(rows, columns=None if rows else list(self.specs[0]))
 
 
-def run_all(measure: Callable[[RunSpec], Figures], specs: Sequence[RunSpec], file: RunFile, processes: int, title: str) -> Outcome:
-    """Run those that the file does not have yet, with a progress bar; Ctrl-C ends it with the runs that are done.
+def run_all(
+    measure: Callable[[RunSpec], Figures],
+    specs: Sequence[RunSpec],
+    file: RunFile,
+    processes: int,
+    title: str,
+) -> Outcome:
+    """Run those that the file does not have yet, with a progress bar.
+
+    Ctrl-C ends it with the runs that are done.
 
     Args:
         measure: from a run to its figures; importable, for it is called in other processes
@@ -138,13 +172,21 @@ def run_all(measure: Callable[[RunSpec], Figures], specs: Sequence[RunSpec], fil
     if message := file.changed(specs):
         Console(stderr=True).print(f"note: {message}", highlight=False, soft_wrap=True)
     todo = [spec for spec in specs if file.find(spec) is None]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     errors = list[str]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=len(specs), completed=len(specs) - len(todo))
         # Spawned, not forked: MuJoCo's and torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(processes or cores(), max(len(todo), 1)), mp_context=context, initializer=_begin)
+        pool = ProcessPoolExecutor(
+            min(processes or cores(), max(len(todo), 1)), mp_context=context, initializer=_begin
+        )
         pending: dict[Future[Figures], RunSpec] = {}
         try:
             with _environment(ONE_THREAD):
@@ -183,7 +225,10 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Set a worker up: Ctrl-C is for the process that waits, without which this one ends; one core's worth of threads."""
+    """Set a worker up: Ctrl-C is for the process that waits, without which this one ends.
+
+    One core's worth of threads.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
@@ -199,4 +244,8 @@ def _end_with_parent() -> None:
 
 
 def _name(spec: RunSpec) -> str:
-    return " ".join(str(value) for value in spec.values() if isinstance(value, str | int) and not isinstance(value, bool))
+    return " ".join(
+        str(value)
+        for value in spec.values()
+        if isinstance(value, str | int) and not isinstance(value, bool)
+    )

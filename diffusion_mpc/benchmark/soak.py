@@ -1,4 +1,7 @@
-"""`benchmark soak`: a long run in real time over ROS 2: lateness, delays, and the planner's memory."""
+"""`benchmark soak`: a long run in real time over ROS 2.
+
+Lateness, delays, and the planner's memory.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from diffusion_mpc.benchmark.lateness import lateness_table
 
 @dataclass(frozen=True, kw_only=True)
 class Soak(Benchmark):
-    """Run planner and simulation in real time, for long: late plans, delays, and the planner's memory.
+    """Run planner and simulation in real time, for long.
+
+    Late plans, delays, and the planner's memory.
 
     example: diffusion-mpc benchmark soak --duration 1800 --json soak.json
 
@@ -26,7 +31,8 @@ class Soak(Benchmark):
         task: task
         duration: time to run, s
         settings: planner parameter; can be repeated
-        trace: file for what the nodes do when, for ui.perfetto.dev; a table compares late plans with plans on time
+        trace: file for what the nodes do when, for ui.perfetto.dev; a table compares late plans
+            with plans on time
     """
 
     task: str = "ant"
@@ -37,20 +43,33 @@ class Soak(Benchmark):
     def report(self) -> Report:
         """Run, see `soak_run.soak`."""
         if find_spec("rclpy") is None:
-            raise ValueError("benchmark soak needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution")
+            raise ValueError(
+                "benchmark soak needs ROS 2 (rclpy): use ./dmpc, or source a ROS 2 distribution"
+            )
         from diffusion_mpc.benchmark.soak_run import soak
 
         settings = parse_settings(self.settings)
         with Progress(console=Console(stderr=True)) as progress:
             bar = progress.add_task(f"soak: {self.task}", total=self.duration)
-            return soak(self.task, self.duration, settings, lambda passed: progress.update(bar, completed=passed), self.trace)
+            return soak(
+                self.task,
+                self.duration,
+                settings,
+                lambda passed: progress.update(bar, completed=passed),
+                self.trace,
+            )
 
     def tables(self, report: Report) -> list[Table]:
         """Lateness, delays and memory, interval by interval and over all."""
         growth = report["memory_growth"]
         memory = "unknown" if growth is None else f"{growth:+.2%} at most after the first row"
-        title = f"{report['task']} in real time; {report['safe_commands']} safe commands; resident memory of the planner: {memory}"
-        intervals = table(title, [*report["rows"], report], _cells, wrap=True, section=lambda row: "time_s" in row)
+        title = (
+            f"{report['task']} in real time; {report['safe_commands']} safe commands; "
+            f"resident memory of the planner: {memory}"
+        )
+        intervals = table(
+            title, [*report["rows"], report], _cells, wrap=True, section=lambda row: "time_s" in row
+        )
         return [intervals, *([lateness_table(report["lateness"])] if "lateness" in report else [])]
 
 

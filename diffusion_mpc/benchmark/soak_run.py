@@ -1,4 +1,7 @@
-"""A long run in real time: does the planner keep its time, and does its memory stay flat? Needs ROS 2."""
+"""A long run in real time: does the planner keep its time, and does its memory stay flat?
+
+Needs ROS 2.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,11 @@ INTERVAL = 60.0
 
 
 def soak(
-    task: str, duration: float, settings: Mapping[str, str], progress: Callable[[float], None], trace: Path | None = None
+    task: str,
+    duration: float,
+    settings: Mapping[str, str],
+    progress: Callable[[float], None],
+    trace: Path | None = None,
 ) -> dict[str, Any]:
     """Run a task in simulation and look on; an interrupt ends it early.
 
@@ -32,7 +39,8 @@ def soak(
         trace: file for the trace of all nodes; None: nothing is traced
 
     Returns:
-        figures over the whole run, rows for every interval, and of a trace what goes with late plans
+        figures over the whole run, rows for every interval, and of a trace what goes with late
+        plans
 
     Raises:
         ConfigError, TaskError: the description of what to run is wrong
@@ -44,7 +52,8 @@ def soak(
         tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as folder,
         Running(started, Path(folder), traced=trace is not None) as running,
     ):
-        # From here on this process only looks on; it must not take time from a planner that shares the machine.
+        # From here on this process only looks on; it must not take time from a planner that shares
+        # the machine.
         os.nice(15)
         with SoakObserver() as observer:
             complete, rows = _watch(running, observer, duration, progress)
@@ -70,18 +79,28 @@ def _watch(
     try:
         while "sim" not in running.ended():
             for name, code in running.ended().items():
-                raise SimulationError(f"the {name} node ended with exit code {code}: {running.log(name)}")
+                raise SimulationError(
+                    f"the {name} node ended with exit code {code}: {running.log(name)}"
+                )
             observer.spin(0.5)
             now = time.monotonic()
             if not observer.plans:
                 if now - began > START_TIMEOUT:
-                    raise SimulationError(f"no plan came within {START_TIMEOUT:g} s: {running.log('planner')}")
+                    raise SimulationError(
+                        f"no plan came within {START_TIMEOUT:g} s: {running.log('planner')}"
+                    )
                 first = now
                 continue
             progress(now - first)
             resident = running.resident("planner")
             if now - first >= interval * (len(rows) + 1) and resident:
-                rows.append({"time_s": round(now - first, 1), "resident_mb": round(resident / 1e6, 2), **observer.lap()})
+                rows.append(
+                    {
+                        "time_s": round(now - first, 1),
+                        "resident_mb": round(resident / 1e6, 2),
+                        **observer.lap(),
+                    }
+                )
     except KeyboardInterrupt:
         return False, rows
     return True, rows
@@ -91,4 +110,6 @@ def _memory(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Growth of the resident memory since the first interval, which is warm-up, as a fraction."""
     if len(rows) < 2:
         return {"memory_growth": None}
-    return {"memory_growth": max(row["resident_mb"] for row in rows[1:]) / rows[0]["resident_mb"] - 1.0}
+    return {
+        "memory_growth": max(row["resident_mb"] for row in rows[1:]) / rows[0]["resident_mb"] - 1.0
+    }

@@ -1,4 +1,7 @@
-"""`benchmark speed`: time of a whole plan against `mujoco.rollout` of the same batches alone, interleaved plan by plan."""
+"""`benchmark speed`.
+
+Time of a whole plan against `mujoco.rollout` of the same batches alone, interleaved plan by plan.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,13 @@ from diffusion_mpc.benchmark.case import Case
 from diffusion_mpc.benchmark.figures import Row, panels, table
 from diffusion_mpc.benchmark.raw_rollout import RawRollout, log_rollouts
 from diffusion_mpc.benchmark.runs import cores
-from diffusion_mpc.benchmark.stages import backend_label, check_stages, sizes, stages_table, time_stages
+from diffusion_mpc.benchmark.stages import (
+    backend_label,
+    check_stages,
+    sizes,
+    stages_table,
+    time_stages,
+)
 from diffusion_mpc.config import ConfigError
 from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.names import BackendChoice, Capture
@@ -34,13 +43,22 @@ from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.types import Array
 
 DEFAULT_CASES = (
-    Case("ant", {"planner.num_samples": "64", "planner.horizon_steps": "20", "planner.iterations": "2"}),
-    Case("cartpole", {"planner.num_samples": "32", "planner.horizon_steps": "25", "planner.iterations": "1"}),
+    Case(
+        "ant",
+        {"planner.num_samples": "64", "planner.horizon_steps": "20", "planner.iterations": "2"},
+    ),
+    Case(
+        "cartpole",
+        {"planner.num_samples": "32", "planner.horizon_steps": "25", "planner.iterations": "1"},
+    ),
 )
 
 
 RAW_SAMPLES = 1024
-"""Most samples of a captured plan that `mujoco.rollout` repeats: the rates are compared, not the times."""
+"""Most samples of a captured plan that `mujoco.rollout` repeats.
+
+The rates are compared, not the times.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +106,16 @@ class Speed(Benchmark):
             "backend.capture": self.capture,
             "backend.name": (self.backend,) if self.backend else (),
         }
-        chosen = [[(name, str(value)) for value in values] for name, values in axes.items() if values]
+        chosen = [
+            [(name, str(value)) for value in values] for name, values in axes.items() if values
+        ]
         own = [Case(task, {}) for task in self.tasks] or DEFAULT_CASES
         settings = parse_settings(self.settings)
-        cases = [Case(case.task, {**case.settings, **settings, **dict(values)}) for case in own for values in product(*chosen)]
+        cases = [
+            Case(case.task, {**case.settings, **settings, **dict(values)})
+            for case in own
+            for values in product(*chosen)
+        ]
         for case in cases:
             case.all_parameters()
             if self.stages:
@@ -99,7 +123,10 @@ class Speed(Benchmark):
         return cases
 
     def report(self) -> Report:
-        """Time all cases: complete, and a row for each, see `row`, with stages where they are asked for."""
+        """Time all cases.
+
+        Complete, and a row for each, see `row`, with stages where they are asked for.
+        """
         cases = self.cases()
         rows: list[dict[str, Any]] = []
         complete = True
@@ -108,7 +135,9 @@ class Speed(Benchmark):
             try:
                 for case in cases:
                     progress.update(bar, description=f"speed: {case.task}")
-                    rows.append(run_case(case, self.plans, self.warm_up, lambda: progress.advance(bar)))
+                    rows.append(
+                        run_case(case, self.plans, self.warm_up, lambda: progress.advance(bar))
+                    )
                     complete = rows[-1].pop("complete")
                     if not complete:
                         break
@@ -121,7 +150,13 @@ class Speed(Benchmark):
     def tables(self, report: Report) -> list[Table]:
         """Speeds and their ratio, and the stages of each case."""
         rows = report["rows"]
-        speeds = table("a whole plan against mujoco.rollout alone", rows, _cells, left=("model", "backend"), wrap=True)
+        speeds = table(
+            "a whole plan against mujoco.rollout alone",
+            rows,
+            _cells,
+            left=("model", "backend"),
+            wrap=True,
+        )
         return [speeds, *(stages_table(row) for row in rows if "stages" in row)]
 
     def write(self, report: Report) -> Path | None:
@@ -153,7 +188,10 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
     loop = ClosedLoop(case.parameters(), trial=0)
     backend, config = loop.controller.backend, loop.config
     if backend.name == "function":
-        raise ConfigError(f"task '{case.task}' has dynamics of its own, so there is no mujoco.rollout to compare with")
+        raise ConfigError(
+            f"task '{case.task}' has dynamics of its own, so there is no mujoco.rollout to "
+            "compare with"
+        )
     calls = log_rollouts(backend)
     raw = RawRollout(model_variants(backend.model, config.robust), config.backend.threads)
     repeats = substeps(config.planner.control_dt, backend.model.opt.timestep)
@@ -168,10 +206,17 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
             plan_time = time.perf_counter() - began
             counted = sum(controls.shape[0] * controls.shape[1] for _, controls in calls)
             if not calls and plan is not None:
-                # A captured plan makes no calls. In its place, a part of it that the CPU can do: the plan itself, many times.
-                controls = torch.from_numpy(plan.controls).expand(min(config.planner.num_samples, RAW_SAMPLES), -1, -1)
+                # A captured plan makes no calls. In its place, a part of it that the CPU can do:
+                # the plan itself, many times.
+                controls = torch.from_numpy(plan.controls).expand(
+                    min(config.planner.num_samples, RAW_SAMPLES), -1, -1
+                )
                 calls.append((loop.state().on(torch.float64, controls.device), controls))
-                counted = config.planner.num_samples * config.planner.horizon_steps * plan.stats.iterations
+                counted = (
+                    config.planner.num_samples
+                    * config.planner.horizon_steps
+                    * plan.stats.iterations
+                )
             raw_time = sum(raw.time(state, controls, repeats) for state, controls in calls)
             loop.advance()
             on_plan()
@@ -179,7 +224,12 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
                 plan_times.append(plan_time)
                 raw_times.append(raw_time)
                 physics_steps.append(counted * steps_a_control)
-                raw_steps.append(sum(controls.shape[0] * controls.shape[1] * steps_a_control for _, controls in calls))
+                raw_steps.append(
+                    sum(
+                        controls.shape[0] * controls.shape[1] * steps_a_control
+                        for _, controls in calls
+                    )
+                )
     except KeyboardInterrupt:
         if not plan_times:
             raise
@@ -187,7 +237,9 @@ def run_case(case: Case, plans: int, warm_up: int, on_plan: Callable[[], None]) 
     return row(loop, *arrays) | {"complete": len(plan_times) == plans}
 
 
-def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Array, raw_steps: Array) -> dict[str, Any]:
+def row(
+    loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Array, raw_steps: Array
+) -> dict[str, Any]:
     """Figures of a case.
 
     Args:
@@ -198,11 +250,15 @@ def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Ar
         raw_steps: (plans,) physics steps in each of these
 
     Returns:
-        model, num_samples, horizon_steps, iterations, backend, device, capture; plan_ms_p50, plan_ms_p99; physics_steps_per_s and
-        raw_steps_per_s, medians over the plans; efficiency, the ratio of the two; raw_ms_p50, plans, threads, timestep
+        model, num_samples, horizon_steps, iterations, backend, device, capture; plan_ms_p50,
+        plan_ms_p99; physics_steps_per_s and raw_steps_per_s, medians over the plans; efficiency,
+        the ratio of the two; raw_ms_p50, plans, threads, timestep
     """
     p, backend = loop.config.planner, loop.controller.backend
-    planned, raw = float(np.median(physics_steps / plan_times)), float(np.median(raw_steps / raw_times))
+    planned, raw = (
+        float(np.median(physics_steps / plan_times)),
+        float(np.median(raw_steps / raw_times)),
+    )
     return {
         "model": loop.task.name,
         "num_samples": p.num_samples,
@@ -224,22 +280,42 @@ def row(loop: ClosedLoop, plan_times: Array, physics_steps: Array, raw_times: Ar
 
 
 def plot_speed(rows: Sequence[Row], file: Path) -> None:
-    """Draw physics steps a second of whole plans, and of `mujoco.rollout` alone, against samples; one panel a model and horizon.
+    """Draw physics steps a second of whole plans, and of `mujoco.rollout` alone, against samples.
+
+    One panel a model and horizon.
 
     Args:
         rows: as `run_case` returns them
         file: PNG to write
     """
-    frame = pd.DataFrame(rows).assign(label=[backend_label(row) for row in rows]).sort_values("num_samples", kind="stable")
+    frame = (
+        pd.DataFrame(rows)
+        .assign(label=[backend_label(row) for row in rows])
+        .sort_values("num_samples", kind="stable")
+    )
     labels = list(dict.fromkeys(backend_label(row) for row in rows))
     cases = list(frame.groupby(["model", "horizon_steps", "iterations"], sort=False))
     with panels(len(cases), file) as drawn:
         for ((model, horizon, iterations), mine), axes in zip(cases, drawn, strict=True):
             for label, of_kind in mine.groupby("label"):
                 samples, rates = of_kind["num_samples"], of_kind["physics_steps_per_s"]
-                axes.plot(samples, rates, color=COLOURS[labels.index(label)], marker="o", markersize=4.0, label=label)
+                axes.plot(
+                    samples,
+                    rates,
+                    color=COLOURS[labels.index(label)],
+                    marker="o",
+                    markersize=4.0,
+                    label=label,
+                )
             raw = f"mujoco.rollout alone, {mine['threads'].iloc[0]} threads"
-            axes.plot(mine["num_samples"], mine["raw_steps_per_s"], color="0.4", linestyle="--", linewidth=1.2, label=raw)
+            axes.plot(
+                mine["num_samples"],
+                mine["raw_steps_per_s"],
+                color="0.4",
+                linestyle="--",
+                linewidth=1.2,
+                label=raw,
+            )
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda samples, _: f"{samples:.0f}"))
             axes.set_yscale("log")

@@ -1,7 +1,7 @@
-"""Time of each stage of a plan alone, captured where the backend captures, and the number of kernels that it launches.
+"""Time of each stage of a plan alone, captured where the backend captures, and its launches.
 
-Not by torch.profiler: its tracing makes a stage of small operations take two to three times as long, it counts views as operations,
-and Warp's kernels on its CPU device are invisible to it.
+Not by torch.profiler: its tracing makes a stage of small operations take two to three times as
+long, it counts views as operations, and Warp's kernels on its CPU device are invisible to it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Stage:
     Attributes:
         name: name
         calls: number of calls in a plan
-        work: one call of it, which reads and writes the same tensors each time, so that it can be captured
+        work: one call of it, which reads and writes the same tensors each time, so that it can be
+            captured
         captured: whether it is part of the search that a backend captures
     """
 
@@ -54,11 +55,15 @@ def check_stages(case: Case) -> None:
     """Refuse a case that `time_stages` would refuse, before any time is spent.
 
     Raises:
-        ConfigError: the algorithm keeps something on the host, so its stages cannot be run again and again
+        ConfigError: the algorithm keeps something on the host, so its stages cannot be run again
+            and again
     """
     name = cast(AlgorithmName, case.all_parameters()["planner.algorithm"])
     if not ALGORITHMS[name].on_device:
-        raise ConfigError(f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, leave --stages out")
+        raise ConfigError(
+            f"planner.algorithm '{name}' decides on the host; its stages cannot be timed alone, "
+            "leave --stages out"
+        )
 
 
 @torch.inference_mode()
@@ -77,7 +82,13 @@ def stages(loop: ClosedLoop) -> list[Stage]:
         return send(SearchInput, inputs, backend.dtype, backend.device)
 
     def drawn() -> torch.Tensor:
-        return draw_noise(steps, loop.config.planner.num_samples, objective.origin, generator, algorithm.antithetic)
+        return draw_noise(
+            steps,
+            loop.config.planner.num_samples,
+            objective.origin,
+            generator,
+            algorithm.antithetic,
+        )
 
     on_device, noise = copied_in(), drawn()
     problem, belief = search.begin(on_device)
@@ -85,7 +96,9 @@ def stages(loop: ClosedLoop) -> list[Stage]:
     controls = objective.controls(knots)
     batch = backend.rollout(problem.start, controls, objective.control_dt)
     # A captured search has its rollouts elsewhere, and those of the next plan would lie here.
-    batch = replace(batch, qpos=batch.qpos.clone(), qvel=batch.qvel.clone(), sensordata=batch.sensordata.clone())
+    batch = replace(
+        batch, qpos=batch.qpos.clone(), qvel=batch.qvel.clone(), sensordata=batch.sensordata.clone()
+    )
     found = objective.weigh(problem, batch)
     ranks = search_costs(found)
     after, weights = algorithm.update(belief, knots, ranks)
@@ -95,10 +108,18 @@ def stages(loop: ClosedLoop) -> list[Stage]:
         Stage("copy in", 1, lambda: copied_in().mean, captured=False),
         Stage("begin", 1, lambda: search.begin(on_device)[1].noise_scale),
         Stage("sample", steps, lambda: objective.controls(algorithm.sample(belief, 0, noise[0]))),
-        Stage("roll out", steps, lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos),
+        Stage(
+            "roll out",
+            steps,
+            lambda: backend.rollout(problem.start, controls, objective.control_dt).qpos,
+        ),
         Stage("weigh", steps, lambda: search_costs(objective.weigh(problem, batch))),
         Stage("update", steps, lambda: algorithm.update(belief, knots, ranks)[0].mean),
-        Stage("conclude", 1, lambda: pack_tensors(search.conclude(after, knots, found, ranks, weights))),
+        Stage(
+            "conclude",
+            1,
+            lambda: pack_tensors(search.conclude(after, knots, found, ranks, weights)),
+        ),
         Stage("copy out", 1, lambda: packed.cpu(), captured=False),
     ]
 
@@ -112,8 +133,8 @@ def time_stages(case: Case, passes: int = 50) -> list[dict[str, Any]]:
         passes: number of passes over all of them, whose medians are taken
 
     Returns:
-        a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in one call; ms of one call;
-        fraction of all stages' time in a plan
+        a row for each: stage; calls in a plan; launches: PyTorch's operations and Warp's kernels in
+        one call; ms of one call; fraction of all stages' time in a plan
 
     Raises:
         ConfigError: see `check_stages`
@@ -166,7 +187,11 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+        self,
+        func: OpOverload,
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
     ) -> object:
         """Count an operation and do it."""
         self.count += not (func.is_view or "empty" in func.__name__)
@@ -174,7 +199,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def count_launches(work: Work) -> int:
-    """Kernels that work launches when it is not captured: PyTorch's operations but for views, and Warp's launches."""
+    """Kernels that work launches when it is not captured.
+
+    PyTorch's operations but for views, and Warp's launches.
+    """
     kernels = 0
 
     def counting(launch: Callable[..., object]) -> Callable[..., object]:
@@ -197,12 +225,18 @@ def count_launches(work: Work) -> int:
 
 def stages_table(row: Row) -> Table:
     """Time of each stage of a case, as of a row of `speed.run_case` with its stages."""
-    return table(f"stages of a plan: {row['model']} {sizes(row)}, {backend_label(row)}", row["stages"], _cells, left=("stage",))
+    return table(
+        f"stages of a plan: {row['model']} {sizes(row)}, {backend_label(row)}",
+        row["stages"],
+        _cells,
+        left=("stage",),
+    )
 
 
 def backend_label(row: Row) -> str:
     """Backend, device and what is captured, as of a row of `speed.run_case`."""
-    return f"{row['backend']} ({row['device']}{', graph: ' + row['capture'] if row['capture'] != 'none' else ''})"
+    graph = "" if row["capture"] == "none" else f", graph: {row['capture']}"
+    return f"{row['backend']} ({row['device']}{graph})"
 
 
 def sizes(row: Row) -> str:

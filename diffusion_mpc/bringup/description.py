@@ -1,4 +1,7 @@
-"""Description of the processes of a run, for the command line and for the launch files. Imports neither rclpy nor launch."""
+"""Description of the processes of a run, for the command line and for the launch files.
+
+Imports neither rclpy nor launch.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,15 @@ class Argument:
 
 ARGUMENTS = (
     Argument("task", "ant", "Name of the task, or a Python file that defines one."),
-    Argument("params_file", "", "ROS parameter file for the nodes; the other arguments win over it."),
-    Argument("backend", "", "Rollout backend of the planner; empty: the task's.", ("", *get_args(BackendChoice))),
+    Argument(
+        "params_file", "", "ROS parameter file for the nodes; the other arguments win over it."
+    ),
+    Argument(
+        "backend",
+        "",
+        "Rollout backend of the planner; empty: the task's.",
+        ("", *get_args(BackendChoice)),
+    ),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
     Argument(
@@ -50,9 +60,20 @@ ARGUMENTS = (
         "The simulation waits for every command: results do not depend on speed.",
         ("true", "false"),
     ),
-    Argument("duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."),
-    Argument("use_sim_time", "false", "All nodes follow /clock, which the simulation publishes.", ("true", "false")),
-    Argument("namespace", "", "Namespace of all nodes and of their topics, so that robots can run side by side."),
+    Argument(
+        "duration", "0.0", "Simulated time in s after which everything ends; 0: run until stopped."
+    ),
+    Argument(
+        "use_sim_time",
+        "false",
+        "All nodes follow /clock, which the simulation publishes.",
+        ("true", "false"),
+    ),
+    Argument(
+        "namespace",
+        "",
+        "Namespace of all nodes and of their topics, so that robots can run side by side.",
+    ),
 )
 """Arguments of `launch/*_sim.launch.py`."""
 
@@ -77,7 +98,9 @@ class Options:
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Options:
-        """Options from the texts of launch arguments; those that are not among them are at their defaults.
+        """Options from the texts of launch arguments.
+
+        Those that are not among them are at their defaults.
 
         Raises:
             ConfigError: a text is not a number
@@ -128,11 +151,14 @@ def processes(options: Options) -> list[Process]:
         ConfigError: a setting or a parameter in the file is unknown or does not fit
         TaskError: there is no such task
     """
-    # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under `/**/planner` and one under `/planner`
-    # override each other in the order in which these names first appear, not in the order of the files.
+    # One mapping a node, not files and overrides for ROS to merge: in rcl, a value under
+    # `/**/planner` and one under `/planner` override each other in the order in which these names
+    # first appear, not in the order of the files.
     task = find_task(options.task)
     given = read_parameter_file(options.params_file, options.namespace)
-    settings = _settings(options.settings, options.task, str(given["planner"].get("model.path", "")))
+    settings = _settings(
+        options.settings, options.task, str(given["planner"].get("model.path", ""))
+    )
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Robot and recorder listen to the commands, planner and recorder to the states.
     together: dict[str, Value] = {
@@ -150,13 +176,23 @@ def processes(options: Options) -> list[Process]:
     # Rates of planner and simulation belong together unless the user says otherwise.
     rate = _checked("planner", planner)["planner.rate"]
     # The simulation is the source of time, so it follows the wall clock itself.
-    sim = {"rate": rate, **given["sim"], **together, **simulation, **settings["sim"], "use_sim_time": False}
+    sim = {
+        "rate": rate,
+        **given["sim"],
+        **together,
+        **simulation,
+        **settings["sim"],
+        "use_sim_time": False,
+    }
     if options.lockstep:
-        # In real time the stamps tell how old a state is; in lockstep the planner has no clock to compare them with.
+        # In real time the stamps tell how old a state is; in lockstep the planner has no clock to
+        # compare them with.
         known = build(SimConfig, _checked("sim", sim))
         delay = whole_periods(known.state_delay, 1.0 / known.rate)
         planner = {"lockstep_lead": delay, **planner}
-    return _with_recorder(options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"])
+    return _with_recorder(
+        options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"]
+    )
 
 
 def robot_processes(options: Options) -> list[Process]:
@@ -173,7 +209,9 @@ def robot_processes(options: Options) -> list[Process]:
     return _with_recorder(options, {"planner": planner}, given["recorder"])
 
 
-def _with_recorder(options: Options, nodes: Mapping[str, Mapping[str, Value]], recorder: Mapping[str, Value]) -> list[Process]:
+def _with_recorder(
+    options: Options, nodes: Mapping[str, Mapping[str, Value]], recorder: Mapping[str, Value]
+) -> list[Process]:
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time, "directory": options.record}
     if options.record:
         nodes = {"recorder": {**recorder, **common}, **nodes}
@@ -183,11 +221,16 @@ def _with_recorder(options: Options, nodes: Mapping[str, Mapping[str, Value]], r
 
 
 def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
-    return load_parameters(NODES[node], {name: value for name, value in values.items() if not name.startswith(ROS_OWN)})[1]
+    return load_parameters(
+        NODES[node], {name: value for name, value in values.items() if not name.startswith(ROS_OWN)}
+    )[1]
 
 
 def _settings(texts: Mapping[str, str], task: str, model_path: str) -> dict[str, dict[str, Value]]:
-    """Values of the settings by node; without `model.path` among them, the planner's model is that of `model_path`."""
+    """Values of the settings by node.
+
+    Without `model.path` among them, the planner's model is that of `model_path`.
+    """
     path = texts.get("model.path", model_path)
     return {
         node: _parsed(mine, parameters(NODES[node], find_task(task), path))
@@ -202,16 +245,19 @@ def _parsed(texts: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[st
 
 
 def isolation() -> dict[str, str]:
-    """Environment that keeps a simulation off the network: it must never reach a robot. What the user has set stands."""
+    """Environment that keeps a simulation off the network: it must never reach a robot.
+
+    What the user has set stands.
+    """
     wanted = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(free_domain_id())}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 def free_domain_id() -> int:
-    """A ROS domain that nobody on this machine is in, so that two simulations side by side do not mix.
+    """ROS domain that nobody on this machine is in: two simulations side by side do not mix.
 
-    The first participant of a domain takes UDP port 7410 + 250 * domain (DDSI-RTPS 2.3, section 9.6.1.1). Domains up to 101 have
-    their ports below those that the system hands out.
+    The first participant of a domain takes UDP port 7410 + 250 * domain (DDSI-RTPS 2.3, section
+    9.6.1.1). Domains up to 101 have their ports below those that the system hands out.
     """
     for domain in random.sample(range(1, 102), 101):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

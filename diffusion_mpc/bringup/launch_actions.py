@@ -1,4 +1,7 @@
-"""From the description of what runs (`bringup`) to actions of `ros2 launch`. Imported by launch files only."""
+"""From the description of what runs (`bringup`) to actions of `ros2 launch`.
+
+Imported by launch files only.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,32 @@ from launch_ros.parameter_descriptions import ParameterValue
 from diffusion_mpc.bringup.description import Argument, Options, Process
 
 
-def actions(arguments: Sequence[Argument], processes: Callable[[Options], list[Process]]) -> list[Action]:
+def actions(
+    arguments: Sequence[Argument], processes: Callable[[Options], list[Process]]
+) -> list[Action]:
     """Actions of a launch file: its arguments, and the nodes that `processes` makes of them."""
 
     def nodes(context: LaunchContext) -> list[Action]:
-        texts = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in arguments}
+        texts = {
+            argument.name: LaunchConfiguration(argument.name).perform(context)
+            for argument in arguments
+        }
         started = [_node(process) for process in processes(Options.from_texts(texts))]
-        return [*started, *[RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_ended)) for action in started]]
+        return [
+            *started,
+            *[
+                RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_ended))
+                for action in started
+            ],
+        ]
 
     declared = [
-        DeclareLaunchArgument(a.name, default_value=a.default, description=a.description, choices=list(a.choices) or None)
+        DeclareLaunchArgument(
+            a.name,
+            default_value=a.default,
+            description=a.description,
+            choices=list(a.choices) or None,
+        )
         for a in arguments
     ]
     return [*declared, OpaqueFunction(function=nodes)]
@@ -40,17 +59,23 @@ def _node(process: Process) -> Node:
         name=process.name,
         namespace=process.namespace,
         # With its type: launch would read the text of a name such as 2026 or "on" as YAML.
-        parameters=[{name: ParameterValue(value, value_type=type(value)) for name, value in process.parameters.items()}],
+        parameters=[
+            {
+                name: ParameterValue(value, value_type=type(value))
+                for name, value in process.parameters.items()
+            }
+        ],
         output="screen",
         emulate_tty=sys.stdout.isatty(),
     )
 
 
 def _ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """Ends the others, except after the recorder, which is done a moment before the simulation that it records.
+    """End the others, except after the recorder, which ends a moment before the simulation.
 
     Raises:
-        RuntimeError: the node failed; with this, launch ends the others too, and its own exit code is 1
+        RuntimeError: the node failed; with this, launch ends the others too, and its own exit code
+            is 1
     """
     if event.returncode != 0 and not context.is_shutdown:
         raise RuntimeError(f"{event.process_name} failed with exit code {event.returncode}")

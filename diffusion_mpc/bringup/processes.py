@@ -19,7 +19,10 @@ from diffusion_mpc.runtime import trace_events
 
 
 class Running:
-    """Nodes as processes of their own, without `ros2`. Use as a context manager: on leaving, every process has ended."""
+    """Nodes as processes of their own, without `ros2`.
+
+    Use as a context manager: on leaving, every process has ended.
+    """
 
     def __init__(self, started: Sequence[Process], folder: Path, traced: bool = False) -> None:
         """Start the nodes.
@@ -52,7 +55,12 @@ class Running:
             command += ["-r", f"__ns:=/{process.namespace.strip('/')}"]
         with (self.folder / f"{process.name}.log").open("wb") as log:
             return subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment, preexec_fn=_die_with_parent
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+                preexec_fn=_die_with_parent,
             )
 
     def ended(self) -> dict[str, int]:
@@ -73,10 +81,15 @@ class Running:
 
     def log(self, name: str, lines: int = 5) -> str:
         """Last lines that a node has written."""
-        return "\n".join((self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(
+            (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]
+        )
 
     def stop(self, patience: float = 5.0) -> None:
-        """Interrupt the nodes, the last started first; kill those that do not end within `patience` seconds."""
+        """Interrupt the nodes, the last started first.
+
+        Kill those that do not end within `patience` seconds.
+        """
         for child in reversed(self._children.values()):
             if child.poll() is None:
                 child.send_signal(signal.SIGINT)
@@ -93,7 +106,8 @@ def _wait(child: subprocess.Popen[bytes], patience: float) -> None:
 
 
 def _die_with_parent() -> None:
-    # Out of the terminal's group, so that Ctrl-C reaches the nodes through `stop`, in order; no orphan if this process is killed.
+    # Out of the terminal's group, so that Ctrl-C reaches the nodes through `stop`, in order; no
+    # orphan if this process is killed.
     os.setsid()
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1

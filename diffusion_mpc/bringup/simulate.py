@@ -1,4 +1,7 @@
-"""A simulation from beginning to end: start the nodes, show how it goes, stop them, evaluate what was recorded."""
+"""A simulation from beginning to end.
+
+Start the nodes, show how it goes, stop them, evaluate what was recorded.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,8 @@ def simulate(
         logs.mkdir(parents=True)
         os.environ.update(isolation())
         with Running(started, logs) as running:
-            # From here on this process only looks on; it must not take time from a planner that shares the machine.
+            # From here on this process only looks on; it must not take time from a planner that
+            # shares the machine.
             os.nice(15)
             _watch(running, duration)
         report = write_report(bag, task, where, video=video, plot=folder is not None)
@@ -97,22 +101,31 @@ def _watch(running: Running, duration: float) -> None:
         nonlocal stop
         stop = True
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     began = time.monotonic()
     try:
         with (
             Status(duration) as status,
-            Live(status.text(), console=Console(stderr=True), auto_refresh=False, transient=True) as live,
+            Live(
+                status.text(), console=Console(stderr=True), auto_refresh=False, transient=True
+            ) as live,
         ):
             while not stop:
                 ended = running.ended()
                 for name, code in ended.items():
                     if code != 0 or name == "planner":
-                        raise SimulationError(f"the {name} node ended with exit code {code}: {running.log(name)}")
+                        raise SimulationError(
+                            f"the {name} node ended with exit code {code}: {running.log(name)}"
+                        )
                 if "sim" in ended:
                     break
                 if not status.plans and time.monotonic() - began > START_TIMEOUT:
-                    raise SimulationError(f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in {running.folder}")
+                    raise SimulationError(
+                        f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in "
+                        f"{running.folder}"
+                    )
                 status.update()
                 live.update(status.text(), refresh=True)
                 time.sleep(REFRESH)

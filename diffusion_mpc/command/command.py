@@ -1,4 +1,7 @@
-"""Commands without ROS: what the actuators drive, gains round targets, limits, and the safe command."""
+"""Commands without ROS.
+
+What the actuators drive, gains round targets, limits, and the safe command.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ def actuators(model: mujoco.MjModel) -> list[Actuator]:
     """The actuators in MuJoCo's order.
 
     Raises:
-        TaskError: an actuator does not drive a single hinge or slide, or is neither a motor nor a position or velocity servo
+        TaskError: an actuator does not drive a single hinge or slide, or is neither a motor nor a
+            position or velocity servo
     """
     return [_actuator(model, i) for i in range(model.nu)]
 
@@ -45,14 +49,23 @@ def actuators(model: mujoco.MjModel) -> list[Actuator]:
 def _actuator(model: mujoco.MjModel, i: int) -> Actuator:
     name = model.actuator(i).name or str(i)
     if not drives_joint(model, i):
-        raise TaskError(f"actuator '{name}' does not drive a joint; only joint actuators can be commanded")
+        raise TaskError(
+            f"actuator '{name}' does not drive a joint; only joint actuators can be commanded"
+        )
     joint = int(model.actuator_trnid[i, 0])
     gain, bias = model.actuator_gainprm[i], model.actuator_biasprm[i]
     field = "effort" if not is_servo(model, i) else "position" if bias[1] != 0 else "velocity"
     scale = float(model.actuator_gear[i, 0] * gain[0]) if field == "effort" else 1.0
     if scale == 0.0:
         raise TaskError(f"actuator '{name}' has no gain; give it a gear or a gain")
-    return Actuator(name, model.joint(joint).name, field, scale, int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint]))
+    return Actuator(
+        name,
+        model.joint(joint).name,
+        field,
+        scale,
+        int(model.jnt_qposadr[joint]),
+        int(model.jnt_dofadr[joint]),
+    )
 
 
 def constant_control(control: Array) -> ControlLaw:
@@ -67,7 +80,8 @@ class Command:
     Attributes:
         control: (nu,) in actuator units
         kp, kd: (nu,) gains in SI units that act on top of an effort; zero: none
-        position, velocity: (nu,) targets of the gains, or of controllers that have gains of their own
+        position, velocity: (nu,) targets of the gains, or of controllers that have gains of their
+            own
     """
 
     control: Array
@@ -81,7 +95,10 @@ class Command:
         q, v = qpos[[a.qpos for a in actuators]], qvel[[a.qvel for a in actuators]]
         effort = self.kp * (self.position - q) + self.kd * (self.velocity - v)
         return self.control + np.array(
-            [e / a.scale if a.field == "effort" else 0.0 for e, a in zip(effort, actuators, strict=True)]
+            [
+                e / a.scale if a.field == "effort" else 0.0
+                for e, a in zip(effort, actuators, strict=True)
+            ]
         )
 
 
@@ -91,13 +108,17 @@ def without_gains(control: Array) -> Command:
     return Command(control, zero, zero, zero, zero)
 
 
-def safe_command(kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, kp: float, kd: float) -> Command:
-    """Command for when control is lost. The robot's own joint controllers close the loop, for the state here may be stale.
+def safe_command(
+    kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, kp: float, kd: float
+) -> Command:
+    """Command for when control is lost.
+
+    The robot's own joint controllers close the loop, for the state here may be stale.
 
     Args:
-        kind: "zero": no effort; "damping": velocity gain towards standstill; "hold": position gain towards the last good state as
-            well. These are for actuators driven by effort; whatever the kind, position servos hold the last good state and
-            velocity servos stand still.
+        kind: "zero": no effort; "damping": velocity gain towards standstill; "hold": position gain
+            towards the last good state as well. These are for actuators driven by effort; whatever
+            the kind, position servos hold the last good state and velocity servos stand still.
         actuators: the actuators of the robot
         qpos: (nq,) last good positions
         kp: position gain, SI units
@@ -105,7 +126,9 @@ def safe_command(kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, 
     """
     position = np.array([qpos[a.qpos] for a in actuators])
     zero = np.zeros(len(actuators))
-    control = np.array([position[i] if a.field == "position" else 0.0 for i, a in enumerate(actuators)])
+    control = np.array(
+        [position[i] if a.field == "position" else 0.0 for i, a in enumerate(actuators)]
+    )
     # A servo has gains of its own.
     by_effort = np.array([float(a.field == "effort") for a in actuators])
     gains = (kp * (kind == "hold") * by_effort, kd * (kind in ("hold", "damping")) * by_effort)
@@ -113,7 +136,7 @@ def safe_command(kind: SafeCommand, actuators: Sequence[Actuator], qpos: Array, 
 
 
 class CommandLimiter:
-    """Keeps commands within the control range and within a rate of change, and counts those it had to change."""
+    """Keeps commands within control range and rate of change, and counts those it had to change."""
 
     def __init__(self, low: Array, high: Array) -> None:
         """Take the limits (nu,) in actuator units."""
@@ -125,7 +148,8 @@ class CommandLimiter:
         """The nearest allowed controls.
 
         Args:
-            controls: each (nu,), in the order of time; the first is sent now, the others are meant for later
+            controls: each (nu,), in the order of time; the first is sent now, the others are meant
+                for later
             times: time of each control, s
             rate_limit: fastest change, in control ranges per second; 0: none
         """

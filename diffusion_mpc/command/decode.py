@@ -1,4 +1,7 @@
-"""From a command message to commands, by joint name: JointCommand, Float64MultiArray or JointTrajectory, from rclpy or a bag."""
+"""From a command message to commands, by joint name.
+
+JointCommand, Float64MultiArray or JointTrajectory, from rclpy or a bag.
+"""
 
 from __future__ import annotations
 
@@ -26,40 +29,81 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
         actuators: the actuators, in MuJoCo's order
 
     Raises:
-        CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are not in the order of time
+        CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are
+            not in the order of time
     """
     if hasattr(message, "data"):
         if len(message.data) != len(actuators):
-            raise CommandRejectedError(f"joint_command: {len(message.data)} values for {len(actuators)} actuators")
-        return [(0.0, without_gains(_finite([value / a.scale for value, a in zip(message.data, actuators, strict=True)])))]
+            raise CommandRejectedError(
+                f"joint_command: {len(message.data)} values for {len(actuators)} actuators"
+            )
+        return [
+            (
+                0.0,
+                without_gains(
+                    _finite(
+                        [value / a.scale for value, a in zip(message.data, actuators, strict=True)]
+                    )
+                ),
+            )
+        ]
     if hasattr(message, "points"):
         return _decode_trajectory(message, actuators)
     rows = [_row(message.name, actuator) for actuator in actuators]
-    columns = {field: list(getattr(message, field)) for field in ("position", "velocity", "effort", "kp", "kd")}
+    columns = {
+        field: list(getattr(message, field))
+        for field in ("position", "velocity", "effort", "kp", "kd")
+    }
     count = len(message.name)
     control = _control(columns, rows, actuators, count)
     if not columns["kp"]:
         return [(0.0, without_gains(control))]
     gains = ("kp", "kd", "position", "velocity")
-    return [(0.0, Command(control, *(_finite([_value(columns, name, row, count) for row in rows]) for name in gains)))]
+    return [
+        (
+            0.0,
+            Command(
+                control,
+                *(_finite([_value(columns, name, row, count) for row in rows]) for name in gains),
+            ),
+        )
+    ]
 
 
 def _decode_trajectory(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa: ANN401
     rows = [_row(message.joint_names, actuator) for actuator in actuators]
     points: list[Point] = []
     for point in message.points:
-        columns = {"position": point.positions, "velocity": point.velocities, "effort": point.effort}
+        columns = {
+            "position": point.positions,
+            "velocity": point.velocities,
+            "effort": point.effort,
+        }
         seconds = to_seconds(point.time_from_start)
         if points and seconds <= points[-1][0]:
-            raise CommandRejectedError("joint_command: the points of the trajectory are not in the order of time")
-        points.append((seconds, without_gains(_control(columns, rows, actuators, len(message.joint_names)))))
+            raise CommandRejectedError(
+                "joint_command: the points of the trajectory are not in the order of time"
+            )
+        points.append(
+            (seconds, without_gains(_control(columns, rows, actuators, len(message.joint_names))))
+        )
     if not points:
         raise CommandRejectedError("joint_command: a trajectory without points")
     return points
 
 
-def _control(columns: Mapping[str, Sequence[float]], rows: Sequence[int], actuators: Sequence[Actuator], count: int) -> Array:
-    return _finite([_value(columns, a.field, row, count) / a.scale for a, row in zip(actuators, rows, strict=True)])
+def _control(
+    columns: Mapping[str, Sequence[float]],
+    rows: Sequence[int],
+    actuators: Sequence[Actuator],
+    count: int,
+) -> Array:
+    return _finite(
+        [
+            _value(columns, a.field, row, count) / a.scale
+            for a, row in zip(actuators, rows, strict=True)
+        ]
+    )
 
 
 def _row(names: Sequence[str], actuator: Actuator) -> int:
@@ -71,7 +115,9 @@ def _row(names: Sequence[str], actuator: Actuator) -> int:
 def _value(columns: Mapping[str, Sequence[float]], field: str, row: int, count: int) -> float:
     values = columns[field]
     if len(values) != count:
-        raise CommandRejectedError(f"joint_command: {len(values)} values of {field} for {count} joints")
+        raise CommandRejectedError(
+            f"joint_command: {len(values)} values of {field} for {count} joints"
+        )
     return float(values[row])
 
 

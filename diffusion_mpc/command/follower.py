@@ -1,4 +1,7 @@
-"""From a plan to what is sent: a blend at the beginning, limits, the planned joint motion as target of gains. Without ROS."""
+"""From a plan to what is sent.
+
+A blend at the beginning, limits, the planned joint motion as target of gains. Without ROS.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,14 @@ TRAJECTORY: OutputType = "joint_trajectory"
 class Follower:
     """Follows plans, one after the other."""
 
-    def __init__(self, actuators: Sequence[Actuator], low: Array, high: Array, config: OutputConfig, gains: Gains) -> None:
+    def __init__(
+        self,
+        actuators: Sequence[Actuator],
+        low: Array,
+        high: Array,
+        config: OutputConfig,
+        gains: Gains,
+    ) -> None:
         """Take the actuators, their limits (nu,) in actuator units, and parameters."""
         self.actuators = actuators
         self._limiter = CommandLimiter(low, high)
@@ -37,8 +47,15 @@ class Follower:
     def configure(self, config: OutputConfig, gains: Gains) -> None:
         """Change live parameters; takes effect with the next command."""
         # A servo's gains are its own.
-        by_actuator = [gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS for a in self.actuators]
-        self._settings = (config, np.array([g.p for g in by_actuator]), np.array([g.d for g in by_actuator]))
+        by_actuator = [
+            gains.get(a.joint, NO_GAINS) if a.field == "effort" else NO_GAINS
+            for a in self.actuators
+        ]
+        self._settings = (
+            config,
+            np.array([g.p for g in by_actuator]),
+            np.array([g.d for g in by_actuator]),
+        )
 
     @property
     def clamped(self) -> int:
@@ -51,13 +68,16 @@ class Follower:
         self._taken_over: tuple[float, Array] | None = None
 
     def safe(self, kind: SafeCommand, qpos: Array, kp: float, kd: float) -> Command:
-        """The safe command, within the control range; what follows takes over anew. Arguments as `commands.safe_command`."""
+        """The safe command, within the control range; what follows takes over anew.
+
+        Arguments as `commands.safe_command`.
+        """
         self.reset()
         found = safe_command(kind, self.actuators, qpos, kp, kd)
         return replace(found, control=self._limiter.within_range(found.control))
 
     def points(self, plan: Plan, time: float, period: float, qpos: Array) -> list[Point]:
-        """The command of a plan for `time`, and where messages carry the horizon, those for the rest of it.
+        """Command of a plan for `time`, and the rest of the horizon's where messages carry it.
 
         Args:
             plan: what to follow
@@ -74,9 +94,13 @@ class Follower:
             times = np.append(times, steps[steps > time + 1e-3])
         wanted = [self._blended(plan.control(t), t, config.blend_time) for t in times.tolist()]
         allowed = self._limiter.limit(wanted, times, config.rate_limit)
-        # A gain pulls towards its target for a whole period: the middle of it is what it should look at.
+        # A gain pulls towards its target for a whole period: the middle of it is what it should
+        # look at.
         ahead = 0.0 if config.type == TRAJECTORY else 0.5 * period
-        return [(t - time, self._with_targets(u, plan, t + ahead, kp, kd)) for u, t in zip(allowed, times.tolist(), strict=True)]
+        return [
+            (t - time, self._with_targets(u, plan, t + ahead, kp, kd))
+            for u, t in zip(allowed, times.tolist(), strict=True)
+        ]
 
     def _blended(self, control: Array, time: float, duration: float) -> Array:
         """From holding position to the plan."""
@@ -88,7 +112,9 @@ class Follower:
             return control
         return start + (control - start) * passed / duration
 
-    def _with_targets(self, control: Array, plan: Plan, time: float, kp: Array, kd: Array) -> Command:
+    def _with_targets(
+        self, control: Array, plan: Plan, time: float, kp: Array, kd: Array
+    ) -> Command:
         zero = np.zeros_like(control)
         if plan.planned_states is None:
             return Command(control, zero, zero, zero, zero)
@@ -100,7 +126,7 @@ class Follower:
         return Command(control, kp, kd, position, velocity)
 
     def _planned(self, plan: Plan, time: float) -> tuple[Array, Array]:
-        """Joint positions and velocities (nu,) that the plan leads to, linear between control steps."""
+        """Joint positions and velocities (nu,) of the plan, linear between control steps."""
         assert plan.planned_states is not None
         row = min(max((time - plan.start_time) / plan.control_dt, 0.0), float(len(plan.controls)))
         before = min(int(row), len(plan.controls) - 1)

@@ -1,4 +1,4 @@
-"""Decides, on a steady clock, whether the plan may be followed or the safe command has to be sent."""
+"""Decision, on a steady clock, between the plan and the safe command."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Timeouts:
 class Watchdog:
     """Ages of state and plan.
 
-    Ages grow with the steady clock, from the age that a message had on arrival: a ROS clock that stops or jumps cannot hide that
-    nothing comes in any more.
+    Ages grow with the steady clock, from the age that a message had on arrival: a ROS clock that
+    stops or jumps cannot hide that nothing comes in any more.
     """
 
     def __init__(self) -> None:
@@ -58,16 +58,21 @@ class Watchdog:
             return ""
         age = steady - self._state_born
         if age > timeouts.state:
-            return f"state is {age * 1e3:.0f} ms old, more than state_timeout of {timeouts.state * 1e3:.0f} ms"
+            limit = timeouts.state * 1e3
+            return f"state is {age * 1e3:.0f} ms old, more than state_timeout of {limit:.0f} ms"
         if self.fault:
             return self.fault
         if self._plan_born is not None and steady - self._plan_born > timeouts.plan:
             late = (steady - self._plan_born) * 1e3
-            return f"plan is {late:.0f} ms past its start, more than max_plan_age of {timeouts.plan * 1e3:.0f} ms"
+            limit = timeouts.plan * 1e3
+            return f"plan is {late:.0f} ms past its start, more than max_plan_age of {limit:.0f} ms"
         return ""
 
     def remaining(self, steady: float, timeouts: Timeouts) -> float:
-        """Time (s) from a steady time until control is lost unless something arrives; 0: it is; infinite before the first state."""
+        """Time (s) from a steady time until control is lost unless something arrives; 0: it is.
+
+        Infinite before the first state.
+        """
         if self.lost(steady, timeouts):
             return 0.0
         if self._state_born is None:

@@ -1,15 +1,47 @@
-"""The only description of parameters: type, default, unit, bounds, meaning, and whether one may change while its node runs.
+"""The only description of parameters.
 
-The ROS nodes declare from it, the command line checks against it, and `config/ant.yaml` of the package is written by it.
+Type, default, unit, bounds, meaning, and whether one may change while its node runs.
+
+The ROS nodes declare from it, the command line checks against it, and `config/ant.yaml` of the
+package is written by it.
 """
 
-from diffusion_mpc.config.nodes import NODES, ROS_OWN, SIM, cost_weights, load_parameters, parameters, split_sim
-from diffusion_mpc.config.parameter import ConfigError, Parameter, Value, build, check, require_parameter
-from diffusion_mpc.config.planner_parameters import JointGains, OutputConfig, PlannerNodeConfig, RealtimeConfig
+from diffusion_mpc.config.nodes import (
+    NODES,
+    ROS_OWN,
+    SIM,
+    cost_weights,
+    load_parameters,
+    parameters,
+    split_sim,
+)
+from diffusion_mpc.config.parameter import (
+    ConfigError,
+    Parameter,
+    Value,
+    build,
+    check,
+    require_parameter,
+)
+from diffusion_mpc.config.planner_parameters import (
+    JointGains,
+    OutputConfig,
+    PlannerNodeConfig,
+    RealtimeConfig,
+)
 from diffusion_mpc.config.recorder_parameters import RecorderConfig
-from diffusion_mpc.config.search_parameters import BackendConfig, ModelConfig, RobustConfig, SearchConfig
+from diffusion_mpc.config.search_parameters import (
+    BackendConfig,
+    ModelConfig,
+    RobustConfig,
+    SearchConfig,
+)
 from diffusion_mpc.config.sim_parameters import NoiseConfig, PlantModelConfig, SimConfig
-from diffusion_mpc.config.yaml_files import read_parameter_file, reference_yaml, write_parameter_file
+from diffusion_mpc.config.yaml_files import (
+    read_parameter_file,
+    reference_yaml,
+    write_parameter_file,
+)
 
 __all__ = [
     "NODES",

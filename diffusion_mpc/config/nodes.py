@@ -1,4 +1,4 @@
-"""Parameters of the nodes, with the defaults of a task, its cost weights, and gains for its joints."""
+"""Parameters of the nodes, with a task's defaults, its cost weights, and gains for its joints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from diffusion_mpc.tasks.base import Task
 
 V = TypeVar("V")
 
-NODES: dict[str, type] = {"planner": PlannerNodeConfig, "sim": SimConfig, "recorder": RecorderConfig}
+NODES: dict[str, type] = {
+    "planner": PlannerNodeConfig,
+    "sim": SimConfig,
+    "recorder": RecorderConfig,
+}
 """The nodes by name, and their parameters."""
 
 # Every ROS node has these; they are not ours to know.
@@ -26,15 +30,20 @@ SIM = "sim."
 
 
 def split_sim(values: Mapping[str, V]) -> tuple[dict[str, V], dict[str, V]]:
-    """Values of the planner's parameters, and those of the simulation's, whose names begin with `sim.` no longer."""
-    simulation = {name.removeprefix(SIM): value for name, value in values.items() if name.startswith(SIM)}
+    """Values of the planner's parameters, and of the simulation's without their prefix `sim.`."""
+    simulation = {
+        name.removeprefix(SIM): value for name, value in values.items() if name.startswith(SIM)
+    }
     return {name: value for name, value in values.items() if not name.startswith(SIM)}, simulation
 
 
-def parameters(config: type, task: type[Task] | None = None, model_path: str = "") -> dict[str, Parameter]:
+def parameters(
+    config: type, task: type[Task] | None = None, model_path: str = ""
+) -> dict[str, Parameter]:
     """All parameters of a config class by full name, with the defaults of a task.
 
-    For the planner that includes the task's cost weights, and the gains of the joints that its model drives by effort.
+    For the planner that includes the task's cost weights, and the gains of the joints that its
+    model drives by effort.
 
     Args:
         config: class of one of the nodes
@@ -55,7 +64,9 @@ def parameters(config: type, task: type[Task] | None = None, model_path: str = "
             found |= {p.name: p for p in fields(JointGains, f"gains.{joint}.")}
         for term in task.cost_terms().values():
             name = f"cost.{term.name}"
-            found[name] = Parameter(name, float, term.weight, f"Weight of: {term.description}", "", 0.0, 1e6, live=True)
+            found[name] = Parameter(
+                name, float, term.weight, f"Weight of: {term.description}", "", 0.0, 1e6, live=True
+            )
     else:
         defaults = simulation if config is SimConfig else {}
     for name, value in check(defaults, found).items():
@@ -65,11 +76,19 @@ def parameters(config: type, task: type[Task] | None = None, model_path: str = "
 
 def cost_weights(values: Mapping[str, Value]) -> dict[str, float]:
     """Weights of the cost terms by their names, from checked values."""
-    return {name.removeprefix("cost."): float(value) for name, value in values.items() if name.startswith("cost.")}
+    return {
+        name.removeprefix("cost."): float(value)
+        for name, value in values.items()
+        if name.startswith("cost.")
+    }
 
 
-def load_parameters(config: type, given: Mapping[str, Any]) -> tuple[dict[str, Parameter], dict[str, Value]]:
-    """Descriptions and checked values of a node's parameters; task and model among `given` decide which there are.
+def load_parameters(
+    config: type, given: Mapping[str, Any]
+) -> tuple[dict[str, Parameter], dict[str, Value]]:
+    """Descriptions and checked values of a node's parameters.
+
+    Task and model among `given` decide which there are.
 
     Raises:
         ConfigError: as `check`

@@ -16,7 +16,10 @@ Value = bool | int | float | str
 
 
 class ConfigError(ValueError):
-    """A parameter is unknown, of the wrong type or out of range; the message is one line that says what to change."""
+    """A parameter is unknown, of the wrong type or out of range.
+
+    The message is one line that says what to change.
+    """
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Parameter:
         low, high: inclusive bounds of a number
         choices: allowed values of a string; empty: any
         live: may change while the node runs
-        rebuilt: may change while the node runs, too: a planner is built anew while the previous one goes on. Parameters that are
-            neither are read once, when the node is configured
+        rebuilt: may change while the node runs, too: a planner is built anew while the previous one
+            goes on. Parameters that are neither are read once, when the node is configured
     """
 
     name: str
@@ -58,7 +61,10 @@ class Parameter:
         if type(value) is not self.type:
             raise ConfigError(f"{self.name}: {value!r} is not of type {self.type.__name__}")
         if isinstance(value, int | float) and not self.low <= value <= self.high:
-            raise ConfigError(f"{self.name}: {value} is not between {self.low:g} and {self.high:g}{self.unit and ' ' + self.unit}")
+            raise ConfigError(
+                f"{self.name}: {value} is not between {self.low:g} and "
+                f"{self.high:g}{self.unit and ' ' + self.unit}"
+            )
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
         return cast(Value, value)
@@ -72,7 +78,9 @@ class Parameter:
         if self.type is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
         try:
-            return self.check(text if self.type is str else self.type(text) if self.type is not bool else text)
+            return self.check(
+                text if self.type is str else self.type(text) if self.type is not bool else text
+            )
         except ValueError as error:
             raise (
                 error
@@ -89,8 +97,8 @@ def param(default: Value, description: str, **details: Any) -> Any:  # noqa: ANN
 def fields(config: type, prefix: str = "") -> Iterator[Parameter]:
     """The parameters that the fields of a config class describe, those of classes within included.
 
-    The choices of a string are those of its type, a Literal. A mapping from names to config classes stands for parameters that the
-    model decides on, and describes none.
+    The choices of a string are those of its type, a Literal. A mapping from names to config classes
+    stands for parameters that the model decides on, and describes none.
     """
     hints = get_type_hints(config)
     for f in dataclasses.fields(config):
@@ -107,11 +115,14 @@ def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str
     """Values for all known parameters: those given, checked, and defaults for the others.
 
     Raises:
-        ConfigError: a name is unknown or one of before, or a value does not fit; the message says what to write instead
+        ConfigError: a name is unknown or one of before, or a value does not fit; the message says
+            what to write instead
     """
     for name in values:
         require_parameter(name, known)
-    return {name: p.check(values[name]) if name in values else p.default for name, p in known.items()}
+    return {
+        name: p.check(values[name]) if name in values else p.default for name, p in known.items()
+    }
 
 
 def require_parameter(name: str, known: Iterable[str]) -> None:
@@ -129,11 +140,24 @@ def require_parameter(name: str, known: Iterable[str]) -> None:
 def build(config: type[C], values: Mapping[str, Value], prefix: str = "") -> C:
     """Config object from checked values by full name."""
     hints = get_type_hints(config)
-    return config(**{f.name: _build(hints[f.name], values, f"{prefix}{f.name}") for f in dataclasses.fields(cast(Any, config))})
+    return config(
+        **{
+            f.name: _build(hints[f.name], values, f"{prefix}{f.name}")
+            for f in dataclasses.fields(cast(Any, config))
+        }
+    )
 
 
 def _build(hint: Any, values: Mapping[str, Value], name: str) -> object:  # noqa: ANN401  (a type hint)
     if get_origin(hint) is Mapping:
-        keys = dict.fromkeys(full.removeprefix(f"{name}.").rpartition(".")[0] for full in values if full.startswith(f"{name}."))
+        keys = dict.fromkeys(
+            full.removeprefix(f"{name}.").rpartition(".")[0]
+            for full in values
+            if full.startswith(f"{name}.")
+        )
         return {key: build(get_args(hint)[1], values, f"{name}.{key}.") for key in keys}
-    return build(cast(type, hint), values, f"{name}.") if dataclasses.is_dataclass(hint) else values[name]
+    return (
+        build(cast(type, hint), values, f"{name}.")
+        if dataclasses.is_dataclass(hint)
+        else values[name]
+    )

@@ -6,22 +6,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from diffusion_mpc.config.parameter import param
-from diffusion_mpc.config.search_parameters import BackendConfig, ModelConfig, RobustConfig, SearchConfig
+from diffusion_mpc.config.search_parameters import (
+    BackendConfig,
+    ModelConfig,
+    RobustConfig,
+    SearchConfig,
+)
 from diffusion_mpc.names import OutputType, SafeCommand
 
 
 @dataclass(frozen=True)
 class PredictionConfig:
-    """From the measured state to the state when a plan's first action takes effect: compensation of delays."""
+    """From the measured state to the state when a plan's first action takes effect.
+
+    Compensation of delays.
+    """
 
     enabled: bool = param(
-        True, "Plan from the state predicted for when the plan takes effect; otherwise from the measured one.", live=True
+        True,
+        "Plan from the state predicted for when the plan takes effect; otherwise from the "
+        "measured one.",
+        live=True,
     )
     command_delay: float = param(
-        0.0, "Time from the publication of a command until the actuators obey it.", unit="s", low=0.0, high=0.5, live=True
+        0.0,
+        "Time from the publication of a command until the actuators obey it.",
+        unit="s",
+        low=0.0,
+        high=0.5,
+        live=True,
     )
-    timestep: float = param(0.005, "Longest physics time step of the prediction.", unit="s", low=1e-4, high=0.1, rebuilt=True)
-    iterations: int = param(50, "Most iterations of the prediction's constraint solver.", low=1, high=200, rebuilt=True)
+    timestep: float = param(
+        0.005,
+        "Longest physics time step of the prediction.",
+        unit="s",
+        low=1e-4,
+        high=0.1,
+        rebuilt=True,
+    )
+    iterations: int = param(
+        50, "Most iterations of the prediction's constraint solver.", low=1, high=200, rebuilt=True
+    )
 
 
 @dataclass(frozen=True)
@@ -29,9 +54,25 @@ class CommandConfig:
     """The velocity to track while no `cmd_vel` arrives."""
 
     vx: float = param(0.0, "Forward velocity to track.", unit="m/s", low=-5.0, high=5.0, live=True)
-    vy: float = param(0.0, "Lateral velocity to track, positive to the left.", unit="m/s", low=-5.0, high=5.0, live=True)
-    yaw_rate: float = param(0.0, "Yaw rate to track, positive to the left.", unit="rad/s", low=-5.0, high=5.0, live=True)
-    timeout: float = param(0.5, "Age from which a cmd_vel no longer counts.", unit="s", low=0.05, high=3600.0, live=True)
+    vy: float = param(
+        0.0,
+        "Lateral velocity to track, positive to the left.",
+        unit="m/s",
+        low=-5.0,
+        high=5.0,
+        live=True,
+    )
+    yaw_rate: float = param(
+        0.0, "Yaw rate to track, positive to the left.", unit="rad/s", low=-5.0, high=5.0, live=True
+    )
+    timeout: float = param(
+        0.5,
+        "Age from which a cmd_vel no longer counts.",
+        unit="s",
+        low=0.05,
+        high=3600.0,
+        live=True,
+    )
     stamped: bool = param(False, "cmd_vel is a TwistStamped; otherwise a Twist.")
 
 
@@ -39,11 +80,16 @@ class CommandConfig:
 class GoalConfig:
     """The goal to pursue while no `goal_pose` has come."""
 
-    wait: bool = param(True, "Send no command before a goal_pose has come; otherwise pursue the goal below until then.")
+    wait: bool = param(
+        True,
+        "Send no command before a goal_pose has come; otherwise pursue the goal below until then.",
+    )
     x: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
     y: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
     z: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
-    yaw: float = param(0.0, "Goal angle about the world's vertical.", unit="rad", low=-10.0, high=10.0, live=True)
+    yaw: float = param(
+        0.0, "Goal angle about the world's vertical.", unit="rad", low=-10.0, high=10.0, live=True
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +100,9 @@ class OutputConfig:
         "joint_command",
         "Message type of joint_command.",
     )
-    rate: float = param(0.0, "Commands per second; 0: as many as plans.", unit="Hz", low=0.0, high=1000.0)
+    rate: float = param(
+        0.0, "Commands per second; 0: as many as plans.", unit="Hz", low=0.0, high=1000.0
+    )
     rate_limit: float = param(
         0.0,
         "Fastest change of a command, in control ranges per second; 0: no limit.",
@@ -64,23 +112,44 @@ class OutputConfig:
         live=True,
     )
     blend_time: float = param(
-        0.0, "Time to blend from holding position to the plan when control begins.", unit="s", low=0.0, high=60.0, live=True
+        0.0,
+        "Time to blend from holding position to the plan when control begins.",
+        unit="s",
+        low=0.0,
+        high=60.0,
+        live=True,
     )
 
 
 @dataclass(frozen=True)
 class JointGains:
-    """Gains of a joint that is driven by effort round its planned motion, sent with every command."""
+    """Gains of an effort-driven joint round its planned motion, sent with every command."""
 
-    p: float = param(0.0, "Position gain round the planned motion.", unit="N m/rad or N/m", low=0.0, high=1e4, live=True)
-    d: float = param(0.0, "Velocity gain round the planned motion.", unit="N m s/rad or N s/m", low=0.0, high=1e4, live=True)
+    p: float = param(
+        0.0,
+        "Position gain round the planned motion.",
+        unit="N m/rad or N/m",
+        low=0.0,
+        high=1e4,
+        live=True,
+    )
+    d: float = param(
+        0.0,
+        "Velocity gain round the planned motion.",
+        unit="N m s/rad or N s/m",
+        low=0.0,
+        high=1e4,
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
 class MarkerConfig:
     """Contents of `~/markers`; published only where somebody listens."""
 
-    count: int = param(10, "Cheapest samples whose paths are shown beside the plan's.", low=0, high=1000, live=True)
+    count: int = param(
+        10, "Cheapest samples whose paths are shown beside the plan's.", low=0, high=1000, live=True
+    )
     rate: float = param(5.0, "Marker messages per second.", unit="Hz", low=0.1, high=100.0)
 
 
@@ -89,13 +158,20 @@ class RealtimeConfig:
     """Cores and priorities of the threads that plan, roll out and command."""
 
     cpus: str = param("", "Cores for planning and commanding, such as 2,3 or 2-3; empty: any.")
-    priority: int = param(0, "Real-time priority (SCHED_FIFO) of planning; 0: none.", low=0, high=98)
-    nice: int = param(0, "Niceness of planning, where it has no real-time priority.", low=-20, high=0)
+    priority: int = param(
+        0, "Real-time priority (SCHED_FIFO) of planning; 0: none.", low=0, high=98
+    )
+    nice: int = param(
+        0, "Niceness of planning, where it has no real-time priority.", low=-20, high=0
+    )
 
 
 @dataclass(frozen=True)
 class PlannerNodeConfig:
-    """Parameters of the planner node; `gains` are by joint. Weights of cost terms come in beside them, see `cost_weights`."""
+    """Parameters of the planner node; `gains` are by joint.
+
+    Weights of cost terms come in beside them, see `cost_weights`.
+    """
 
     task: str = param("ant", "Name of the task, or a Python file that defines one.")
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -109,8 +185,13 @@ class PlannerNodeConfig:
     markers: MarkerConfig = field(default_factory=MarkerConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
     realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
-    autostart: bool = param(True, "Configure and activate on start; otherwise wait for the lifecycle services.")
-    lockstep: bool = param(False, "Plan once for every state, in its own time: for a simulation that waits for commands.")
+    autostart: bool = param(
+        True, "Configure and activate on start; otherwise wait for the lifecycle services."
+    )
+    lockstep: bool = param(
+        False,
+        "Plan once for every state, in its own time: for a simulation that waits for commands.",
+    )
     lockstep_lead: float = param(
         0.0,
         "In lockstep, time from a state's stamp to its plan's first command: the delay of states.",
@@ -119,16 +200,41 @@ class PlannerNodeConfig:
         high=1.0,
     )
     wait_for_subscribers: int = param(
-        0, "Subscribers of joint_command to wait for before the first plan in lockstep.", low=0, high=100
+        0,
+        "Subscribers of joint_command to wait for before the first plan in lockstep.",
+        low=0,
+        high=100,
     )
     state_timeout: float = param(
-        0.1, "Age of the state from which the safe command is sent.", unit="s", low=0.005, high=10.0, live=True
+        0.1,
+        "Age of the state from which the safe command is sent.",
+        unit="s",
+        low=0.005,
+        high=10.0,
+        live=True,
     )
     max_plan_age: float = param(
-        0.3, "Age of a plan's start time from which the safe command is sent.", unit="s", low=0.01, high=10.0, live=True
+        0.3,
+        "Age of a plan's start time from which the safe command is sent.",
+        unit="s",
+        low=0.01,
+        high=10.0,
+        live=True,
     )
     safe_command: SafeCommand = param("zero", "What is sent when control is lost.", live=True)
-    safe_kp: float = param(20.0, "Position gain of the safe command 'hold'.", unit="N m/rad", low=0.0, high=1e4, live=True)
+    safe_kp: float = param(
+        20.0,
+        "Position gain of the safe command 'hold'.",
+        unit="N m/rad",
+        low=0.0,
+        high=1e4,
+        live=True,
+    )
     safe_kd: float = param(
-        2.0, "Velocity gain of the safe commands 'hold' and 'damping'.", unit="N m s/rad", low=0.0, high=1e3, live=True
+        2.0,
+        "Velocity gain of the safe commands 'hold' and 'damping'.",
+        unit="N m s/rad",
+        low=0.0,
+        high=1e3,
+        live=True,
     )

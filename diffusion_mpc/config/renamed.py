@@ -28,5 +28,9 @@ def replacement(name: str, known: Iterable[str]) -> str:
     if name not in GAINS:
         return ""
     gains = [new for new in known if new.startswith("gains.") and new.endswith(f".{GAINS[name]}")]
-    now = f"gains are parameters of each joint: {', '.join(gains)}" if gains else "no joint of this robot is driven by effort"
+    now = (
+        f"gains are parameters of each joint: {', '.join(gains)}"
+        if gains
+        else "no joint of this robot is driven by effort"
+    )
     return f"parameter '{name}' is no more; {now}"

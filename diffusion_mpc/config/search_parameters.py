@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffusion_mpc.config.parameter import param
-from diffusion_mpc.names import Aggregate, AlgorithmName, BackendChoice, Capture, Integrator, SplineKind
+from diffusion_mpc.names import (
+    Aggregate,
+    AlgorithmName,
+    BackendChoice,
+    Capture,
+    Integrator,
+    SplineKind,
+)
 
 
 @dataclass(frozen=True)
@@ -13,9 +20,13 @@ class ModelConfig:
     """The model that plans are made with, or that the simulation steps."""
 
     path: str = param("", "MJCF file in place of the task's own; empty: the task's own.")
-    timestep: float = param(0.02, "Physics time step of the model.", unit="s", low=1e-4, high=0.1, rebuilt=True)
+    timestep: float = param(
+        0.02, "Physics time step of the model.", unit="s", low=1e-4, high=0.1, rebuilt=True
+    )
     integrator: Integrator = param("implicitfast", "Integrator of the model.", rebuilt=True)
-    iterations: int = param(10, "Most iterations of the constraint solver.", low=1, high=200, rebuilt=True)
+    iterations: int = param(
+        10, "Most iterations of the constraint solver.", low=1, high=200, rebuilt=True
+    )
 
 
 @dataclass(frozen=True)
@@ -30,45 +41,80 @@ class SearchConfig:
     rate: float = param(50.0, "Plans per second.", unit="Hz", low=1.0, high=500.0)
     num_samples: int = param(32, "Rollouts in one denoising step.", low=2, high=65536, rebuilt=True)
     iterations: int = param(4, "Denoising steps in one plan.", low=1, high=100, rebuilt=True)
-    horizon_steps: int = param(20, "Control steps that a plan looks ahead.", low=2, high=500, rebuilt=True)
-    control_dt: float = param(
-        0.02, "Time between two controls of a plan; a multiple of model.timestep.", unit="s", low=1e-3, high=0.5, rebuilt=True
+    horizon_steps: int = param(
+        20, "Control steps that a plan looks ahead.", low=2, high=500, rebuilt=True
     )
-    num_knots: int = param(5, "Spline knots that a plan's controls come from.", low=2, high=500, rebuilt=True)
+    control_dt: float = param(
+        0.02,
+        "Time between two controls of a plan; a multiple of model.timestep.",
+        unit="s",
+        low=1e-3,
+        high=0.5,
+        rebuilt=True,
+    )
+    num_knots: int = param(
+        5, "Spline knots that a plan's controls come from.", low=2, high=500, rebuilt=True
+    )
     spline: SplineKind = param("quadratic", "Interpolation between knots.", rebuilt=True)
     lead: float = param(
         0.0,
-        "Time from the beginning of a plan to its first command, a period at most; 0: measured, what nearly all recent plans took.",
+        "Time from the beginning of a plan to its first command, a period at most; 0: measured, "
+        "what nearly all recent plans took.",
         unit="s",
         low=0.0,
         high=1.0,
         live=True,
     )
     time_budget: float = param(
-        0.9, "Fraction of the period after which no further denoising step begins.", low=0.1, high=10.0, live=True
+        0.9,
+        "Fraction of the period after which no further denoising step begins.",
+        low=0.1,
+        high=10.0,
+        live=True,
     )
     temperature: float = param(
-        0.2, "Temperature of the weights; small: follow the best samples only.", low=1e-3, high=10.0, live=True
+        0.2,
+        "Temperature of the weights; small: follow the best samples only.",
+        low=1e-3,
+        high=10.0,
+        live=True,
     )
     noise_start: float = param(
-        0.7, "Standard deviation of the first denoising step, in normalised actions.", low=0.0, high=2.0, live=True
+        0.7,
+        "Standard deviation of the first denoising step, in normalised actions.",
+        low=0.0,
+        high=2.0,
+        live=True,
     )
-    noise_end: float = param(0.25, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True)
+    noise_end: float = param(
+        0.25, "Standard deviation of the last denoising step.", low=0.0, high=2.0, live=True
+    )
     antithetic: bool = param(True, "mbd draws its noise in pairs of opposite sign.", live=True)
     success_fraction: float = param(
         0.1,
-        "Fraction of mbd's samples that should beat the plan: if more do, noise grows, else it shrinks.",
+        "Fraction of mbd's samples that should beat the plan: if more do, noise grows, else it "
+        "shrinks.",
         low=0.0,
         high=1.0,
         live=True,
     )
     scale_rate: float = param(
-        0.5, "How fast mbd's noise grows or shrinks in a denoising step; 0: not.", low=0.0, high=5.0, live=True
+        0.5,
+        "How fast mbd's noise grows or shrinks in a denoising step; 0: not.",
+        low=0.0,
+        high=5.0,
+        live=True,
     )
     shape_rate: float = param(
-        0.2, "How fast mbd's noise of each knot and actuator follows the good samples; 0: not.", low=0.0, high=1.0, live=True
+        0.2,
+        "How fast mbd's noise of each knot and actuator follows the good samples; 0: not.",
+        low=0.0,
+        high=1.0,
+        live=True,
     )
-    noise_growth: float = param(0.7, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True)
+    noise_growth: float = param(
+        0.7, "Noise of the last knot as a multiple of the first's.", low=0.1, high=10.0, live=True
+    )
     elite_fraction: float = param(
         0.1,
         "Fraction of the samples, two at least, that cem refits mean and standard deviation to.",
@@ -77,21 +123,44 @@ class SearchConfig:
         rebuilt=True,
     )
     noise_floor: float = param(
-        0.05, "Least standard deviation of cem, so that the search never comes to a stop.", low=0.0, high=2.0, live=True
+        0.05,
+        "Least standard deviation of cem, so that the search never comes to a stop.",
+        low=0.0,
+        high=2.0,
+        live=True,
     )
     dial_beta1: float = param(
-        0.7, "How slowly dial's noise falls from step to step; large: hardly at all.", low=0.05, high=100.0, live=True
+        0.7,
+        "How slowly dial's noise falls from step to step; large: hardly at all.",
+        low=0.05,
+        high=100.0,
+        live=True,
     )
     dial_beta2: float = param(
-        2.0, "How slowly dial's noise falls from the last knot to the first; large: hardly at all.", low=0.05, high=100.0, live=True
+        2.0,
+        "How slowly dial's noise falls from the last knot to the first; large: hardly at all.",
+        low=0.05,
+        high=100.0,
+        live=True,
     )
     demonstration: str = param(
-        "", "CSV file or bag with positions that the search is drawn to while it finds nothing cheaper; empty: none."
+        "",
+        "CSV file or bag with positions that the search is drawn to while it finds nothing "
+        "cheaper; empty: none.",
     )
     demonstration_distance: float = param(
-        0.5, "Distance from the demonstration at which a position counts as far off, in m or rad.", low=1e-3, high=100.0
+        0.5,
+        "Distance from the demonstration at which a position counts as far off, in m or rad.",
+        low=1e-3,
+        high=100.0,
     )
-    seed: int = param(0, "Seed of the samples: same seed, same states, same plans.", low=0, high=2**31 - 1, rebuilt=True)
+    seed: int = param(
+        0,
+        "Seed of the samples: same seed, same states, same plans.",
+        low=0,
+        high=2**31 - 1,
+        rebuilt=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -100,37 +169,67 @@ class BackendConfig:
 
     name: BackendChoice = param(
         "cpu",
-        "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics; auto: the one measured to be fastest.",
+        "Rollout backend; warp: MuJoCo on an NVIDIA GPU; function: the task's own dynamics; "
+        "auto: the one measured to be fastest.",
         rebuilt=True,
     )
     capture: Capture = param(
         "plan",
-        "What of a plan the warp backend makes a CUDA graph of: all of it, the physics of each control step, or nothing.",
+        "What of a plan the warp backend makes a CUDA graph of: all of it, the physics of each "
+        "control step, or nothing.",
         rebuilt=True,
     )
-    threads: int = param(0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256, rebuilt=True)
+    threads: int = param(
+        0, "Rollout threads of the cpu backend; 0: one per core.", low=0, high=256, rebuilt=True
+    )
 
 
 @dataclass(frozen=True)
 class RobustConfig:
-    """Planning for robots that differ from the model: every sample is rolled out on several perturbed models."""
+    """Planning for robots that differ from the model.
+
+    Every sample is rolled out on several perturbed models.
+    """
 
     models: int = param(
-        1, "Models that each sample is rolled out on: the given one and perturbed ones.", low=1, high=64, rebuilt=True
+        1,
+        "Models that each sample is rolled out on: the given one and perturbed ones.",
+        low=1,
+        high=64,
+        rebuilt=True,
     )
     mass: float = param(
-        0.2, "Largest change of all masses and inertias of a perturbed model, as a fraction.", low=0.0, high=0.9, rebuilt=True
+        0.2,
+        "Largest change of all masses and inertias of a perturbed model, as a fraction.",
+        low=0.0,
+        high=0.9,
+        rebuilt=True,
     )
     friction: float = param(
-        0.3, "Largest change of all sliding frictions of a perturbed model, as a fraction.", low=0.0, high=0.9, rebuilt=True
+        0.3,
+        "Largest change of all sliding frictions of a perturbed model, as a fraction.",
+        low=0.0,
+        high=0.9,
+        rebuilt=True,
     )
     gain: float = param(
-        0.1, "Largest change of all actuator gains of a perturbed model, as a fraction.", low=0.0, high=0.9, rebuilt=True
+        0.1,
+        "Largest change of all actuator gains of a perturbed model, as a fraction.",
+        low=0.0,
+        high=0.9,
+        rebuilt=True,
     )
     aggregate: Aggregate = param(
         "mean",
-        "What counts as the cost of a sample: its mean over the models, the worst, or the mean of the worst ones (cvar).",
+        "What counts as the cost of a sample: its mean over the models, the worst, or the mean "
+        "of the worst ones (cvar).",
         live=True,
     )
-    tail: float = param(0.5, "Fraction of the models, the worst ones, that cvar averages over.", low=0.01, high=1.0, live=True)
+    tail: float = param(
+        0.5,
+        "Fraction of the models, the worst ones, that cvar averages over.",
+        low=0.01,
+        high=1.0,
+        live=True,
+    )
     seed: int = param(0, "Seed of the perturbations.", low=0, high=2**31 - 1, rebuilt=True)

@@ -20,7 +20,9 @@ class _Loader(yaml.SafeLoader):
     """Reads 1e-3 as a number, as rcl does; PyYAML wants 1.0e-3."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def read_parameter_file(file: str, namespace: str = "") -> dict[str, dict[str, Any]]:
@@ -31,7 +33,8 @@ def read_parameter_file(file: str, namespace: str = "") -> dict[str, dict[str, A
         namespace: namespace of the nodes; empty: none
 
     Raises:
-        ConfigError: the file is missing or no parameter file, or has a section whose name is nearly a node's
+        ConfigError: the file is missing or no parameter file, or has a section whose name is nearly
+            a node's
     """
     above = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
     values: dict[str, dict[str, Any]] = {node: {} for node in NODES}
@@ -42,7 +45,9 @@ def read_parameter_file(file: str, namespace: str = "") -> dict[str, dict[str, A
         name = pattern.rsplit("/", 1)[-1]
         near = difflib.get_close_matches(name, NODES, n=1, cutoff=0.75)
         if near and name not in NODES:
-            raise ConfigError(f"parameter file '{file}' has a section '{pattern}'; did you mean '{near[0]}'?")
+            raise ConfigError(
+                f"parameter file '{file}' has a section '{pattern}'; did you mean '{near[0]}'?"
+            )
         for node in NODES:
             if _matches(pattern, f"{above}/{node}"):
                 values[node].update(_flat(section))
@@ -57,14 +62,23 @@ def _content(file: str) -> Mapping[Any, Any]:
     except OSError as error:
         raise ConfigError(f"parameter file '{file}' cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"parameter file '{file}' is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"parameter file '{file}' is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
     if not isinstance(content, Mapping):
-        raise ConfigError(f"parameter file '{file}' is not a mapping from nodes to their parameters")
+        raise ConfigError(
+            f"parameter file '{file}' is not a mapping from nodes to their parameters"
+        )
     return content
 
 
-def _sections(content: Mapping[Any, Any], namespace: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Nodes' names or patterns, and their parameters; a name may be spread over nested namespaces."""
+def _sections(
+    content: Mapping[Any, Any], namespace: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Nodes' names or patterns, and their parameters.
+
+    A name may be spread over nested namespaces.
+    """
     for name, section in content.items():
         path = f"{namespace}/{str(name).strip('/')}"
         if name == "ros__parameters" and isinstance(section, Mapping):
@@ -76,13 +90,22 @@ def _sections(content: Mapping[Any, Any], namespace: str = "") -> Iterator[tuple
 def _matches(pattern: str, name: str) -> bool:
     """As rcl: `*` stands for one part of a name, `**` for any number of parts."""
     parts = {"**": r"(/\w+)*", "*": r"/\w+"}
-    return re.fullmatch("".join(parts.get(part, f"/{re.escape(part)}") for part in pattern.split("/")[1:]), name) is not None
+    return (
+        re.fullmatch(
+            "".join(parts.get(part, f"/{re.escape(part)}") for part in pattern.split("/")[1:]), name
+        )
+        is not None
+    )
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in nested.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+        flat.update(
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return flat
 
 
@@ -98,8 +121,10 @@ def reference_yaml(task: str) -> str:
         TaskError: there is no such task
     """
     lines = [
-        f"# Parameters of all nodes for the task '{task}', at their defaults, as `diffusion-mpc tasks {task} --yaml` prints them.",
-        "# 'live': may change while the node runs. 'rebuilt': so may these; a planner that is built anew takes over.",
+        f"# Parameters of all nodes for the task '{task}', at their defaults, as `diffusion-mpc "
+        f"tasks {task} --yaml` prints them.",
+        "# 'live': may change while the node runs. 'rebuilt': so may these; a planner that is "
+        "built anew takes over.",
         "# The others are read when the node is configured.",
     ]
     for node, config in NODES.items():

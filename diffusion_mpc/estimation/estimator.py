@@ -22,7 +22,8 @@ class MessageRejectedError(ValueError):
 class Estimator:
     """Holds the newest good message of each kind and puts them together.
 
-    A message that is rejected changes nothing: the last good state ages on, and whoever reads it decides when it is too old.
+    A message that is rejected changes nothing: the last good state ages on, and whoever reads it
+    decides when it is too old.
     """
 
     def __init__(self, model: mujoco.MjModel, base: str | None) -> None:
@@ -46,30 +47,48 @@ class Estimator:
             kind = mujoco.mjtJoint(int(model.jnt_type[i]))
             if kind in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
                 self.addresses[joint.name] = (qpos, qvel)
-            elif kind == mujoco.mjtJoint.mjJNT_FREE and model.body(int(model.jnt_bodyid[i])).name == base:
+            elif (
+                kind == mujoco.mjtJoint.mjJNT_FREE
+                and model.body(int(model.jnt_bodyid[i])).name == base
+            ):
                 self._free = (slice(qpos, qpos + 7), slice(qvel, qvel + 6))
             else:
-                raise TaskError(f"joint '{joint.name or i}' is neither a hinge, a slide nor the free joint of body '{base}'")
+                raise TaskError(
+                    f"joint '{joint.name or i}' is neither a hinge, a slide nor the free joint "
+                    f"of body '{base}'"
+                )
         if base is not None and self._free is None:
             raise TaskError(f"body '{base}', the task's base, has no free joint in the model")
         self.required = ((JOINTS,) if self.addresses else ()) + ((ODOMETRY,) if self._free else ())
 
-    def update_joints(self, stamp: float, names: Sequence[str], position: Sequence[float], velocity: Sequence[float]) -> None:
+    def update_joints(
+        self,
+        stamp: float,
+        names: Sequence[str],
+        position: Sequence[float],
+        velocity: Sequence[float],
+    ) -> None:
         """Take joint positions (rad or m) and velocities (rad/s or m/s) in any order.
 
         Raises:
-            MessageRejectedError: wrong length, unknown, repeated or missing joint, NaN or infinite value
+            MessageRejectedError: wrong length, unknown, repeated or missing joint, NaN or infinite
+                value
         """
         if not len(names) == len(position) == len(velocity):
             raise MessageRejectedError(
-                f"{JOINTS}: {len(names)} names, {len(position)} positions, {len(velocity)} velocities; all three must be equal"
+                f"{JOINTS}: {len(names)} names, {len(position)} positions, {len(velocity)} "
+                "velocities; all three must be equal"
             )
         require_finite(JOINTS, (stamp, *position, *velocity))
         unknown = [name for name in names if name not in self.addresses]
         missing = [name for name in self.addresses if name not in names]
         if unknown or missing or len(set(names)) != len(names):
             reason = (
-                f"unknown joint '{unknown[0]}'" if unknown else f"joint '{missing[0]}' is missing" if missing else "a joint twice"
+                f"unknown joint '{unknown[0]}'"
+                if unknown
+                else f"joint '{missing[0]}' is missing"
+                if missing
+                else "a joint twice"
             )
             raise MessageRejectedError(f"{JOINTS}: {reason}")
         self._note(JOINTS, stamp)
@@ -78,12 +97,18 @@ class Estimator:
             self._qpos[qpos], self._qvel[qvel] = q, v
 
     def update_odometry(
-        self, stamp: float, position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array
+        self,
+        stamp: float,
+        position: Array,
+        quaternion_xyzw: Array,
+        linear_body: Array,
+        angular_body: Array,
     ) -> None:
         """Take the pose and twist of the base, in ROS's frames (see `frames`).
 
         Raises:
-            MessageRejectedError: NaN or infinite value, or a quaternion that is not of unit length to within 1 %
+            MessageRejectedError: NaN or infinite value, or a quaternion that is not of unit length
+                to within 1 %
         """
         if self._free is None:
             raise MessageRejectedError(f"{ODOMETRY}: the task has a fixed base")
@@ -96,7 +121,8 @@ class Estimator:
     def take(self) -> State | None:
         """The state, once every part of it is newer than when it was last taken; None until then.
 
-        A state made of this period's joints and the last period's odometry would be a robot that never was.
+        A state made of this period's joints and the last period's odometry would be a robot that
+        never was.
         """
         if len(self._fresh) < len(self.required):
             return None
@@ -107,7 +133,11 @@ class Estimator:
         """The newest state, stamped with its oldest part; None as long as a part is missing."""
         if self.waiting_for():
             return None
-        return State(min(self._stamps[topic] for topic in self.required), self._qpos.copy(), self._qvel.copy())
+        return State(
+            min(self._stamps[topic] for topic in self.required),
+            self._qpos.copy(),
+            self._qvel.copy(),
+        )
 
     def consistent(self) -> bool:
         """Whether all parts of the state carry the same stamp."""
@@ -124,7 +154,8 @@ class Estimator:
 
     def _note(self, topic: str, stamp: float) -> None:
         if stamp < self._stamps.get(topic, -np.inf):
-            # Time began anew (a simulation was reset, a clock was set): nothing held from before belongs to the new time.
+            # Time began anew (a simulation was reset, a clock was set): nothing held from before
+            # belongs to the new time.
             self.reset()
         self._stamps[topic] = stamp
         self._fresh.add(topic)
@@ -141,11 +172,18 @@ def require_finite(topic: str, values: Sequence[float]) -> None:
 
 
 def bad_number(values: Sequence[float] | Array) -> str:
-    """Fault of numbers that should be a robot's; empty where there is none. MuJoCo gives up at `mjMAXVAL`, too."""
+    """Fault of numbers that should be a robot's; empty where there is none.
+
+    MuJoCo gives up at `mjMAXVAL`, too.
+    """
     if not np.isfinite(values).all():
         return "NaN or infinite value"
     largest = float(np.abs(values).max(initial=0.0))
-    return f"a value of {largest:.3g}; it must be below {mujoco.mjMAXVAL:g}" if largest >= mujoco.mjMAXVAL else ""
+    return (
+        f"a value of {largest:.3g}; it must be below {mujoco.mjMAXVAL:g}"
+        if largest >= mujoco.mjMAXVAL
+        else ""
+    )
 
 
 def normalised(topic: str, quaternion: Array) -> Array:

@@ -1,8 +1,9 @@
 """Between ROS's frames and MuJoCo's, for a floating base. The only place where the two meet.
 
-A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its quaternion as xyzw, and its
-twist, linear and angular, in the frame of the base. MuJoCo's free joint holds the quaternion as wxyz, the linear velocity of the
-body's origin in the world frame, and the angular velocity in the frame of the body.
+A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its
+quaternion as xyzw, and its twist, linear and angular, in the frame of the base. MuJoCo's free joint
+holds the quaternion as wxyz, the linear velocity of the body's origin in the world frame, and the
+angular velocity in the frame of the body.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from diffusion_mpc.rotations import rotation_matrix
 from diffusion_mpc.types import Array
 
 
-def odometry_to_qpos_qvel(position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array) -> tuple[Array, Array]:
+def odometry_to_qpos_qvel(
+    position: Array, quaternion_xyzw: Array, linear_body: Array, angular_body: Array
+) -> tuple[Array, Array]:
     """Position and velocity of a free joint.
 
     Args:
@@ -32,13 +35,16 @@ def odometry_to_qpos_qvel(position: Array, quaternion_xyzw: Array, linear_body: 
 
 
 def pose_to_goal(position: Array, quaternion_xyzw: Array) -> Array:
-    """Goal (7,), position and quaternion wxyz as MuJoCo orders them, of a ROS pose: position (3,), m, and unit quaternion (4,)."""
+    """Goal (7,), position and quaternion wxyz as MuJoCo orders them, of a ROS pose.
+
+    Position (3,), m, and unit quaternion (4,).
+    """
     x, y, z, w = quaternion_xyzw
     return np.array([*position, w, x, y, z])
 
 
 def qpos_qvel_to_odometry(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
-    """Position (3,), quaternion xyzw (4,), linear (3,) and angular (3,) velocity in the base frame of a free joint's qpos and qvel.
+    """Position (3,), quaternion xyzw (4,), linear and angular velocity (3,) in the base frame.
 
     The inverse of `odometry_to_qpos_qvel`; units and frames as there.
     """

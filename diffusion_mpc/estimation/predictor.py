@@ -15,8 +15,9 @@ from diffusion_mpc.types import Array, CommandHistory, PlannedStates, State
 class Predictor:
     """Rolls a model forward under the commands that are in force until then (delay compensation).
 
-    The model may be finer than the planning model: it is rolled out once a plan, not once a sample, and what it gets wrong no
-    sample can make good. A contact of an ant that is stepped at 20 ms instead of 5 ms costs a third of a rad/s after 40 ms.
+    The model may be finer than the planning model: it is rolled out once a plan, not once a sample,
+    and what it gets wrong no sample can make good. A contact of an ant that is stepped at 20 ms
+    instead of 5 ms costs a third of a rad/s after 40 ms.
     """
 
     def __init__(self, task: Task, model: mujoco.MjModel) -> None:
@@ -24,7 +25,8 @@ class Predictor:
 
         Args:
             task: how the robot moves
-            model: model of the task; its time step is the longest of a prediction, which fits its steps to the commands
+            model: model of the task; its time step is the longest of a prediction, which fits its
+                steps to the commands
         """
         self._task = task
         self._model = copy.copy(model)

@@ -23,7 +23,10 @@ def parameter_reference(config: PlannerNodeConfig) -> Reference:
 
 
 class ReferenceKeeper:
-    """The newest good message of the kind that the task asks for. A velocity ages; a goal stands until the next one comes."""
+    """The newest good message of the kind that the task asks for.
+
+    A velocity ages; a goal stands until the next one comes.
+    """
 
     def __init__(self, kind: str) -> None:
         """Nothing has come; `kind` as `Task.reference`."""
@@ -32,7 +35,7 @@ class ReferenceKeeper:
         self._pose: Array | None = None
 
     def update_velocity(self, steady: float, velocity: Array) -> None:
-        """Take forward and lateral velocity, m/s, and yaw rate, rad/s, (3,), that came at a steady time, s.
+        """Take forward and lateral velocity, m/s, and yaw rate, rad/s, (3,), of a steady time, s.
 
         Raises:
             MessageRejectedError: NaN or infinite value
@@ -44,7 +47,8 @@ class ReferenceKeeper:
         """Take a goal position (3,), m, and quaternion (4,), both in the frame of the odometry.
 
         Raises:
-            MessageRejectedError: NaN or infinite value, or a quaternion that is not of unit length to within 1 %
+            MessageRejectedError: NaN or infinite value, or a quaternion that is not of unit length
+                to within 1 %
         """
         require_finite(GOAL, (*position, *quaternion_xyzw))
         self._pose = pose_to_goal(position, normalised(GOAL, quaternion_xyzw))

@@ -24,10 +24,13 @@ class Measured:
     Attributes:
         velocity: (T, 3) as `heading_velocity`
         reference: (T, 3) commanded velocity in the same frame, that of the newest plan at the time
-        goal: (T, 7) goal position, m, and unit quaternion (wxyz), that of the newest plan at the time
-        goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues none, or no plan says which
+        goal: (T, 7) goal position, m, and unit quaternion (wxyz), that of the newest plan at the
+            time
+        goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues
+            none, or no plan says which
         failed: (T,) whether the robot had failed
-        costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold what they depend on
+        costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold
+            what they depend on
     """
 
     velocity: Array | None
@@ -41,7 +44,8 @@ class Measured:
 def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = None) -> Measured:
     """Evaluate the task at the measured states.
 
-    The sensors are those of the measured states themselves, and the controls are the commands in force at their stamps.
+    The sensors are those of the measured states themselves, and the controls are the commands in
+    force at their stamps.
 
     Args:
         run: recorded run
@@ -56,7 +60,9 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
     for name in weight:
         require_known("cost term", name, terms)
     stamps = run.states.stamps
-    controls = _in_force(stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu))
+    controls = _in_force(
+        stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu)
+    )
     default = Reference()
     reference = _with_states(stamps, run.plans.stamps, run.plans.velocity, default.velocity)
     goal = _with_states(stamps, run.plans.stamps, run.plans.goal, default.pose)
@@ -68,14 +74,31 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
         parts = []
         for rows in _constant(np.concatenate([reference, goal], axis=1)):
             asked = Reference(reference[rows.start], goal[rows.start], stamps[rows]).on(x.qpos)
-            parts.append((task.costs(rows_of(x, rows), asked), task.goal_errors(rows_of(x, rows), asked)))
-        costs = {name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts]) for name in terms}
-        errors = {name: np.concatenate([part[name][0].numpy() for _, part in parts]) for name in parts[0][1]}
+            parts.append(
+                (task.costs(rows_of(x, rows), asked), task.goal_errors(rows_of(x, rows), asked))
+            )
+        costs = {
+            name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts])
+            for name in terms
+        }
+        errors = {
+            name: np.concatenate([part[name][0].numpy() for _, part in parts])
+            for name in parts[0][1]
+        }
     failed = task.failed(x)[0].numpy().astype(bool)
-    return Measured(heading_velocity(task, run.states.qpos, run.states.qvel), reference, goal, errors, failed, costs)
+    return Measured(
+        heading_velocity(task, run.states.qpos, run.states.qvel),
+        reference,
+        goal,
+        errors,
+        failed,
+        costs,
+    )
 
 
-def summarise(run: RecordedRun, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
+def summarise(
+    run: RecordedRun, task: Task, settle: float = 3.0, weights: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """The headline figures; None where the bag lacks the messages.
 
     Times are differences of stamps, so that they do not depend on the machine that recorded.
@@ -87,11 +110,12 @@ def summarise(run: RecordedRun, task: Task, settle: float = 3.0, weights: Mappin
         weights: weights of cost terms that differ from the task's own
 
     Returns:
-        task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states; plan_rate_hz;
-        plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio (fraction of the plans); plans; mean_cost
-        and term_costs (weighted, over the measured states); falls (number of changes from well to failed);
-        command_speed and mean_speed (m/s, see `speeds`); goal_errors (the task's distances from its goal at the last state);
-        topics (messages on each)
+        task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states;
+        plan_rate_hz; plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio
+        (fraction of the plans); plans; mean_cost and term_costs (weighted, over the measured
+        states); falls (number of changes from well to failed); command_speed and mean_speed (m/s,
+        see `speeds`); goal_errors (the task's distances from its goal at the last state); topics
+        (messages on each)
 
     Raises:
         ValueError: a weight belongs to no term
@@ -102,7 +126,9 @@ def summarise(run: RecordedRun, task: Task, settle: float = 3.0, weights: Mappin
 def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> dict[str, Any]:
     """The figures of `summarise`, of a run that has been measured already."""
     states, plans, commands = run.states, run.plans, run.commands
-    latency = (commands.stamps - commands.state_stamps)[~commands.safe & np.isfinite(commands.state_stamps)]
+    latency = (commands.stamps - commands.state_stamps)[
+        ~commands.safe & np.isfinite(commands.state_stamps)
+    ]
     terms = {name: float(cost.mean()) for name, cost in measured.costs.items()}
     command_speed, mean_speed = speeds(run, task, measured, settle)
     return {
@@ -128,11 +154,14 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
     }
 
 
-def speeds(run: RecordedRun, task: Task, measured: Measured, settle: float) -> tuple[float | None, float | None]:
-    """Mean commanded speed, and mean measured velocity along the commanded direction, m/s, after settling.
+def speeds(
+    run: RecordedRun, task: Task, measured: Measured, settle: float
+) -> tuple[float | None, float | None]:
+    """Mean commanded speed, and mean measured velocity along its direction, m/s, after settling.
 
-    States with no planar command do not count, unless there are no others: then the command is 0, and the speed is the
-    planar one. Both are None for a task that follows no `cmd_vel`, and where no state is left.
+    States with no planar command do not count, unless there are no others: then the command is 0,
+    and the speed is the planar one. Both are None for a task that follows no `cmd_vel`, and where
+    no state is left.
     """
     late = run.states.stamps >= run.states.stamps[:1] + settle
     if task.reference != "cmd_vel" or measured.velocity is None or not late.any():
@@ -148,7 +177,11 @@ def speeds(run: RecordedRun, task: Task, measured: Measured, settle: float) -> t
 
 def _constant(rows: Array) -> list[slice]:
     """Stretches over which all columns keep their value."""
-    edges = [0, *(np.flatnonzero((np.diff(rows, axis=0) != 0.0).any(axis=1)) + 1).tolist(), len(rows)]
+    edges = [
+        0,
+        *(np.flatnonzero((np.diff(rows, axis=0) != 0.0).any(axis=1)) + 1).tolist(),
+        len(rows),
+    ]
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
@@ -160,7 +193,10 @@ def _in_force(times: Array, stamps: Array, values: Array, before: Array) -> Arra
 
 
 def _with_states(times: Array, stamps: Array, values: Array, default: Array) -> Array:
-    """For every time, the reference of the newest plan; before the first plan, that of the first."""
+    """For every time, the reference of the newest plan.
+
+    Before the first plan, that of the first.
+    """
     return _in_force(times, stamps, values, before=values[0] if len(values) else default)
 
 

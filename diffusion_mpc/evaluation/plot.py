@@ -61,23 +61,44 @@ def write_plot(run: RecordedRun, task: Task, measured: Measured, file: Path) -> 
             axes.margins(x=0.0)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False)
-        figure.suptitle(f"{task.name}: {_planner(run.plans)}", x=0.01, ha="left", fontsize=11.0, color=INK)
+        figure.suptitle(
+            f"{task.name}: {_planner(run.plans)}", x=0.01, ha="left", fontsize=11.0, color=INK
+        )
         figure.savefig(file, dpi=130)
 
 
 def _planner(plans: RecordedPlans) -> str:
     if plans.algorithm is None:
         return "no plans recorded"
-    size = f"{plans.num_samples} samples × {plans.horizon_steps} steps × {plans.iterations} iterations"
+    size = (
+        f"{plans.num_samples} samples × {plans.horizon_steps} steps × {plans.iterations} iterations"
+    )
     return f"{plans.algorithm} on {plans.backend}, {size}"
 
 
 def _speeds(axes: Axes, time: Array, velocity: Array, reference: Array) -> None:
     for i, name in enumerate(("forward, m/s", "lateral, m/s", "yaw rate, rad/s")):
-        # The forward velocity is what most look for: it lies on top, and the yaw rate, which swings most, at the back.
+        # The forward velocity is what most look for: it lies on top, and the yaw rate, which swings
+        # most, at the back.
         front, faint = 4.0 - i, (1.0, 0.85, 0.55)[i]
-        axes.plot(time, velocity[:, i], color=COLOURS[i], linewidth=1.1, alpha=faint, zorder=front, label=name)
-        axes.step(time, reference[:, i], where="post", color=COLOURS[i], zorder=front, linestyle=DASHED, linewidth=1.4)
+        axes.plot(
+            time,
+            velocity[:, i],
+            color=COLOURS[i],
+            linewidth=1.1,
+            alpha=faint,
+            zorder=front,
+            label=name,
+        )
+        axes.step(
+            time,
+            reference[:, i],
+            where="post",
+            color=COLOURS[i],
+            zorder=front,
+            linestyle=DASHED,
+            linewidth=1.4,
+        )
     axes.plot([], [], color=INK, linewidth=1.4, linestyle=DASHED, label="commanded")
     axes.set_ylabel("velocity, heading frame")
 
@@ -96,18 +117,34 @@ def _joints(axes: Axes, time: Array, run: RecordedRun, task: Task) -> None:
     for row, i in enumerate(single[: len(COLOURS)]):
         unit = "m" if model.jnt_type[i] == 2 else "rad"
         position = run.states.qpos[:, model.jnt_qposadr[i]]
-        axes.plot(time, position, color=COLOURS[row], linewidth=1.1, label=f"{model.joint(i).name}, {unit}")
+        axes.plot(
+            time,
+            position,
+            color=COLOURS[row],
+            linewidth=1.1,
+            label=f"{model.joint(i).name}, {unit}",
+        )
     axes.set_ylabel("joint positions")
 
 
 def _plan_times(axes: Axes, run: RecordedRun, start: float) -> None:
     plans, time = run.plans, run.plans.stamps - start
     axes.plot(time, 1e3 * plans.plan_time, color=COLOURS[0], linewidth=0.9, label="planning")
-    axes.step(time, 1e3 * plans.deadline, where="post", color=INK, linewidth=1.0, alpha=0.55, label="time allowed")
+    axes.step(
+        time,
+        1e3 * plans.deadline,
+        where="post",
+        color=INK,
+        linewidth=1.0,
+        alpha=0.55,
+        label="time allowed",
+    )
     if plans.missed.any():
         late = plans.missed
         label = f"missed ({late.sum()} of {len(late)})"
-        axes.plot(time[late], 1e3 * plans.plan_time[late], "o", color=MISS, markersize=3.5, label=label)
+        axes.plot(
+            time[late], 1e3 * plans.plan_time[late], "o", color=MISS, markersize=3.5, label=label
+        )
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("plan time, ms")
 
@@ -115,11 +152,21 @@ def _plan_times(axes: Axes, run: RecordedRun, start: float) -> None:
 def _costs(axes: Axes, run: RecordedRun, start: float) -> None:
     plans = run.plans
     # The largest terms lie at the bottom, where they are easiest to read.
-    order = np.argsort(-plans.term_costs.mean(axis=0)) if len(plans.term_costs) else np.zeros(0, dtype=int)
+    order = (
+        np.argsort(-plans.term_costs.mean(axis=0))
+        if len(plans.term_costs)
+        else np.zeros(0, dtype=int)
+    )
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
     names = [plans.term_names[i] for i in order]
     if len(order):
-        axes.stackplot(plans.stamps - start, plans.term_costs[:, order].T, colors=colours, labels=names, linewidth=0.0)
+        axes.stackplot(
+            plans.stamps - start,
+            plans.term_costs[:, order].T,
+            colors=colours,
+            labels=names,
+            linewidth=0.0,
+        )
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("cost per step of the plan")
 

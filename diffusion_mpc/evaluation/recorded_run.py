@@ -1,4 +1,7 @@
-"""A run of a task read out of a bag: states, commands and figures of the plans as arrays, in MuJoCo's order and frames."""
+"""A run of a task read out of a bag.
+
+States, commands and figures of the plans as arrays, in MuJoCo's order and frames.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,11 @@ COMMANDS, STATS = "joint_command", "planner/stats"
 STAMPED_COMMAND = "diffusion_mpc/msg/JointCommand"
 TYPES = {
     **STATE_TYPES,
-    COMMANDS: (STAMPED_COMMAND, "std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory"),
+    COMMANDS: (
+        STAMPED_COMMAND,
+        "std_msgs/msg/Float64MultiArray",
+        "trajectory_msgs/msg/JointTrajectory",
+    ),
     STATS: ("diffusion_mpc/msg/PlannerStats",),
 }
 """Message types by the end of the topic's name."""
@@ -36,9 +43,12 @@ class RecordedCommands:
     """Commands sent, in the order of their stamps.
 
     Attributes:
-        stamps: (N,) times from which they apply, s; for messages without a stamp, the time of recording
-        state_stamps: (N,) stamps of the states that they follow from, s; NaN for a safe command or where unknown
-        values: (N, nu) in actuator units and MuJoCo's order; the gains of a safe command are left out
+        stamps: (N,) times from which they apply, s; for messages without a stamp, the time of
+            recording
+        state_stamps: (N,) stamps of the states that they follow from, s; NaN for a safe command or
+            where unknown
+        values: (N, nu) in actuator units and MuJoCo's order; the gains of a safe command are left
+            out
         safe: (N,) whether it is the watchdog's safe command
     """
 
@@ -119,7 +129,9 @@ def read_run(bag: Path, task: Task) -> RecordedRun:
     messages = read_messages(bag, lambda topic, kind: kind in kinds)
     unused: list[str] = []
     if not any(messages.find_topic(name, types, unused) for name, types in TYPES.items()):
-        raise BagError(f"bag '{bag}' holds nothing of a run; its topics are: {', '.join(messages.types)}")
+        raise BagError(
+            f"bag '{bag}' holds nothing of a run; its topics are: {', '.join(messages.types)}"
+        )
     problems = list(messages.problems)
     states = states_of(messages, task, problems)
     commands = _commands(messages, task, problems)
@@ -142,8 +154,13 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
         values.append(command.control)
         safe.append(stamped and bool(content.safe))
         # A trajectory that applies at once has no stamp.
-        stamps.append((to_seconds(content.header.stamp) if hasattr(content, "header") else 0.0) or message.received)
-        state_stamps.append(to_seconds(content.state_stamp) if stamped and not content.safe else np.nan)
+        stamps.append(
+            (to_seconds(content.header.stamp) if hasattr(content, "header") else 0.0)
+            or message.received
+        )
+        state_stamps.append(
+            to_seconds(content.state_stamp) if stamped and not content.safe else np.nan
+        )
     problems += [f"{reason} ({count} messages)" for reason, count in rejected.items()]
     order = np.argsort(stamps, kind="stable")
     return RecordedCommands(
@@ -155,16 +172,27 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
 
 
 def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
-    rows = [message.content for message in messages.on(messages.find_topic(STATS, TYPES[STATS], problems))]
+    rows = [
+        message.content
+        for message in messages.on(messages.find_topic(STATS, TYPES[STATS], problems))
+    ]
     names = tuple(rows[-1].term_names) if rows else ()
-    kept = [row for row in rows if tuple(row.term_names) == names and len(row.term_costs) == len(names)]
+    kept = [
+        row for row in rows if tuple(row.term_names) == names and len(row.term_costs) == len(names)
+    ]
     if len(kept) < len(rows):
-        problems.append(f"{len(rows) - len(kept)} messages of {STATS} have other cost terms than the last one")
+        problems.append(
+            f"{len(rows) - len(kept)} messages of {STATS} have other cost terms than the last one"
+        )
     last = kept[-1] if kept else None
 
     def column(field: str, before: str = "") -> Array:
-        # An older bag has its own definition of the message, and may call a field as it was called before.
-        return np.array([getattr(row, field) if hasattr(row, field) else getattr(row, before) for row in kept], dtype=float)
+        # An older bag has its own definition of the message, and may call a field as it was called
+        # before.
+        return np.array(
+            [getattr(row, field) if hasattr(row, field) else getattr(row, before) for row in kept],
+            dtype=float,
+        )
 
     return RecordedPlans(
         stamps=np.array([to_seconds(row.header.stamp) for row in kept]),
@@ -176,9 +204,15 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         effective_sample_size=column("effective_sample_size"),
         infeasible_fraction=column("infeasible_fraction", before="infeasible_share"),
         term_names=names,
-        term_costs=np.array([row.term_costs for row in kept], dtype=float).reshape(len(kept), len(names)),
-        velocity=np.array([(*xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]).reshape(-1, 3),
-        goal=np.array([pose_to_goal(xyz(row.goal.position), xyzw(row.goal.orientation)) for row in kept]).reshape(-1, 7),
+        term_costs=np.array([row.term_costs for row in kept], dtype=float).reshape(
+            len(kept), len(names)
+        ),
+        velocity=np.array(
+            [(*xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]
+        ).reshape(-1, 3),
+        goal=np.array(
+            [pose_to_goal(xyz(row.goal.position), xyzw(row.goal.orientation)) for row in kept]
+        ).reshape(-1, 7),
         algorithm=last and str(last.algorithm),
         backend=last and str(last.backend),
         num_samples=last and int(last.num_samples),

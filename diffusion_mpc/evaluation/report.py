@@ -32,7 +32,8 @@ class Report:
     Attributes:
         bag: what was evaluated
         summary: the figures, as `metrics.summarise` returns them
-        paths: files by what they are: "page", "plot", "video", "summary"; those that were asked for and could be made
+        paths: files by what they are: "page", "plot", "video", "summary"; those that were asked for
+            and could be made
         problems: what could not be read or made, one line each
     """
 
@@ -43,11 +44,15 @@ class Report:
 
     def table(self) -> str:
         """The headline figures and the problems, as lines of text."""
-        return _lines(headline(self.summary)) + "".join(f"note: {problem}\n" for problem in self.problems)
+        return _lines(headline(self.summary)) + "".join(
+            f"note: {problem}\n" for problem in self.problems
+        )
 
     def text(self) -> str:
         """The table and the paths of the files."""
-        files = [(LABELS[what], str(path)) for what, path in {"bag": self.bag, **self.paths}.items()]
+        files = [
+            (LABELS[what], str(path)) for what, path in {"bag": self.bag, **self.paths}.items()
+        ]
         return f"{self.table()}\n{_lines(files)}"
 
 
@@ -102,7 +107,9 @@ def write_report(
     if plot:
         paths["page"] = folder / "report.html"
         paths["page"].write_text(_page(bag, summary, problems, "video" in paths), encoding="utf-8")
-    return Report(bag, summary, {what: paths[what] for what in LABELS if what in paths}, tuple(problems))
+    return Report(
+        bag, summary, {what: paths[what] for what in LABELS if what in paths}, tuple(problems)
+    )
 
 
 def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -112,7 +119,11 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("Duration", _value(s["duration_s"], "s")),
         ("Planner", f"{s['algorithm']} on {s['backend']}" if s["algorithm"] else "–"),
-        ("Search", f"{s['num_samples']} samples × {s['horizon_steps']} steps × {s['iterations']} iterations"),
+        (
+            "Search",
+            f"{s['num_samples']} samples × {s['horizon_steps']} steps × {s['iterations']} "
+            "iterations",
+        ),
         ("Plans", f"{s['plans']} at {_value(s['plan_rate_hz'], 'Hz')}"),
         ("Plan time, p50 / p99 / max", _value([plan["p50"], plan["p99"], plan["max"]], "ms")),
         ("State to command, p50 / p99", _value([latency["p50"], latency["p99"]], "ms")),
@@ -121,7 +132,9 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Falls", str(s["falls"])),
     ]
     if s["mean_speed"] is not None:
-        rows.append(("Speed, commanded / measured", _value([s["command_speed"], s["mean_speed"]], "m/s")))
+        rows.append(
+            ("Speed, commanded / measured", _value([s["command_speed"], s["mean_speed"]], "m/s"))
+        )
     for name, error in s["goal_errors"].items():
         what, unit = name.rsplit("_", 1)
         rows.append((f"Goal, {what} off at the end", _value(error, unit)))
@@ -130,7 +143,10 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _value(values: float | Sequence[float | None] | None, unit: str = "") -> str:
     several = values if isinstance(values, Sequence) else [values]
-    texts = ["–" if v is None else f"{v:#.3g}".rstrip(".") if abs(v) < 1000 else f"{v:.0f}" for v in several]
+    texts = [
+        "–" if v is None else f"{v:#.3g}".rstrip(".") if abs(v) < 1000 else f"{v:.0f}"
+        for v in several
+    ]
     return " / ".join(texts) + (f" {unit}" if unit and any(v is not None for v in several) else "")
 
 
@@ -146,6 +162,8 @@ def _page(bag: Path, summary: Mapping[str, Any], problems: Sequence[str], video:
         headline=headline(summary),
         video=video,
         problems=problems,
-        terms=[(name.replace("_", " "), _value(cost)) for name, cost in summary["term_costs"].items()],
+        terms=[
+            (name.replace("_", " "), _value(cost)) for name, cost in summary["term_costs"].items()
+        ],
         topics=summary["topics"].items(),
     )

@@ -1,7 +1,8 @@
 """Video of the measured states: `python -m diffusion_mpc.evaluation.video BAG TASK OUT.mp4`.
 
-Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a video is asked for.
-And a graphics driver that crashes must not take the rest of the evaluation with it.
+Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a
+video is asked for. And a graphics driver that crashes must not take the rest of the evaluation with
+it.
 """
 
 from __future__ import annotations
@@ -41,10 +42,13 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
     Raises:
         RendererUnavailableError: there is no renderer or no encoder, or it failed
     """
-    # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of its own.
+    # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of
+    # its own.
     environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
     command = [sys.executable, "-m", __name__, str(bag), task_name, str(file), model_path]
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
+    done = subprocess.run(
+        command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
     if done.returncode != 0:
         file.unlink(missing_ok=True)
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
@@ -53,7 +57,7 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
 
 
 def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
-    """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, between measured states where need be."""
+    """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, interpolated where need be."""
     from PIL import Image, ImageDraw, ImageFont
 
     model, data = task.model, mujoco.MjData(task.model)
@@ -63,18 +67,29 @@ def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> 
     goal = _goal_body(model)
     stamps, step = run.states.stamps - run.states.stamps[0], np.empty(model.nv)
     for time in frame_times(run):
-        row = min(int(np.searchsorted(stamps, time, side="right")) - 1, len(stamps) - 2) if len(stamps) > 1 else 0
+        row = (
+            min(int(np.searchsorted(stamps, time, side="right")) - 1, len(stamps) - 2)
+            if len(stamps) > 1
+            else 0
+        )
         data.qpos[:] = run.states.qpos[row]
         if len(stamps) > 1 and stamps[row + 1] > stamps[row]:
             fraction = (time - stamps[row]) / (stamps[row + 1] - stamps[row])
-            mujoco.mj_differentiatePos(model, step, 1.0, run.states.qpos[row], run.states.qpos[row + 1])
+            mujoco.mj_differentiatePos(
+                model, step, 1.0, run.states.qpos[row], run.states.qpos[row + 1]
+            )
             mujoco.mj_integratePos(model, data.qpos, step, float(fraction))
         if goal is not None:
-            data.mocap_pos[goal], data.mocap_quat[goal] = measured.goal[row, :3], measured.goal[row, 3:]
+            data.mocap_pos[goal], data.mocap_quat[goal] = (
+                measured.goal[row, :3],
+                measured.goal[row, 3:],
+            )
         mujoco.mj_forward(model, data)
         renderer.update_scene(data, camera=camera)
         image = Image.fromarray(renderer.render())
-        ImageDraw.Draw(image).text((12, 8), texts[row], "white", font, stroke_width=1, stroke_fill="#333333")
+        ImageDraw.Draw(image).text(
+            (12, 8), texts[row], "white", font, stroke_width=1, stroke_fill="#333333"
+        )
         yield np.asarray(image)
 
 
@@ -90,18 +105,32 @@ def _goal_body(model: mujoco.MjModel) -> int | None:
 
 
 def captions(run: RecordedRun, task: Task, measured: Measured) -> list[str]:
-    """A line for every state: its time, and the commanded and measured velocity or the distance from the goal."""
+    """A line for every state.
+
+    Its time, and the commanded and measured velocity or the distance from the goal.
+    """
     texts = [f"{time:5.1f} s" for time in run.states.stamps - run.states.stamps[0]]
     for name, error in measured.goal_errors.items():
         what, unit = name.rsplit("_", 1)
-        texts = [f"{text}   {what} off {value:.2f} {unit}" for text, value in zip(texts, error, strict=True)]
+        texts = [
+            f"{text}   {what} off {value:.2f} {unit}"
+            for text, value in zip(texts, error, strict=True)
+        ]
     if task.reference != "cmd_vel" or measured.velocity is None:
         return texts
     # Averaged over half a second: the numbers must stand long enough to be read.
-    width = min(len(texts), max(1, round(0.5 * len(texts) / max(float(np.ptp(run.states.stamps)), 1e-9))))
-    smooth = [np.convolve(column, np.full(width, 1.0 / width), mode="same") for column in measured.velocity.T]
+    width = min(
+        len(texts), max(1, round(0.5 * len(texts) / max(float(np.ptp(run.states.stamps)), 1e-9)))
+    )
+    smooth = [
+        np.convolve(column, np.full(width, 1.0 / width), mode="same")
+        for column in measured.velocity.T
+    ]
     lines = zip(texts, measured.reference, np.stack(smooth, axis=1), strict=True)
-    return [f"{text}   commanded {_velocity(asked)}   measured {_velocity(got)}" for text, asked, got in lines]
+    return [
+        f"{text}   commanded {_velocity(asked)}   measured {_velocity(got)}"
+        for text, asked, got in lines
+    ]
 
 
 def _velocity(v: Array) -> str:
@@ -116,7 +145,8 @@ def _render(bag: Path, task: Task, file: Path) -> None:
     if not len(run.states.stamps):
         raise RendererUnavailableError("the bag holds no states")
     visual = task.model.vis
-    # Software rendering takes most of its time for smooth edges, mirrors and the resolution of shadows.
+    # Software rendering takes most of its time for smooth edges, mirrors and the resolution of
+    # shadows.
     visual.quality.offsamples, visual.quality.shadowsize = 0, 1024
     visual.global_.offwidth, visual.global_.offheight = WIDTH, HEIGHT
     with _renderer(task.model) as renderer:
@@ -134,7 +164,9 @@ def _render(bag: Path, task: Task, file: Path) -> None:
         writer.send(None)
         frames = _frames(run, task, renderer, measure(run, task))
         silent = not sys.stdout.isatty()
-        for frame in track(frames, "rendering", total=len(frame_times(run)), transient=True, disable=silent):
+        for frame in track(
+            frames, "rendering", total=len(frame_times(run)), transient=True, disable=silent
+        ):
             writer.send(np.ascontiguousarray(frame))
         writer.close()
 
@@ -145,7 +177,9 @@ def _renderer(model: mujoco.MjModel) -> Any:  # noqa: ANN401  (mujoco.Renderer)
     except Exception as error:
         # Each kind of renderer has errors of its own, and without any the class is not even there.
         platform = os.environ.get("MUJOCO_GL", "unset")
-        raise RendererUnavailableError(f"MuJoCo has no renderer here (MUJOCO_GL is {platform}; {error})") from error
+        raise RendererUnavailableError(
+            f"MuJoCo has no renderer here (MUJOCO_GL is {platform}; {error})"
+        ) from error
 
 
 def main(arguments: list[str]) -> int:

@@ -15,8 +15,8 @@ class Function:
 
     Attributes:
         value: (samples, d) -> (samples,)
-        low, high: domain of each coordinate; off centre, so that a search that begins in the middle begins at no minimum, nor at
-            one of Rastrigin's local ones
+        low, high: domain of each coordinate; off centre, so that a search that begins in the middle
+            begins at no minimum, nor at one of Rastrigin's local ones
         minimiser: each coordinate of the minimum, where the value is 0
     """
 
@@ -35,8 +35,16 @@ class Function:
 
 
 def ackley(x: torch.Tensor) -> torch.Tensor:
-    """`-20 exp(-0.2 sqrt(mean x^2)) - exp(mean cos(2 pi x)) + 20 + e`: a funnel covered with dimples."""
-    return 20.0 + math.e - 20.0 * (-0.2 * x.square().mean(-1).sqrt()).exp() - (2.0 * math.pi * x).cos().mean(-1).exp()
+    """`-20 exp(-0.2 sqrt(mean x^2)) - exp(mean cos(2 pi x)) + 20 + e`.
+
+    A funnel covered with dimples.
+    """
+    return (
+        20.0
+        + math.e
+        - 20.0 * (-0.2 * x.square().mean(-1).sqrt()).exp()
+        - (2.0 * math.pi * x).cos().mean(-1).exp()
+    )
 
 
 def rastrigin(x: torch.Tensor) -> torch.Tensor:
@@ -48,7 +56,9 @@ def levy(x: torch.Tensor) -> torch.Tensor:
     """Levy's function of `w = 1 + (x - 1)/4`: flat valleys with ripples across them."""
     w = 1.0 + (x - 1.0) / 4.0
     first = (math.pi * w[..., 0]).sin().square()
-    inner = ((w[..., :-1] - 1.0).square() * (1.0 + 10.0 * (math.pi * w[..., :-1] + 1.0).sin().square())).sum(-1)
+    inner = (
+        (w[..., :-1] - 1.0).square() * (1.0 + 10.0 * (math.pi * w[..., :-1] + 1.0).sin().square())
+    ).sum(-1)
     last = (w[..., -1] - 1.0).square() * (1.0 + (2.0 * math.pi * w[..., -1]).sin().square())
     return first + inner + last
 

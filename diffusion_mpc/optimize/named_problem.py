@@ -1,4 +1,7 @@
-"""`diffusion-mpc optimize`: one reverse pass on a function or a task, with a progress bar and a table of what came out."""
+"""`diffusion-mpc optimize`.
+
+One reverse pass on a function or a task, with a progress bar and a table of what came out.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,13 @@ from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.optimize.functions import FUNCTIONS
-from diffusion_mpc.optimize.reverse_diffusion import DiffusionLevel, OnLevel, Result, Settings, minimize
+from diffusion_mpc.optimize.reverse_diffusion import (
+    DiffusionLevel,
+    OnLevel,
+    Result,
+    Settings,
+    minimize,
+)
 from diffusion_mpc.optimize.trajectory import TrajectoryProblem, optimize_trajectory
 from diffusion_mpc.planner.demonstration import Guide
 from diffusion_mpc.planner.objective import Objective
@@ -36,20 +45,32 @@ def run_optimize(name: str, dim: int, settings: Settings, demo: str = "") -> dic
         the figures, ready for JSON
 
     Raises:
-        ValueError: there is neither a function nor a task of that name, the dimension is below 1, or the demonstration is of no use
+        ValueError: there is neither a function nor a task of that name, the dimension is below 1,
+            or the demonstration is of no use
     """
     if dim < 1:
         raise ValueError(f"--dim {dim}: a function has at least one dimension")
     if demo and name in FUNCTIONS:
         raise ValueError(f"--demo {demo}: a function has no demonstration; give a task")
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[cost]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[cost]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"optimizing {name}", total=settings.levels - 1, cost="")
 
         def on_level(level: DiffusionLevel) -> None:
-            progress.update(bar, advance=1, cost=f"sigma {level.sigma:.3f}  cost {level.best_cost:.4g}")
+            progress.update(
+                bar, advance=1, cost=f"sigma {level.sigma:.3f}  cost {level.best_cost:.4g}"
+            )
 
-        result, points = _function(name, dim, settings, on_level) if name in FUNCTIONS else _task(name, settings, demo, on_level)
+        result, points = (
+            _function(name, dim, settings, on_level)
+            if name in FUNCTIONS
+            else _task(name, settings, demo, on_level)
+        )
     Console().print(_table(name, result))
     return {
         "problem": name,
@@ -78,9 +99,11 @@ def _function(name: str, dim: int, settings: Settings, on_level: OnLevel) -> tup
 
 
 def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[Result, Any]:
-    """A task's result from its initial state and demo reference, and the controls (horizon, nu) of the best trajectory."""
+    """Result of a task from its initial state and demo reference, and its best controls."""
     task_class = find_task(name)
-    _, values = load_parameters(PlannerNodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo})
+    _, values = load_parameters(
+        PlannerNodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo}
+    )
     config, task = build(PlannerNodeConfig, values), task_class(str(values["model.path"]))
     backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
@@ -97,9 +120,15 @@ def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[
 
 
 def _table(name: str, result: Result) -> Table:
-    title = f"{name}: {result.evaluations} evaluations" + ("" if result.complete else ", ended early")
+    title = f"{name}: {result.evaluations} evaluations" + (
+        "" if result.complete else ", ended early"
+    )
     table = Table("", "cost", "distance from the best", title=title)
-    rows = {"best": result.best, "final estimate": result.final, **{f"mode {i + 1}": mode for i, mode in enumerate(result.modes)}}
+    rows = {
+        "best": result.best,
+        "final estimate": result.final,
+        **{f"mode {i + 1}": mode for i, mode in enumerate(result.modes)},
+    }
     for label, candidate in rows.items():
         distance = float((candidate.point - result.best.point).square().mean().sqrt())
         table.add_row(label, f"{candidate.cost:.6g}", f"{distance:.3f}")

@@ -1,6 +1,9 @@
-"""Model-Based Diffusion of any black-box function: one reverse pass from noise to a minimum (Pan et al., 2407.01573, Algorithm 1).
+"""Model-Based Diffusion of any black-box function.
 
-Points lie in [-1, 1]^d; who has other bounds scales them. Open-loop trajectory optimisation (`trajectory.py`) is the same pass.
+One reverse pass from noise to a minimum (Pan et al., 2407.01573, Algorithm 1).
+
+Points lie in [-1, 1]^d; who has other bounds scales them. Open-loop trajectory optimisation
+(`trajectory.py`) is the same pass.
 """
 
 from __future__ import annotations
@@ -38,11 +41,13 @@ class Settings:
         samples: samples at each level
         levels: noise levels of the schedule; the pass has one step fewer
         temperature: temperature of the weights
-        variant: "paper": samples `N(Y_i / sqrt(abar_{i-1}), (1/abar_{i-1} - 1) I)` and score ascent; "code": samples
-            `N(Ybar, (1 - abar_i) I)` clipped to [-1, 1], from a start at 0, and score ascent, as the authors' code does;
-            "geometric": as "code", but noise falls between the same ends in equal ratios, which gives every scale as many levels (a
-            linear beta spends half of them above half of the first), and samples are antithetic about their centre, which keeps
-            chance from moving the mean (Brockhoff et al., 2010); "sde": the paper's samples and the reverse SDE
+        variant: "paper": samples `N(Y_i / sqrt(abar_{i-1}), (1/abar_{i-1} - 1) I)` and score
+            ascent; "code": samples `N(Ybar, (1 - abar_i) I)` clipped to [-1, 1], from a start at 0,
+            and score ascent, as the authors' code does; "geometric": as "code", but noise falls
+            between the same ends in equal ratios, which gives every scale as many levels (a linear
+            beta spends half of them above half of the first), and samples are antithetic about
+            their centre, which keeps chance from moving the mean (Brockhoff et al., 2010); "sde":
+            the paper's samples and the reverse SDE
         seed: same seed, same result on the CPU
         modes: number of modes to return
         mode_distance: least distance of two modes, root mean square over coordinates
@@ -59,7 +64,9 @@ class Settings:
     def __post_init__(self) -> None:
         require_known("variant", self.variant, VARIANTS)
         if self.samples < 2 or self.levels < 2 or self.temperature <= 0.0:
-            raise ValueError("a reverse pass needs at least 2 samples, 2 levels and a temperature above 0")
+            raise ValueError(
+                "a reverse pass needs at least 2 samples, 2 levels and a temperature above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class DiffusionLevel:
-    """One step of the pass: its level, the noise of its samples, cheapest and mean cost among them, and their effective number."""
+    """One step of the pass.
+
+    Its level, the noise of its samples, cheapest and mean cost among them, and their effective
+    number.
+    """
 
     level: int
     sigma: float
@@ -87,7 +98,8 @@ class Result:
     """Outcome of a reverse pass.
 
     Attributes:
-        best: cheapest feasible point that was evaluated; the one that violates least where none is feasible
+        best: cheapest feasible point that was evaluated; the one that violates least where none is
+            feasible
         final: the estimate that the pass ended at
         history: one entry a step, from much noise to little
         modes: the best points that are apart from each other, best first
@@ -108,7 +120,11 @@ OnLevel = Callable[[DiffusionLevel], None]
 
 
 def minimize(
-    objective: Objective, dim: int, settings: Settings, constraint: Objective | None = None, on_level: OnLevel | None = None
+    objective: Objective,
+    dim: int,
+    settings: Settings,
+    constraint: Objective | None = None,
+    on_level: OnLevel | None = None,
 ) -> Result:
     """Minimise a black-box function over [-1, 1]^d (2407.01573, Algorithm 1).
 
@@ -116,7 +132,8 @@ def minimize(
         objective: points (samples, d), float64, to costs (samples,)
         dim: d
         settings: parameters of the pass
-        constraint: points (samples, d) to values (samples,) or (samples, k) that are to be 0 or less
+        constraint: points (samples, d) to values (samples,) or (samples, k) that are to be 0 or
+            less
         on_level: called after each step
 
     Raises:
@@ -133,9 +150,14 @@ def minimize(
 
 
 def reverse_pass(
-    evaluate: Callable[[torch.Tensor], Evaluation], like: torch.Tensor, settings: Settings, on_level: OnLevel | None = None
+    evaluate: Callable[[torch.Tensor], Evaluation],
+    like: torch.Tensor,
+    settings: Settings,
+    on_level: OnLevel | None = None,
 ) -> Result:
-    """Denoise from level N to 1: sample round the iterate, weigh, average, step. Ctrl-C ends it with what it has.
+    """Denoise from level N to 1: sample round the iterate, weigh, average, step.
+
+    Ctrl-C ends it with what it has.
 
     Args:
         evaluate: points (samples, d) to what is known of them
@@ -178,7 +200,13 @@ def reverse_pass(
             archive += _cheapest(points, found, 4 * settings.modes)
             finite = found.costs[found.costs.isfinite()]
             history.append(
-                DiffusionLevel(i, sigma, float(finite.min()), float(finite.mean()), effective_sample_size(weights.cpu().numpy()))
+                DiffusionLevel(
+                    i,
+                    sigma,
+                    float(finite.min()),
+                    float(finite.mean()),
+                    effective_sample_size(weights.cpu().numpy()),
+                )
             )
             if on_level is not None:
                 on_level(history[-1])
@@ -188,7 +216,9 @@ def reverse_pass(
         complete = False
     last = evaluate(clean[None])
     final = Candidate(clean, float(last.costs[0]), float(_violation(last)[0]))
-    ranked = sorted([c for c in [*archive, final] if math.isfinite(c.cost)], key=lambda c: (c.violation, c.cost))
+    ranked = sorted(
+        [c for c in [*archive, final] if math.isfinite(c.cost)], key=lambda c: (c.violation, c.cost)
+    )
     return Result(
         best=ranked[0],
         final=final,
@@ -208,7 +238,9 @@ def _alpha_bars(settings: Settings) -> Array:
     return geometric
 
 
-def _samples_at(noisy: torch.Tensor, bar: float, bar_before: float, variant: Variant) -> tuple[torch.Tensor, float]:
+def _samples_at(
+    noisy: torch.Tensor, bar: float, bar_before: float, variant: Variant
+) -> tuple[torch.Tensor, float]:
     """Mean (d,) and standard deviation of the samples at a level."""
     if variant in ("code", "geometric"):
         return noisy / bar**0.5, (1.0 - bar) ** 0.5
@@ -222,16 +254,27 @@ def _violation(found: Evaluation) -> torch.Tensor:
 def _cheapest(points: torch.Tensor, found: Evaluation, count: int) -> list[Candidate]:
     """The best few of a batch: by violation, then by cost."""
     costs, violation = found.costs.cpu(), _violation(found).cpu()
-    order = sorted(range(len(costs)), key=lambda n: (float(violation[n]), float(costs[n].nan_to_num(nan=math.inf))))
-    return [Candidate(points[n].clone(), float(costs[n]), float(violation[n])) for n in order[:count]]
+    order = sorted(
+        range(len(costs)),
+        key=lambda n: (float(violation[n]), float(costs[n].nan_to_num(nan=math.inf))),
+    )
+    return [
+        Candidate(points[n].clone(), float(costs[n]), float(violation[n])) for n in order[:count]
+    ]
 
 
 def select_modes(ranked: list[Candidate], count: int, distance: float) -> tuple[Candidate, ...]:
-    """Greedily the best candidates at least `distance` apart, root mean square over coordinates; `ranked` is best first."""
+    """Greedily the best candidates at least `distance` apart, root mean square over coordinates.
+
+    `ranked` is best first.
+    """
     modes: list[Candidate] = []
     for candidate in ranked:
         if len(modes) == count:
             break
-        if all(float((candidate.point - other.point).square().mean().sqrt()) >= distance for other in modes):
+        if all(
+            float((candidate.point - other.point).square().mean().sqrt()) >= distance
+            for other in modes
+        ):
             modes.append(candidate)
     return tuple(modes)

@@ -1,4 +1,7 @@
-"""Open-loop trajectory optimisation of a task: a full reverse pass over its knots (Pan et al., 2407.01573, Algorithm 2)."""
+"""Open-loop trajectory optimisation of a task.
+
+A full reverse pass over its knots (Pan et al., 2407.01573, Algorithm 2).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from diffusion_mpc.planner.score import Evaluation
 
 
 class TrajectoryProblem:
-    """The cost of a task over one horizon as a black-box function of flattened, normalised knots in [-1, 1]^(num_knots * nu).
+    """Cost of a task over one horizon as a function of flattened knots in [-1, 1]^(num_knots * nu).
 
     With as many knots as horizon steps, each control is a coordinate of its own, as in the paper.
     """
@@ -20,7 +23,8 @@ class TrajectoryProblem:
 
         Args:
             objective: what is minimised
-            problem: state that all trajectories start from, what to track, and a demonstration to be drawn to, if any
+            problem: state that all trajectories start from, what to track, and a demonstration to
+                be drawn to, if any
         """
         self.objective, self.problem = objective, problem
 
@@ -31,15 +35,26 @@ class TrajectoryProblem:
 
     def controls(self, points: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon, nu) in actuator units of points (..., d)."""
-        return self.objective.controls(points.reshape(*points.shape[:-1], *self.objective.origin.shape))
+        return self.objective.controls(
+            points.reshape(*points.shape[:-1], *self.objective.origin.shape)
+        )
 
     def evaluate(self, points: torch.Tensor) -> Evaluation:
-        """Mean weighted cost over the horizon of points (samples, d); infinite where the simulator could not finish."""
-        return self.objective.evaluate(self.problem, points.reshape(*points.shape[:-1], *self.objective.origin.shape))
+        """Mean weighted cost over the horizon of points (samples, d).
+
+        Infinite where the simulator could not finish.
+        """
+        return self.objective.evaluate(
+            self.problem, points.reshape(*points.shape[:-1], *self.objective.origin.shape)
+        )
 
 
-def optimize_trajectory(problem: TrajectoryProblem, settings: Settings, on_level: OnLevel | None = None) -> Result:
-    """Denoise a whole trajectory, from noise, over all levels; `problem.controls(result.best.point)` are its controls.
+def optimize_trajectory(
+    problem: TrajectoryProblem, settings: Settings, on_level: OnLevel | None = None
+) -> Result:
+    """Denoise a whole trajectory, from noise, over all levels.
+
+    `problem.controls(result.best.point)` are its controls.
 
     Raises:
         NoFeasibleSampleError: every trajectory of a level has a NaN or infinite cost

@@ -1,6 +1,9 @@
-"""Base class of the sampling algorithms: where a search starts, what it samples, what it learns from the costs.
+"""Base class of the sampling algorithms.
 
-A new one needs a child of `Algorithm` and its name in `ALGORITHMS`, `AlgorithmName` and `SPACES`, see CONTRIBUTING.md.
+Where a search starts, what it samples, what it learns from the costs.
+
+A new one needs a child of `Algorithm` and its name in `ALGORITHMS`, `AlgorithmName` and `SPACES`,
+see CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -29,10 +32,13 @@ class Belief:
 
     Attributes:
         mean: (num_knots, nu) the plan
-        noise_scale: (num_knots, nu) what the algorithm carries on beside it, of its own meaning; 1 at first
-        sigmas: (steps, num_knots, 1) standard deviation of the noise at each denoising step, by knot
+        noise_scale: (num_knots, nu) what the algorithm carries on beside it, of its own meaning; 1
+            at first
+        sigmas: (steps, num_knots, 1) standard deviation of the noise at each denoising step, by
+            knot
         hyperparameters: those of the algorithm, tensors ()
-        stagnated: () 1 where the previous plan was worse than the search could mend from there, else 0; see `StagnationDetector`
+        stagnated: () 1 where the previous plan was worse than the search could mend from there,
+            else 0; see `StagnationDetector`
         strategy: what an algorithm carries on that is no tensor
     """
 
@@ -47,13 +53,16 @@ class Belief:
 class Algorithm(ABC):
     """A search over knots that keeps nothing but its belief.
 
-    By default it draws Gaussian knots around the mean with the same noise at every step, and starts with the mean alone.
+    By default it draws Gaussian knots around the mean with the same noise at every step, and starts
+    with the mean alone.
 
     Attributes:
         hyperparameter_type: dataclass of the numbers that reach a search through its belief
         antithetic: whether its noise comes in pairs of opposite sign
-        on_device: whether it leaves the host nothing to decide, so that a whole search can be captured
-        config: parameters of the search; `sigmas` and `hyperparameters` are all that a search sees of those that change live
+        on_device: whether it leaves the host nothing to decide, so that a whole search can be
+            captured
+        config: parameters of the search; `sigmas` and `hyperparameters` are all that a search sees
+            of those that change live
     """
 
     hyperparameter_type: ClassVar[type[Hyperparameters]] = Hyperparameters
@@ -65,11 +74,13 @@ class Algorithm(ABC):
         self.config = config
 
     def sigmas(self, steps: int) -> Array:
-        """Standard deviation (steps, num_knots) of the noise at each of some denoising steps, in normalised actions.
+        """Standard deviation (steps, num_knots) of the noise at each step, in normalised actions.
 
         `noise_start` with the profile along the horizon, at every step.
         """
-        sigmas: Array = self.config.noise_start * knot_profile(self.config.num_knots, self.config.noise_growth)
+        sigmas: Array = self.config.noise_start * knot_profile(
+            self.config.num_knots, self.config.noise_growth
+        )
         return np.tile(sigmas, (steps, 1))
 
     def hyperparameters(self) -> Hyperparameters:
@@ -90,15 +101,21 @@ class Algorithm(ABC):
         return belief
 
     def sample(self, belief: Belief, step: int, noise: torch.Tensor) -> torch.Tensor:
-        """Knots to roll out at a denoising step, made of standard normal noise; both (num_samples, num_knots, nu)."""
+        """Knots to roll out at a denoising step, made of standard normal noise.
+
+        Both (num_samples, num_knots, nu).
+        """
         return sample_knots(belief.mean, belief.sigmas[step], noise)
 
     @abstractmethod
-    def update(self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor) -> tuple[Belief, torch.Tensor]:
-        """The belief after the rollouts, and the weights (num_samples,) that the new mean came from.
+    def update(
+        self, belief: Belief, knots: torch.Tensor, costs: torch.Tensor
+    ) -> tuple[Belief, torch.Tensor]:
+        """The belief after the rollouts, and the weights (num_samples,) of its mean.
 
         Args:
             belief: what was known before
             knots: (num_samples, num_knots, nu) what was rolled out
-            costs: (num_samples,) finite or positive infinite; where none is finite, the weights are NaN
+            costs: (num_samples,) finite or positive infinite; where none is finite, the weights are
+                NaN
         """

@@ -14,7 +14,10 @@ from diffusion_mpc.types import Array
 
 
 class SearchWork:
-    """A search whose inputs, noise and result always lie in the same place: what a backend can capture."""
+    """A search whose inputs, noise and result always lie in the same place.
+
+    What a backend can capture.
+    """
 
     def __init__(self, search: Search, inputs: SearchInput[Array], noise: torch.Tensor) -> None:
         """Make room for inputs and noise.
@@ -33,13 +36,18 @@ class SearchWork:
 
     def __call__(self) -> torch.Tensor:
         """Search; the result, packed."""
-        inputs = unpack_tensors(SearchInput, self._inputs, self._shapes, self._search.objective.backend.dtype)
+        inputs = unpack_tensors(
+            SearchInput, self._inputs, self._shapes, self._search.objective.backend.dtype
+        )
         result = self._search(inputs, self._noise)
         self._result_shapes = shapes_of(result)
         return pack_tensors(result)
 
     def begin(self, inputs: SearchInput[Array], noise: torch.Tensor) -> None:
-        """Send inputs and noise to the device. The host's copy may be overwritten when the result has been unpacked."""
+        """Send inputs and noise to the device.
+
+        The host's copy may be overwritten when the result has been unpacked.
+        """
         np.copyto(self._host.numpy(), pack(inputs))
         self._inputs.copy_(self._host, non_blocking=True)
         self._noise.copy_(noise)
@@ -62,7 +70,9 @@ class CapturedSearch:
 
 
 def capture_searches(works: Sequence[SearchWork], backend: RolloutBackend) -> list[CapturedSearch]:
-    """Capture searches of one planner, of which only one runs at a time; none where the backend cannot.
+    """Capture searches of one planner, of which only one runs at a time.
+
+    None where the backend cannot.
 
     Args:
         works: the searches, of which the first one has the most denoising steps

@@ -1,4 +1,7 @@
-"""Demonstrations: a path of positions over time, and the part of it that lies ahead of the robot."""
+"""Demonstrations.
+
+A path of positions over time, and the part of it that lies ahead of the robot.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,22 @@ class DemonstratedPath:
     positions: Array
 
     def at(self, times: Array) -> Array:
-        """Positions (len(times), k) at times in s; before the first row and after the last, those of that row."""
-        return np.stack([np.interp(times, self.times, column) for column in self.positions.T], axis=1)
+        """Positions (len(times), k) at times in s.
+
+        Before the first row and after the last, those of that row.
+        """
+        return np.stack(
+            [np.interp(times, self.times, column) for column in self.positions.T], axis=1
+        )
 
 
 class Guide:
-    """A demonstrated path at the pace of a planner: the part that lies ahead of the robot, and its cost.
+    """A demonstrated path at the pace of a planner.
 
-    By the max rule a demonstration draws the search only while it costs less than the samples: the horizon has to reach to where
-    following it pays.
+    The part that lies ahead of the robot, and its cost.
+
+    By the max rule a demonstration draws the search only while it costs less than the samples: the
+    horizon has to reach to where following it pays.
     """
 
     def __init__(self, objective: Objective, config: SearchConfig, path: DemonstratedPath) -> None:
@@ -58,11 +68,20 @@ class Guide:
         self._columns = tuple(addresses[name][0] for name in path.names)
         count = int(np.ceil(path.times[-1] / config.control_dt - 1e-6)) + 1
         self._rows = path.at(np.arange(count, dtype=np.float64) * config.control_dt)
-        speeds = np.gradient(self._rows, config.control_dt, axis=0) if count > 1 else np.zeros_like(self._rows)
-        self._batch = _batch(objective, self._rows, speeds, [addresses[name] for name in path.names])
+        speeds = (
+            np.gradient(self._rows, config.control_dt, axis=0)
+            if count > 1
+            else np.zeros_like(self._rows)
+        )
+        self._batch = _batch(
+            objective, self._rows, speeds, [addresses[name] for name in path.names]
+        )
 
     def nearest(self, state: State) -> int:
-        """Row of the path that is nearest to a state, the earliest of equals: who falls behind is waited for."""
+        """Row of the path that is nearest to a state, the earliest of equals.
+
+        Who falls behind is waited for.
+        """
         return int(np.linalg.norm(self._rows - state.qpos[list(self._columns)], axis=1).argmin())
 
     def ahead(self, row: int | torch.Tensor, problem: Problem) -> Demonstration:
@@ -77,8 +96,13 @@ class Guide:
         )
 
 
-def _batch(objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]) -> RolloutBatch:
-    """A trajectory of one sample along the path: joints not demonstrated are as in the initial state, and no effort is made."""
+def _batch(
+    objective: Objective, positions: Array, speeds: Array, addresses: list[tuple[int, int]]
+) -> RolloutBatch:
+    """A trajectory of one sample along the path.
+
+    Joints not demonstrated are as in the initial state, and no effort is made.
+    """
     task, backend = objective.task, objective.backend
     data = task.initial_data(backend.model)
     qpos, qvel = (np.tile(values, (len(positions), 1)) for values in (data.qpos, data.qvel))
@@ -88,10 +112,13 @@ def _batch(objective: Objective, positions: Array, speeds: Array, addresses: lis
 
 
 def positions_of(model: mujoco.MjModel) -> dict[str, tuple[int, int]]:
-    """Addresses in qpos and qvel of all positions that can be demonstrated, by name as in `bags.demonstrations`."""
+    """Addresses in qpos and qvel of all positions that can be demonstrated, by name."""
     addresses = {}
     for i in range(model.njnt):
-        name, kind = model.joint(i).name or model.body(model.jnt_bodyid[i]).name, int(model.jnt_type[i])
+        name, kind = (
+            model.joint(i).name or model.body(model.jnt_bodyid[i]).name,
+            int(model.jnt_type[i]),
+        )
         q, v = int(model.jnt_qposadr[i]), int(model.jnt_dofadr[i])
         if kind == int(mujoco.mjtJoint.mjJNT_FREE):
             addresses.update({f"{name}.{axis}": (q + k, v + k) for k, axis in enumerate("xyz")})

@@ -1,4 +1,7 @@
-"""Cost of a plan: knots -> controls -> rollouts -> weighted terms, constraints, demonstration. One for all searches."""
+"""Cost of a plan: knots -> controls -> rollouts -> weighted terms, constraints, demonstration.
+
+One for all searches.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,23 @@ from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.rollout.backend import RolloutBackend, substeps
 from diffusion_mpc.tasks.base import Task, columns
-from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch, State, StateTensors
+from diffusion_mpc.types import (
+    Array,
+    Reference,
+    ReferenceTensors,
+    RolloutBatch,
+    State,
+    StateTensors,
+)
 
 Values = TypeVar("Values", Array, torch.Tensor)
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Positions to follow where that is cheaper than what the search has found; neither complete nor feasible need they be.
+    """Positions to follow where that is cheaper than what the search has found.
+
+    Neither complete nor feasible need they be.
 
     Attributes:
         positions: (horizon, k) what `columns` of qpos are at the end of each control step
@@ -37,7 +49,10 @@ class Demonstration:
     cost: float | torch.Tensor
 
     def log_density(self, batch: RolloutBatch) -> torch.Tensor:
-        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), the `p_demo` of 2407.01573, eq. 13, in its authors' code."""
+        """`-mean_t (min(||x - x_demo||, d) / d)^2`, (samples,), the `p_demo` of 2407.01573, eq.
+
+        13, in its authors' code.
+        """
         apart = (columns(batch.qpos, self.columns) - self.positions).norm(dim=-1)
         return -(apart.clamp(max=self.distance) / self.distance).square().mean(-1)
 
@@ -83,7 +98,8 @@ class Trajectories(Evaluation):
     """Evaluation of a batch of plans.
 
     Attributes:
-        terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon and aggregated over models
+        terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon
+            and aggregated over models
         breach: (samples,) as `violation`, without the constraints' tightening
         qpos: (samples, horizon, nq) positions, on the given model
     """
@@ -114,16 +130,24 @@ class Objective:
             robust: how costs on several models become one; None: a mean
 
         Raises:
-            ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the model's time step
+            ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the
+                model's time step
         """
         self.task = task
         self.backend = backend
         self.control_dt = config.control_dt
-        self.spline = Spline(config.num_knots, config.horizon_steps, config.control_dt, config.spline)
+        self.spline = Spline(
+            config.num_knots, config.horizon_steps, config.control_dt, config.spline
+        )
         substeps(config.control_dt, backend.model.opt.timestep)
-        low, high = (torch.as_tensor(limit, dtype=backend.dtype, device=backend.device) for limit in task.ctrl_limits)
+        low, high = (
+            torch.as_tensor(limit, dtype=backend.dtype, device=backend.device)
+            for limit in task.ctrl_limits
+        )
         self._centre, self._half_range = (low + high) / 2, (high - low) / 2
-        self._row_times = np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
+        self._row_times = (
+            np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
+        )
         self.constrained = bool(task.constraints())
         self.configure(weights, robust or RobustConfig())
 
@@ -138,7 +162,7 @@ class Objective:
         self._robust = robust
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
-        """Controls (..., horizon, nu) in actuator units of normalised knots (..., num_knots, nu)."""
+        """Controls (..., horizon, nu) in actuator units of knots (..., num_knots, nu)."""
         return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
 
     def inputs(self, state: State, reference: Reference) -> ProblemInput[Array]:
@@ -156,7 +180,9 @@ class Objective:
     def problem(self, inputs: ProblemInput[torch.Tensor]) -> Problem:
         """The problem that inputs on the device make, without a demonstration."""
         start = StateTensors(inputs.qpos, inputs.qvel, inputs.act)
-        return Problem(start, ReferenceTensors(inputs.velocity, inputs.pose, inputs.times), inputs.weights)
+        return Problem(
+            start, ReferenceTensors(inputs.velocity, inputs.pose, inputs.times), inputs.weights
+        )
 
     def pose(self, state: State, reference: Reference) -> Problem:
         """The problem of a state and a reference, without a demonstration."""
@@ -165,11 +191,20 @@ class Objective:
 
     def terms(self, batch: RolloutBatch, problem: Problem) -> torch.Tensor:
         """Weighted cost (terms, samples) of each term, averaged over the horizon."""
-        return torch.stack(list(self.task.costs(batch, problem.reference).values())).mean(-1).mul_(problem.weights[:, None])
+        return (
+            torch.stack(list(self.task.costs(batch, problem.reference).values()))
+            .mean(-1)
+            .mul_(problem.weights[:, None])
+        )
 
     def evaluate(self, problem: Problem, knots: torch.Tensor) -> Trajectories:
-        """Roll knots (samples, num_knots, nu) out and weigh what comes of them. Nothing in it waits for the device."""
-        return self.weigh(problem, self.backend.rollout(problem.start, self.controls(knots), self.control_dt))
+        """Roll knots (samples, num_knots, nu) out and weigh what comes of them.
+
+        Nothing in it waits for the device.
+        """
+        return self.weigh(
+            problem, self.backend.rollout(problem.start, self.controls(knots), self.control_dt)
+        )
 
     def weigh(self, problem: Problem, batch: RolloutBatch) -> Trajectories:
         """Evaluate trajectories.
@@ -189,7 +224,10 @@ class Objective:
             costs = costs.masked_fill(batch.invalid, torch.inf)
         violation = breach = None
         if self.constrained:
-            violation, breach = (self.task.violation(batch, problem.reference, tightened) for tightened in (True, False))
+            violation, breach = (
+                self.task.violation(batch, problem.reference, tightened)
+                for tightened in (True, False)
+            )
         closeness = None if demonstration is None else demonstration.log_density(batch)
         if self.backend.variants > 1:
             by_model = costs.view(-1, self.backend.variants)
@@ -201,23 +239,36 @@ class Objective:
             closeness = None if closeness is None else closeness.view_as(by_model).mean(-1)
         demo_costs = None
         if demonstration is not None and closeness is not None:
-            # The density has no unit: the nearest sample counts as the demonstration itself, as in the authors' code. Otherwise a
-            # demonstration that no sample comes near to would never be followed.
-            demo_costs = demonstration.cost - (closeness - closeness.where(costs.isfinite(), -torch.inf).amax())
-        return Trajectories(costs, violation, demo_costs, terms=terms, breach=breach, qpos=batch.qpos[:: self.backend.variants])
+            # The density has no unit: the nearest sample counts as the demonstration itself, as in
+            # the authors' code. Otherwise a demonstration that no sample comes near to would never
+            # be followed.
+            demo_costs = demonstration.cost - (
+                closeness - closeness.where(costs.isfinite(), -torch.inf).amax()
+            )
+        return Trajectories(
+            costs,
+            violation,
+            demo_costs,
+            terms=terms,
+            breach=breach,
+            qpos=batch.qpos[:: self.backend.variants],
+        )
 
 
 def aggregation(costs: torch.Tensor, robust: RobustConfig) -> torch.Tensor:
     """Fraction (samples, variants) that each model has in the cost of a sample; each row sums to 1.
 
-    Conditional value at risk is the mean of the worst `tail` of the models, one at least: the worst case and the mean are its ends.
+    Conditional value at risk is the mean of the worst `tail` of the models, one at least: the worst
+    case and the mean are its ends.
 
     Args:
         costs: (samples, variants)
         robust: kind of aggregation
     """
     models = costs.shape[1]
-    count = {"mean": models, "worst": 1, "cvar": max(1, round(robust.tail * models))}[robust.aggregate]
+    count = {"mean": models, "worst": 1, "cvar": max(1, round(robust.tail * models))}[
+        robust.aggregate
+    ]
     if count == models:
         return costs.new_full(costs.shape, 1.0 / models)
     return torch.zeros_like(costs).scatter_(1, costs.topk(count, dim=1).indices, 1.0 / count)

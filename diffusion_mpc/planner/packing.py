@@ -1,4 +1,7 @@
-"""Dataclasses of arrays as one array and back: what goes to the device, and what comes from it, is copied at once."""
+"""Dataclasses of arrays as one array and back.
+
+What goes to the device, and what comes from it, is copied at once.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ import torch
 from diffusion_mpc.types import Array
 
 DOUBLE = ("times",)
-"""Fields that stay in double precision: clock times, which single precision knows to minutes only."""
+"""Fields that stay in double precision.
+
+Clock times, which single precision knows to minutes only.
+"""
 
 Shapes = Sequence[tuple[int, ...]]
 T = TypeVar("T")
@@ -41,17 +47,33 @@ def pack_tensors(group: Any) -> torch.Tensor:  # noqa: ANN401
 
 
 def unpack_tensors(kind: type[T], flat: torch.Tensor, shapes: Shapes, dtype: torch.dtype) -> T:
-    """A dataclass of tensors of a type, but for those in `DOUBLE`, out of `flat`, (numbers,) in double precision."""
+    """Dataclass of tensors of a type, but for those in `DOUBLE`, out of `flat` (numbers,)."""
     sizes = [math.prod(shape) for shape in shapes]
-    parts = zip(_names(kind), torch.split(flat, sizes), torch.split(flat.to(dtype), sizes), shapes, strict=True)
-    return kind(*((wide if name in DOUBLE else narrow).view(shape) for name, wide, narrow, shape in parts))
+    parts = zip(
+        _names(kind),
+        torch.split(flat, sizes),
+        torch.split(flat.to(dtype), sizes),
+        shapes,
+        strict=True,
+    )
+    return kind(
+        *((wide if name in DOUBLE else narrow).view(shape) for name, wide, narrow, shape in parts)
+    )
 
 
 def send(kind: type[T], group: Any, dtype: torch.dtype, device: torch.device) -> T:  # noqa: ANN401
-    """A dataclass of arrays as one of tensors of a type, but for those in `DOUBLE`, on a device. On the CPU, they share memory."""
+    """A dataclass of arrays as one of tensors of a type, but for those in `DOUBLE`, on a device.
+
+    On the CPU, they share memory.
+    """
     if device.type == "cpu":
         parts = zip(_names(kind), _values(group), strict=True)
-        return kind(*(torch.from_numpy(values).to(torch.float64 if name in DOUBLE else dtype) for name, values in parts))
+        return kind(
+            *(
+                torch.from_numpy(values).to(torch.float64 if name in DOUBLE else dtype)
+                for name, values in parts
+            )
+        )
     flat = torch.from_numpy(pack(group)).pin_memory().to(device, non_blocking=True)
     return unpack_tensors(kind, flat, shapes_of(group), dtype)
 

@@ -1,4 +1,7 @@
-"""From a state and a reference to a plan: shift the previous plan, search, and say how good the result is."""
+"""From a state and a reference to a plan.
+
+Shift the previous plan, search, and say how good the result is.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,20 @@ class WarmStart:
 class Planner:
     """Receding-horizon planner of one task on one rollout backend, for one thread.
 
-    Between two plans it keeps the warm start, the costs of recent plans and the times of recent denoising steps, and the state of
-    the random generator, nothing else.
+    Between two plans it keeps the warm start, the costs of recent plans and the times of recent
+    denoising steps, and the state of the random generator, nothing else.
     """
 
     def __init__(
-        self, objective: Objective, config: SearchConfig, traces: int = 0, demonstration: DemonstratedPath | None = None
+        self,
+        objective: Objective,
+        config: SearchConfig,
+        traces: int = 0,
+        demonstration: DemonstratedPath | None = None,
     ) -> None:
-        """Prepare the search. Where the backend can, it is captured with the first plan, in the thread that makes it.
+        """Prepare the search.
+
+        Where the backend can, it is captured with the first plan, in the thread that makes it.
 
         Args:
             objective: what is minimised
@@ -83,36 +92,50 @@ class Planner:
         self._noise.seed(self._settings[0].seed)
 
     def take_over(self, previous: Planner, plan: Plan) -> None:
-        """Go on from the newest plan of another planner of the task, whose algorithm, horizon and knots may differ."""
+        """Go on from another planner's newest plan; its algorithm, horizon and knots may differ."""
         controls = self.objective.task.normalise(torch.from_numpy(plan.controls)).numpy()
         rows, knots = np.arange(len(controls)), self.objective.spline.knot_times / plan.control_dt
         mean = np.stack([np.interp(knots, rows, column) for column in controls.T], axis=1)
         self._warm_start = WarmStart(mean, np.ones_like(mean), plan.start_time)
         before = previous._warm_start
-        if type(previous._settings[1]) is type(self._settings[1]) and before.noise_scale.shape == mean.shape:
+        if (
+            type(previous._settings[1]) is type(self._settings[1])
+            and before.noise_scale.shape == mean.shape
+        ):
             self._warm_start = replace(self._warm_start, noise_scale=before.noise_scale)
 
     @torch.inference_mode()
-    def plan(self, state: State, reference: Reference, stamp: float | None = None, budget: float = math.inf) -> Plan:
+    def plan(
+        self,
+        state: State,
+        reference: Reference,
+        stamp: float | None = None,
+        budget: float = math.inf,
+    ) -> Plan:
         """Plan from `state`, whose stamp is the time that the first action is meant for.
 
         Args:
             state: state at the time of the first action
             reference: what to track
-            stamp: stamp of the measurement that `state` was predicted from, s; None: `state` is the measurement
-            budget: time that planning may take, s; a denoising step that would not end in time is left out, the first never
+            stamp: stamp of the measurement that `state` was predicted from, s; None: `state` is the
+                measurement
+            budget: time that planning may take, s; a denoising step that would not end in time is
+                left out, the first never
 
         Raises:
             NoFeasibleSampleError: every sample has a NaN or infinite cost; the warm start is kept
         """
         if self._captured is None:
-            # Not when it is built: that is in the thread that takes in the states, and this takes seconds.
+            # Not when it is built: that is in the thread that takes in the states, and this takes
+            # seconds.
             self._captured = self._capture()
         began = time.perf_counter()
         result, steps = self._search(state, reference, began, budget)
         config, cost = self._settings[0], float(result.cost[0])
         if not math.isfinite(cost):
-            raise NoFeasibleSampleError(f"all {config.num_samples} samples have a NaN or infinite cost")
+            raise NoFeasibleSampleError(
+                f"all {config.num_samples} samples have a NaN or infinite cost"
+            )
         warm_start = "none" if self._warm_start.start_time is None else "plan"
         self._warm_start = WarmStart(result.mean, result.noise_scale, state.stamp)
         finite = np.isfinite(result.costs)
@@ -122,7 +145,9 @@ class Planner:
             warm_start=warm_start,
             cost=cost,
             cost_mean=cost_mean,
-            term_costs=dict(zip(self.objective.task.cost_terms(), result.terms[:, 0].tolist(), strict=True)),
+            term_costs=dict(
+                zip(self.objective.task.cost_terms(), result.terms[:, 0].tolist(), strict=True)
+            ),
             effective_sample_size=effective_sample_size(result.weights),
             noise=float(result.noise[0]),
             infeasible_fraction=1.0 - float((finite & (result.violations <= 0.0)).mean()),
@@ -143,10 +168,15 @@ class Planner:
 
     @torch.inference_mode()
     def prepare(self) -> None:
-        """Do what the next plan needs and does not depend on its state, while there is time: draw its noise."""
+        """Do what the next plan needs and does not depend on its state, while there is time.
+
+        Draw its noise.
+        """
         self._noise.draw_ahead()
 
-    def search(self, state: State, reference: Reference, steps: int | None = None) -> tuple[Search, SearchInput[Array]]:
+    def search(
+        self, state: State, reference: Reference, steps: int | None = None
+    ) -> tuple[Search, SearchInput[Array]]:
         """The search that a plan from here would be, and its inputs.
 
         Args:
@@ -164,19 +194,26 @@ class Planner:
             sigmas=sigmas(steps),
             hyperparameters=algorithm.pack(),
             stagnated=np.array(float(self._stagnation.stagnated)),
-            demonstrated=np.array(float(self._guide.nearest(state)) if self._guide is not None else 0.0),
+            demonstrated=np.array(
+                float(self._guide.nearest(state)) if self._guide is not None else 0.0
+            ),
         )
         return Search(self.objective, algorithm, steps, self._traces, self._guide), inputs
 
-    def _search(self, state: State, reference: Reference, began: float, budget: float) -> tuple[SearchResult[Array], int]:
+    def _search(
+        self, state: State, reference: Reference, began: float, budget: float
+    ) -> tuple[SearchResult[Array], int]:
         """Result of the search, and the number of its denoising steps."""
         steps = self._budget.steps_within(budget)
         if self._captured:
             steps = max(n for n in self._captured if n <= steps)
         search, inputs = self.search(state, reference, steps)
         config = search.algorithm.config
-        # For all steps, whether or not there is time for them: noise is drawn ahead, when that is not known yet.
-        noise = self._noise.take(config.iterations, config.num_samples, search.algorithm.antithetic)[:steps]
+        # For all steps, whether or not there is time for them: noise is drawn ahead, when that is
+        # not known yet.
+        noise = self._noise.take(
+            config.iterations, config.num_samples, search.algorithm.antithetic
+        )[:steps]
         laps = [began]
 
         def go_on(step: int) -> bool:
@@ -187,7 +224,8 @@ class Planner:
         if self._captured:
             result = self._captured[steps](inputs, noise)
         else:
-            # A device is told what to do, and has not done it yet: there, time is known at the end only.
+            # A device is told what to do, and has not done it yet: there, time is known at the end
+            # only.
             on_host = noise.device.type == "cpu"
             tensors = send(SearchInput, inputs, noise.dtype, noise.device)
             result = to_host(search(tensors, noise, go_on if on_host else None))
@@ -198,7 +236,10 @@ class Planner:
 
     @torch.inference_mode()
     def _capture(self) -> dict[int, CapturedSearch]:
-        """Captured searches of few and of all denoising steps, for there may not be time for all; none where the backend cannot."""
+        """Captured searches of few and of all denoising steps, for there may not be time for all.
+
+        None where the backend cannot.
+        """
         config, algorithm, _ = self._settings
         if self.objective.backend.capture != "plan" or not algorithm.on_device:
             return {}
@@ -206,5 +247,7 @@ class Planner:
         state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
         noise = self._origin.new_zeros((config.iterations, config.num_samples, *self._origin.shape))
         counts = sorted({*range(1, min(config.iterations, 5)), config.iterations}, reverse=True)
-        works = [SearchWork(*self.search(state, Reference(), steps), noise[:steps]) for steps in counts]
+        works = [
+            SearchWork(*self.search(state, Reference(), steps), noise[:steps]) for steps in counts
+        ]
         return dict(zip(counts, capture_searches(works, self.objective.backend), strict=False))

@@ -6,9 +6,15 @@ import torch
 
 
 def draw_noise(
-    steps: int, num_samples: int, like: torch.Tensor, generator: torch.Generator, antithetic: bool = False
+    steps: int,
+    num_samples: int,
+    like: torch.Tensor,
+    generator: torch.Generator,
+    antithetic: bool = False,
 ) -> torch.Tensor:
-    """Standard normal noise of a whole search; the first row is zero, so that it stands for the mean itself.
+    """Standard normal noise of a whole search.
+
+    The first row is zero, so that it stands for the mean itself.
 
     Drawn at once, before the search: what a search does afterwards depends on its inputs alone.
 
@@ -17,19 +23,25 @@ def draw_noise(
         num_samples: number of rows
         like: (num_knots, nu) tensor that gives shape, type and device
         generator: source of randomness
-        antithetic: draw noise in pairs of opposite sign, so that it averages to zero whatever the number of samples
+        antithetic: draw noise in pairs of opposite sign, so that it averages to zero whatever the
+            number of samples
 
     Returns:
         (steps, num_samples, num_knots, nu)
     """
     drawn = num_samples // 2 if antithetic else num_samples - 1
-    noise = torch.randn((steps, drawn, *like.shape), generator=generator, dtype=like.dtype, device=like.device)
+    noise = torch.randn(
+        (steps, drawn, *like.shape), generator=generator, dtype=like.dtype, device=like.device
+    )
     parts = (noise.new_zeros((steps, 1, *like.shape)), noise, -noise[:, : num_samples - 1 - drawn])
     return torch.cat(parts if antithetic else parts[:2], dim=1)
 
 
 class NoiseSource:
-    """Noise of one search after the other from one generator; that of the next search can be drawn ahead."""
+    """Noise of one search after the other from one generator.
+
+    That of the next search can be drawn ahead.
+    """
 
     def __init__(self, like: torch.Tensor) -> None:
         """Take a tensor (num_knots, nu) that gives shape, type and device; `seed` comes first."""
@@ -44,7 +56,10 @@ class NoiseSource:
         self._sizes = self._ahead = None
 
     def take(self, steps: int, num_samples: int, antithetic: bool) -> torch.Tensor:
-        """Noise of the next search, see `draw_noise`; what was drawn ahead of another size is thrown away."""
+        """Noise of the next search, see `draw_noise`.
+
+        What was drawn ahead of another size is thrown away.
+        """
         sizes = (steps, num_samples, antithetic)
         if self._ahead is None or sizes != self._sizes:
             self._sizes = sizes

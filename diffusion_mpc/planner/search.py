@@ -1,4 +1,7 @@
-"""A search: denoising steps from one problem and warm start to a plan. All that it depends on are tensors."""
+"""A search: denoising steps from one problem and warm start to a plan.
+
+All that it depends on are tensors.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from diffusion_mpc.types import Array
 
 @dataclass(frozen=True)
 class SearchInput(ProblemInput[Values]):
-    """Inputs of a search, but for its noise: the problem, and these. Arrays on the host or tensors on the device.
+    """Inputs of a search, but for its noise: the problem, and these.
+
+    Arrays on the host or tensors on the device.
 
     Attributes:
         mean: (num_knots, nu) plan to start from, shifted to now
@@ -46,7 +51,8 @@ class SearchResult(Generic[Values]):
         noise_scale: (num_knots, nu) what the algorithm carries on beside it
         controls: (horizon, nu) its controls
         path: (horizon, nq) predicted positions in the cheapest sample
-        traces: (traces, horizon, nq) predicted positions in the cheapest samples, the cheapest first
+        traces: (traces, horizon, nq) predicted positions in the cheapest samples, the cheapest
+            first
         terms: (terms, 1) weighted cost of each term in the cheapest sample
         cost: (1,) cost of the cheapest sample
         costs: (samples,) of all samples of the last step
@@ -71,7 +77,10 @@ class SearchResult(Generic[Values]):
 
 
 def to_host(result: SearchResult[torch.Tensor]) -> SearchResult[Array]:
-    """A result in double precision: views where the search ran on the host, else a copy, which waits for the device."""
+    """A result in double precision.
+
+    Views where the search ran on the host, else a copy, which waits for the device.
+    """
     if result.mean.device.type == "cpu":
         return SearchResult(*(getattr(result, f.name).double().numpy() for f in fields(result)))
     return unpack(SearchResult, pack_tensors(result).cpu().double().numpy(), shapes_of(result))
@@ -79,7 +88,9 @@ def to_host(result: SearchResult[torch.Tensor]) -> SearchResult[Array]:
 
 @dataclass(frozen=True)
 class Search:
-    """A search of fixed structure. Without `go_on`, nothing in it waits for the device: it can be captured and replayed.
+    """A search of fixed structure.
+
+    Without `go_on`, nothing in it waits for the device: it can be captured and replayed.
 
     Attributes:
         objective: what is minimised
@@ -96,7 +107,10 @@ class Search:
     guide: Guide | None
 
     def __call__(
-        self, inputs: SearchInput[torch.Tensor], noise: torch.Tensor, go_on: Callable[[int], bool] | None = None
+        self,
+        inputs: SearchInput[torch.Tensor],
+        noise: torch.Tensor,
+        go_on: Callable[[int], bool] | None = None,
     ) -> SearchResult[torch.Tensor]:
         """Search.
 
@@ -128,13 +142,26 @@ class Search:
         """The problem, and where the search starts."""
         problem = self.objective.problem(inputs)
         if self.guide is not None:
-            problem = replace(problem, demonstration=self.guide.ahead(inputs.demonstrated.long(), problem))
+            problem = replace(
+                problem, demonstration=self.guide.ahead(inputs.demonstrated.long(), problem)
+            )
         hyperparameters = self.algorithm.unpack(inputs.hyperparameters)
-        belief = Belief(inputs.mean, inputs.noise_scale, inputs.sigmas[..., None], hyperparameters, inputs.stagnated)
+        belief = Belief(
+            inputs.mean,
+            inputs.noise_scale,
+            inputs.sigmas[..., None],
+            hyperparameters,
+            inputs.stagnated,
+        )
         return problem, self.algorithm.start(belief)
 
     def conclude(
-        self, belief: Belief, knots: torch.Tensor, trajectories: Trajectories, ranks: torch.Tensor, weights: torch.Tensor
+        self,
+        belief: Belief,
+        knots: torch.Tensor,
+        trajectories: Trajectories,
+        ranks: torch.Tensor,
+        weights: torch.Tensor,
     ) -> SearchResult[torch.Tensor]:
         """The result, where nothing constrains it.
 
@@ -158,14 +185,16 @@ class Search:
             costs=trajectories.costs,
             weights=weights,
             noise=knots.std(0, correction=0).mean()[None],
-            violations=knots.new_zeros(1) if trajectories.violation is None else trajectories.violation,
+            violations=knots.new_zeros(1)
+            if trajectories.violation is None
+            else trajectories.violation,
             violation=knots.new_zeros(1),
         )
 
     def _safest(self, problem: Problem, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first of the knots (k, num_knots, nu) that violate constraints least, and by how much they break them."""
-        # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than the samples it comes from, and
-        # so may be all samples that are drawn round it.
+        """First of the knots (k, num_knots, nu) of least violation, and that violation."""
+        # Half-way between two ways round an obstacle lies the obstacle: the mean may be worse than
+        # the samples it comes from, and so may be all samples that are drawn round it.
         trajectories = self.objective.evaluate(replace(problem, demonstration=None), knots)
         assert trajectories.violation is not None, "the task has constraints"
         assert trajectories.breach is not None, "the task has constraints"

@@ -17,10 +17,13 @@ DEGREES: dict[SplineKind, int] = {"zero": 0, "linear": 1, "quadratic": 2, "cubic
 class Spline:
     """Linear map from knots at evenly spaced times over the horizon to values at any time.
 
-    A spline through given values is linear in those values, so interpolation, evaluation and shifting are one matrix product each.
+    A spline through given values is linear in those values, so interpolation, evaluation and
+    shifting are one matrix product each.
     """
 
-    def __init__(self, num_knots: int, horizon_steps: int, control_dt: float, kind: SplineKind) -> None:
+    def __init__(
+        self, num_knots: int, horizon_steps: int, control_dt: float, kind: SplineKind
+    ) -> None:
         """Place the knots.
 
         Args:
@@ -35,25 +38,37 @@ class Spline:
         self.degree = DEGREES[kind]
         if not self.degree < num_knots <= horizon_steps:
             raise ValueError(
-                f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps needs "
+                f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps "
+                "needs "
                 f"{self.degree + 1} to {horizon_steps}"
             )
-        self.knot_times = np.linspace(0.0, (horizon_steps - 1) * control_dt, num_knots, dtype=np.float64)
+        self.knot_times = np.linspace(
+            0.0, (horizon_steps - 1) * control_dt, num_knots, dtype=np.float64
+        )
         control_times: Array = np.arange(horizon_steps, dtype=np.float64) * control_dt
         self.to_controls = torch.from_numpy(self._weights(control_times))
         # Sent to a device once, not with every plan.
         self._to_controls = lru_cache(maxsize=4)(self.to_controls.to)
-        self._shift_by = lru_cache(maxsize=16)(lambda elapsed: self._weights(self.knot_times + elapsed))
+        self._shift_by = lru_cache(maxsize=16)(
+            lambda elapsed: self._weights(self.knot_times + elapsed)
+        )
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
-        """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), in [-1, 1] as knots are."""
+        """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), both in [-1, 1]."""
         weights = self._to_controls(knots.device, knots.dtype)
         # `matmul` comes to the same, and takes several times as long to find out.
-        product = torch.bmm(weights.expand(len(knots), -1, -1), knots) if knots.ndim == 3 else torch.matmul(weights, knots)
+        product = (
+            torch.bmm(weights.expand(len(knots), -1, -1), knots)
+            if knots.ndim == 3
+            else torch.matmul(weights, knots)
+        )
         return product.clamp_(-1.0, 1.0)
 
     def shift(self, knots: Array, elapsed: float) -> Array:
-        """Knots (num_knots, nu) of the same curve `elapsed` seconds later; past its end the curve stays where it ended."""
+        """Knots (num_knots, nu) of the same curve `elapsed` seconds later.
+
+        Past its end the curve stays where it ended.
+        """
         shifted: Array = (self._shift_by(round(elapsed, 6)) @ knots).clip(-1.0, 1.0)
         return shifted
 

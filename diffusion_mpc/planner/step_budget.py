@@ -21,12 +21,13 @@ class StepBudget:
         self._times.extend(times)
 
     def steps_within(self, budget: float) -> int:
-        """Steps to plan for within a time in s, so that the last of them has the least noise and not the one that was left out."""
+        """Steps to plan for within a time, s, so that the last one made has the least noise."""
         if math.isinf(budget) or not self._times:
             return self._most
         fit = self._fitting(budget)
         if fit > self._fit:
-            # Only with time to spare: if plans had now one step and now two, commands would have to wait for the longer ones.
+            # Only with time to spare: if plans had now one step and now two, commands would have to
+            # wait for the longer ones.
             fit = max(self._fitting(0.9 * budget), self._fit)
         self._fit = fit
         return min(fit, self._most)
@@ -36,5 +37,6 @@ class StepBudget:
         return sorted(self._times)[int(0.9 * (len(self._times) - 1))] if self._times else 0.0
 
     def _fitting(self, budget: float) -> int:
-        # Only the last step has to allow for being slow: if all did, one slow moment would leave half of the time idle.
+        # Only the last step has to allow for being slow: if all did, one slow moment would leave
+        # half of the time idle.
         return 1 + max(int((budget - self.slow_step()) / median(self._times)), 0)

@@ -1,4 +1,7 @@
-"""Protocol of the rollout backends. A new one needs a class like this and a function that makes it in `BACKENDS`."""
+"""Protocol of the rollout backends.
+
+A new one needs a class like this and a function that makes it in `BACKENDS`.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,11 @@ class RolloutBackend(Protocol):
         device: where the tensors lie
         dtype: floating type of the tensors
         variants: models that every control sequence is rolled out on
-        capture: what of a plan is captured and replayed: "plan", "step" (the physics of a control step) or "none"
+        capture: what of a plan is captured and replayed: "plan", "step" (the physics of a control
+            step) or "none"
         capture_failure: why that is less than was asked for, in one line; empty where it is not
-        overflows: samples since the start that the backend had too little memory for; they were invalid
+        overflows: samples since the start that the backend had too little memory for; they were
+            invalid
     """
 
     name: str
@@ -42,10 +47,13 @@ class RolloutBackend(Protocol):
         """See above."""
         ...
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """Trajectories that the controls lead to.
 
-        Independent of earlier calls: time, activations and the solver's warm start begin anew. Nothing waits for the device.
+        Independent of earlier calls: time, activations and the solver's warm start begin anew.
+        Nothing waits for the device.
 
         Args:
             start: state that all samples start from
@@ -53,16 +61,21 @@ class RolloutBackend(Protocol):
             control_dt: length of a control step, s; a multiple of the model's time step
 
         Returns:
-            the trajectories, `variants` rows for each sample, the first on `model` itself; valid until the next call, which may
-            reuse their memory
+            the trajectories, `variants` rows for each sample, the first on `model` itself; valid
+            until the next call, which may reuse their memory
         """
         ...
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
-        """A replay of each work, all at once, which reads and writes the same memory; none where they cannot be captured.
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> Sequence[Work]:
+        """A replay of each work, all at once, which reads and writes the same memory.
+
+        None where they cannot be captured.
 
         Args:
-            works: rollouts and other work on the device, that wait for nothing; they share memory, so only one may run at a time
+            works: rollouts and other work on the device, that wait for nothing; they share memory,
+                so only one may run at a time
             warm_up: those that use all the kernels and as much memory as any; None: all of them
         """
         ...
@@ -76,5 +89,8 @@ def substeps(control_dt: float, timestep: float) -> int:
     """
     count = round(control_dt / timestep)
     if count < 1 or abs(count * timestep - control_dt) > 1e-9:
-        raise ValueError(f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; change one of them")
+        raise ValueError(
+            f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; "
+            "change one of them"
+        )
     return count

@@ -14,18 +14,25 @@ from diffusion_mpc.types import Array
 
 @dataclass(frozen=True)
 class Capacity:
-    """Most contacts (all worlds share their sum) and constraints (none may exceed it) of one world."""
+    """Most contacts (all worlds share their sum) and constraints (of each) of one world."""
 
     contacts: int
     constraints: int
 
 
-def probe(task: Task, model: mujoco.MjModel, pairs: NDArray[np.int_], trials: int = 32, duration: float = 0.5) -> Capacity:
+def probe(
+    task: Task,
+    model: mujoco.MjModel,
+    pairs: NDArray[np.int_],
+    trials: int = 32,
+    duration: float = 0.5,
+) -> Capacity:
     """Twice what random motion in C MuJoCo came to, and a few more.
 
-    Each trial starts from the task's initial state, displaced by half a metre and radian (standard deviation) along every degree of
-    freedom so that the robot also lies, dives and folds, and moves under random controls. Pairs of geoms that come near each
-    other count as contacts: a GPU simulation lists them in the same memory before it looks closer.
+    Each trial starts from the task's initial state, displaced by half a metre and radian (standard
+    deviation) along every degree of freedom so that the robot also lies, dives and folds, and moves
+    under random controls. Pairs of geoms that come near each other count as contacts: a GPU
+    simulation lists them in the same memory before it looks closer.
 
     Args:
         task: task that the model belongs to
@@ -61,4 +68,8 @@ def near_pairs(model: mujoco.MjModel, centres: Array, pairs: NDArray[np.int_]) -
     # Planes have no bounding sphere: they may be near anything.
     reach = np.where(model.geom_rbound > 0.0, model.geom_rbound + model.geom_margin, np.inf)
     first, second = pairs[:, 0], pairs[:, 1]
-    return int((np.linalg.norm(centres[first] - centres[second], axis=1) <= reach[first] + reach[second]).sum())
+    return int(
+        (
+            np.linalg.norm(centres[first] - centres[second], axis=1) <= reach[first] + reach[second]
+        ).sum()
+    )

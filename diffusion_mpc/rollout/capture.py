@@ -1,4 +1,7 @@
-"""Captures of GPU work into CUDA graphs: one way of making them, for rollouts, benchmarks and tests."""
+"""Captures of GPU work into CUDA graphs.
+
+One way of making them, for rollouts, benchmarks and tests.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 REASONS = {
     torch.Tag.data_dependent_output: "asks the device for the value of a tensor",
     torch.Tag.dynamic_output_shape: "asks the device how many elements there are",
-    # torch.cuda.CUDAGraph would advance the generator with each replay; a capture that Warp began does not know it.
+    # torch.cuda.CUDAGraph would advance the generator with each replay; a capture that Warp began
+    # does not know it.
     torch.Tag.nondeterministic_seeded: "draws random numbers, which every replay would repeat",
 }
 COPIES = "copies between host and device"
@@ -28,19 +32,24 @@ FACTORISATIONS = ("cholesky", "eig", "eigh", "inv", "lstsq", "lu_factor", "pinv"
 
 REFUSED = (
     dict.fromkeys(("is_nonzero", "equal", "allclose"), REASONS[torch.Tag.data_dependent_output])
-    | dict.fromkeys(("nonzero_numpy", "where.default", "repeat_interleave.self_Tensor"), REASONS[torch.Tag.dynamic_output_shape])
+    | dict.fromkeys(
+        ("nonzero_numpy", "where.default", "repeat_interleave.self_Tensor"),
+        REASONS[torch.Tag.dynamic_output_shape],
+    )
     | dict.fromkeys(("lift_fresh", "pin_memory", "_pin_memory"), COPIES)
     | dict.fromkeys((f"linalg_{name}" for name in FACTORISATIONS), CHECKS)
     | dict.fromkeys(("_linalg_check_errors", "_linalg_eigh", "_linalg_svd"), CHECKS)
 )
-"""Reasons for which a CUDA graph cannot hold operations of PyTorch, by their names, beside those with a tag of `REASONS`.
+"""Reasons for which a CUDA graph cannot hold operations, by name, beside the tags of `REASONS`.
 
-Sorting is not among them: its buffers come from the caching allocator, as all tensors do. Nor are matrix products: the warm-up, in
-the same thread and on the same stream, has made cuBLAS's handle and workspace, which PyTorch keeps for each thread and stream.
+Sorting is not among them: its buffers come from the caching allocator, as all tensors do. Nor are
+matrix products: the warm-up, in the same thread and on the same stream, has made cuBLAS's handle
+and workspace, which PyTorch keeps for each thread and stream.
 """
 
-# Garbage collection, the pool that memory comes from and the capture on Warp's `cpu` device belong to the process, so there is one
-# capture at a time. Reentrant: a capture lies within the use of its memory.
+# Garbage collection, the pool that memory comes from and the capture on Warp's `cpu` device belong
+# to the process, so there is one capture at a time. Reentrant: a capture lies within the use of its
+# memory.
 _one_at_a_time = threading.RLock()
 
 # Pools of captures that are gone.
@@ -48,7 +57,10 @@ _released: list[object] = []
 
 
 class CaptureError(RuntimeError):
-    """Work that could not be captured; the message is one line and begins with the operation that failed."""
+    """Work that could not be captured.
+
+    The message is one line and begins with the operation that failed.
+    """
 
 
 class CapturedOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -63,7 +75,11 @@ class CapturedOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.last = ""
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+        self,
+        func: OpOverload,
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
     ) -> object:
         """Do an operation, or raise CaptureError before it begins."""
         self.last = str(func)
@@ -78,7 +94,10 @@ def refusal(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, objec
     if name in ("index", "index_put", "index_put_"):
         # The tag is on all indexing, but only what a mask selects has to be counted.
         assert isinstance(args[1], list | tuple), "indices"
-        masked = any(isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        masked = any(
+            isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
+            for index in args[1]
+        )
         return REASONS[torch.Tag.dynamic_output_shape] if masked else ""
     if name in ("to", "_to_copy", "copy_"):
         values = (x.device if isinstance(x, torch.Tensor) else x for x in (*args, *kwargs.values()))
@@ -88,10 +107,13 @@ def refusal(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, objec
 
 
 class CaptureMemory:
-    """A memory pool of PyTorch's for captures of which only one runs at a time; keep it as long as they are replayed.
+    """A memory pool of PyTorch's for captures of which only one runs at a time.
 
-    PyTorch ends the process ("captures_underway.empty() INTERNAL ASSERT FAILED") where a pool is destroyed while memory is being
-    taken from any other, in whatever thread. So a pool outlives its CaptureMemory until the next one is about to be used.
+    Keep it as long as they are replayed.
+
+    PyTorch ends the process ("captures_underway.empty() INTERNAL ASSERT FAILED") where a pool is
+    destroyed while memory is being taken from any other, in whatever thread. So a pool outlives its
+    CaptureMemory until the next one is about to be used.
     """
 
     def __init__(self, make_pool: Callable[[], Any] = torch.cuda.MemPool) -> None:
@@ -99,8 +121,13 @@ class CaptureMemory:
         weakref.finalize(self, _released.append, self._pool).atexit = False
 
     @contextmanager
-    def used(self, use_pool: Callable[[Any], AbstractContextManager[None]] = torch.cuda.use_mem_pool) -> Iterator[None]:
-        """Take this thread's device memory from the pool, without garbage collection; other threads' captures wait."""
+    def used(
+        self, use_pool: Callable[[Any], AbstractContextManager[None]] = torch.cuda.use_mem_pool
+    ) -> Iterator[None]:
+        """Take this thread's device memory from the pool, without garbage collection.
+
+        Other threads' captures wait.
+        """
         with _one_at_a_time, without_garbage_collection():
             _released.clear()
             with use_pool(self._pool):
@@ -109,12 +136,16 @@ class CaptureMemory:
 
 @contextmanager
 def capturing(device: wp.Device, stream: wp.Stream | None = None) -> Iterator[Any]:
-    """Capture the work that this thread launches on a stream; yields a `wp.ScopedCapture`, which has the `graph` afterwards.
+    """Capture the work that this thread launches on a stream.
 
-    Warp begins the capture and PyTorch takes part in it, not the other way round (`external=True`): at every loop of a solver Warp
-    ends the capture and takes it up again under another number, by which the allocator of `torch.cuda.CUDAGraph` would no longer
-    know its own. Before, in the same thread, on the same stream and within the same `CaptureMemory.used`, do the work twice:
-    that loads kernels, makes cuBLAS's handle and workspace, and leaves memory enough in the pool to allocate none within.
+    Yields a `wp.ScopedCapture`, which has the `graph` afterwards.
+
+    Warp begins the capture and PyTorch takes part in it, not the other way round (`external=True`):
+    at every loop of a solver Warp ends the capture and takes it up again under another number, by
+    which the allocator of `torch.cuda.CUDAGraph` would no longer know its own. Before, in the same
+    thread, on the same stream and within the same `CaptureMemory.used`, do the work twice: that
+    loads kernels, makes cuBLAS's handle and workspace, and leaves memory enough in the pool to
+    allocate none within.
 
     Args:
         device: the GPU, or Warp's `cpu` device, where only Warp's kernels are captured
@@ -124,8 +155,9 @@ def capturing(device: wp.Device, stream: wp.Stream | None = None) -> Iterator[An
         CaptureError: an operation cannot be captured
     """
     operations, ended = CapturedOperations(), False
-    # Thread-local: other threads go on calling CUDA, and their plans allocate and wait. In this thread, garbage collection could
-    # free memory or destroy a graph, which is as illegal as in the work itself.
+    # Thread-local: other threads go on calling CUDA, and their plans allocate and wait. In this
+    # thread, garbage collection could free memory or destroy a graph, which is as illegal as in the
+    # work itself.
     scoped = wp.ScopedCapture(device, stream, capture_mode=wp.CaptureMode.THREAD_LOCAL)
     with _one_at_a_time, without_garbage_collection():
         try:
@@ -155,7 +187,10 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 def launched(trace: TracebackType | None) -> str:
-    """Warp's function and kernel that an error has come through; empty where it came from elsewhere."""
+    """Warp's function and kernel that an error has come through.
+
+    Empty where it came from elsewhere.
+    """
     function = ""
     for frame, _ in traceback.walk_tb(trace):
         if frame.f_globals.get("__name__", "").startswith("warp."):

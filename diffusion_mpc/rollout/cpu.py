@@ -1,4 +1,7 @@
-"""Rollouts through C MuJoCo on a persistent pool of threads: the reference that other backends are checked against."""
+"""Rollouts through C MuJoCo on a persistent pool of threads.
+
+The reference that other backends are checked against.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ class Simulations:
 
     Attributes:
         batch: MuJoCo's simulations, one for each row
-        start: (nstate,) state that all of them start from; what a `State` does not hold is the model's own (mocap bodies, active
-            equalities) or zero (time, warm start, histories of delayed actuators)
+        start: (nstate,) state that all of them start from; what a `State` does not hold is the
+            model's own (mocap bodies, active equalities) or zero (time, warm start, histories of
+            delayed actuators)
         qpos_qvel_act: (nq + nv + na,) the part of `start` that a `State` holds
         records: (samples, steps, dim) by name, what MuJoCo writes after each physics step
         ends: (samples, horizon, dim) by name, of these the rows at the end of each control step
@@ -56,26 +60,33 @@ class CpuBackend:
         """Take the models; threads start with the first rollout of each size.
 
         Args:
-            models: planning model, and variants of it that every control sequence is rolled out on as well
+            models: planning model, and variants of it that every control sequence is rolled out on
+                as well
             threads: number of threads; 0: one per core that this process may use
         """
         self.model = models[0]
         self.variants = len(models)
-        # A diverging sample is nothing to warn about, and MuJoCo would write a file of warnings in the current folder.
+        # A diverging sample is nothing to warn about, and MuJoCo would write a file of warnings in
+        # the current folder.
         mujoco.set_mju_user_warning(lambda text: None)
         self._threads = threads or len(os.sched_getaffinity(0))
         self._models = list(models)
         self._slices = sensor_slices(self.model)
         self._simulations = lru_cache(maxsize=4)(self._make_simulations)
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         if self.variants > 1:
             controls = controls.repeat_interleave(self.variants, dim=0)
         samples, horizon, _ = controls.shape
         simulations = self._simulations(samples, horizon, control_dt)
         batch, repeats = simulations.batch, simulations.repeats
-        np.concatenate((start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()), out=simulations.qpos_qvel_act)
+        np.concatenate(
+            (start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()),
+            out=simulations.qpos_qvel_act,
+        )
         batch.state[:] = simulations.start
         # A simulation stops where its warnings become more, so they have to begin at none.
         batch.warning[:] = 0
@@ -85,7 +96,8 @@ class CpuBackend:
             record=list(simulations.records),
             out=simulations.records,
         )
-        # MuJoCo resets a simulation that diverges, and it looks fine there; its time tells that it did not reach the end.
+        # MuJoCo resets a simulation that diverges, and it looks fine there; its time tells that it
+        # did not reach the end.
         ended = batch.state[:, 0]
         unfinished = ended.min() < simulations.end
         return RolloutBatch(
@@ -95,7 +107,9 @@ class CpuBackend:
             invalid=torch.from_numpy(ended < simulations.end) if unfinished else None,
         )
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> Sequence[Work]:
         """See `RolloutBackend.capture_work`: there is nothing to gain here."""
         return ()
 
@@ -111,10 +125,14 @@ class CpuBackend:
         return Simulations(
             batch=batch,
             start=start,
-            # The full physics state of MuJoCo begins with the time, and positions, velocities and activations follow.
+            # The full physics state of MuJoCo begins with the time, and positions, velocities and
+            # activations follow.
             qpos_qvel_act=start[1 : 1 + model.nq + model.nv + model.na],
             records=records,
-            ends={name: torch.from_numpy(rows[:, repeats - 1 :: repeats]) for name, rows in records.items()},
+            ends={
+                name: torch.from_numpy(rows[:, repeats - 1 :: repeats])
+                for name, rows in records.items()
+            },
             repeats=repeats,
             end=(steps - 0.5) * model.opt.timestep,
         )

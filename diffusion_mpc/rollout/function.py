@@ -1,4 +1,4 @@
-"""Rollouts through a task's own dynamics, a batched torch function, in place of MuJoCo's physics."""
+"""Rollouts through a task's own dynamics, a batched torch function, instead of MuJoCo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from diffusion_mpc.types import RolloutBatch, StateTensors
 
 
 class FunctionBackend:
-    """`Task.dynamics`, step by step for all samples at once. It has no sensors: terms read positions, velocities and controls."""
+    """`Task.dynamics`, step by step for all samples at once.
+
+    It has no sensors: terms read positions, velocities and controls.
+    """
 
     name = "function"
     variants = 1
@@ -38,20 +41,26 @@ class FunctionBackend:
             dtype: floating type of the tensors
 
         Raises:
-            TaskError: the task has no dynamics, reads sensors, or its dynamics return something else than a state
+            TaskError: the task has no dynamics, reads sensors, or its dynamics return something
+                else than a state
         """
         if task.dynamics is None:
-            raise TaskError(f"task '{task.name}' has no dynamics of its own; set backend.name to cpu")
+            raise TaskError(
+                f"task '{task.name}' has no dynamics of its own; set backend.name to cpu"
+            )
         if task.sensors:
             raise TaskError(
-                f"task '{task.name}' reads sensors ({', '.join(task.sensors)}), which the function backend does not have; "
+                f"task '{task.name}' reads sensors ({', '.join(task.sensors)}), which the "
+                "function backend does not have; "
                 "compute them from positions and velocities"
             )
         self.model, self.device, self.dtype = model, torch.device(device), dtype
         self._dynamics: Dynamics = task.dynamics
         self._try(task)
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
         repeats = substeps(control_dt, self.model.opt.timestep)
@@ -72,7 +81,9 @@ class FunctionBackend:
             invalid=~(ends.isfinite().flatten(1).all(1) & speeds.isfinite().flatten(1).all(1)),
         )
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> Sequence[Work]:
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> Sequence[Work]:
         """See `RolloutBackend.capture_work`: there is nothing to gain here."""
         return ()
 
@@ -86,6 +97,7 @@ class FunctionBackend:
         for name, asked, got in (("positions", qpos, moved), ("velocities", qvel, velocity)):
             if (got.shape, got.dtype, got.device) != (asked.shape, asked.dtype, asked.device):
                 raise TaskError(
-                    f"dynamics of task '{task.name}' return {name} of {tuple(got.shape)}, {got.dtype}, {got.device}; "
+                    f"dynamics of task '{task.name}' return {name} of {tuple(got.shape)}, "
+                    f"{got.dtype}, {got.device}; "
                     f"they were given {tuple(asked.shape)}, {asked.dtype}, {asked.device}"
                 )

@@ -1,4 +1,7 @@
-"""Models that differ from a given one as real robots differ from theirs: in mass, friction and actuator gain."""
+"""Models that differ from a given one as real robots differ from theirs.
+
+In mass, friction and actuator gain.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def perturbed(model: mujoco.MjModel, mass: float, friction: float, gain: float) 
 
 
 def model_variants(model: mujoco.MjModel, config: RobustConfig) -> list[mujoco.MjModel]:
-    """The given model first, then `config.models - 1` perturbed ones; factors are uniform, and the same for the same seed."""
+    """The given model first, then `config.models - 1` perturbed ones.
+
+    Factors are uniform, and the same for the same seed.
+    """
     random = np.random.default_rng(config.seed)
     reach = np.array([config.mass, config.friction, config.gain])
     factors = 1.0 + reach * random.uniform(-1.0, 1.0, (config.models - 1, 3))

@@ -1,6 +1,9 @@
-"""Rollouts through MuJoCo Warp, on an NVIDIA GPU where there is one; else on Warp's `cpu` device, for tests and development only.
+"""Rollouts through MuJoCo Warp, on an NVIDIA GPU where there is one.
 
-Nothing in a rollout waits for the device, and all its memory is allocated before the first one of its size.
+Else on Warp's `cpu` device, for tests and development only.
+
+Nothing in a rollout waits for the device, and all its memory is allocated before the first one of
+its size.
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ from diffusion_mpc.rollout.capture import CaptureError, CaptureMemory, capturing
 from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
-# That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say that something was left out.
-OVERFLOW = int(mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS))
+# That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say
+# that something was left out.
+OVERFLOW = int(
+    mjw.OverflowType.ALL & ~(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS)
+)
 
 # What a step reads of the steps before, beside the state that a rollout starts from.
 CARRIED = ("time", "qacc_warmstart", "overflow", "history", "plastic")
@@ -46,7 +52,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worlds:
-    """Parallel simulations of one batch: Warp's data, torch's views on its memory, and room for the trajectories.
+    """Parallel simulations of one batch.
+
+    Warp's data, torch's views on its memory, and room for the trajectories.
 
     Attributes:
         data: MuJoCo Warp's data
@@ -72,7 +80,9 @@ MakeWorlds = Callable[[int, int, int], Worlds]
 
 @dataclass(frozen=True)
 class Replay:
-    """Captured work: a call launches its graph on its stream, which waits for the caller's and is waited for by it.
+    """Captured work.
+
+    A call launches its graph on its stream, which waits for the caller's and is waited for by it.
 
     Attributes:
         stream, warp_stream: the stream that it was captured on, as PyTorch's and as Warp's
@@ -111,8 +121,10 @@ class WarpBackend:
     dtype = torch.float32
     variants = 1
 
-    def __init__(self, task: Task, model: mujoco.MjModel, device: str = "", capture: Capture = "plan") -> None:
-        """Put the model on the device, and find out how many contacts and constraints to have memory for.
+    def __init__(
+        self, task: Task, model: mujoco.MjModel, device: str = "", capture: Capture = "plan"
+    ) -> None:
+        """Put the model on the device, and find out the numbers of contacts and constraints.
 
         Args:
             task: task, for the state that it starts from
@@ -121,15 +133,20 @@ class WarpBackend:
             capture: what of a plan to make a CUDA graph of
 
         Raises:
-            TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a GPU
+            TaskError: the model has what MuJoCo Warp lacks, or PyTorch is one without CUDA beside a
+                GPU
         """
         wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-        # Not PTX, which the driver would have to translate, if new enough for it. `test/gpu/compile_kernels.py` makes cubin, too.
+        # Not PTX, which the driver would have to translate, if new enough for it.
+        # `test/gpu/compile_kernels.py` makes cubin, too.
         wp.config.cuda_output = "cubin"
         wp.init()
         device = device or ("cuda" if wp.get_cuda_device_count() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
-            raise TaskError("backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install one that has")
+            raise TaskError(
+                "backend.name is warp, and there is a GPU, but this PyTorch has no CUDA; install "
+                "one that has"
+            )
         self.model = model
         self.device = torch.device("cuda:0" if device == "cuda" else "cpu")
         # On the `cpu` device a capture takes in what other threads launch meanwhile.
@@ -148,20 +165,26 @@ class WarpBackend:
 
     @property
     def overflows(self) -> int:
-        """Samples since the start that needed more contacts or constraints than there was memory for; waits for the device."""
+        """Samples so far without room for contacts or constraints; waits for the device."""
         return int(self._overflows)
 
-    def rollout(self, start: StateTensors, controls: torch.Tensor, control_dt: float) -> RolloutBatch:
+    def rollout(
+        self, start: StateTensors, controls: torch.Tensor, control_dt: float
+    ) -> RolloutBatch:
         """See `RolloutBackend.rollout`."""
         samples, horizon, _ = controls.shape
         with self._streams():
-            worlds = (_captured_worlds.get() or self._worlds)(samples, horizon, substeps(control_dt, self.model.opt.timestep))
+            worlds = (_captured_worlds.get() or self._worlds)(
+                samples, horizon, substeps(control_dt, self.model.opt.timestep)
+            )
             self._start(worlds, start)
             self._run(worlds, controls)
         full = (worlds.views["overflow"] & OVERFLOW) != 0
         self._overflows += full.sum()
         # A NaN among the controls would be clamped to a limit, and the sample look fine.
-        arrived = _bounded(worlds.qpos) & _bounded(worlds.qvel) & controls.isfinite().flatten(1).all(1)
+        arrived = (
+            _bounded(worlds.qpos) & _bounded(worlds.qvel) & controls.isfinite().flatten(1).all(1)
+        )
         return RolloutBatch(
             qpos=worlds.qpos,
             qvel=worlds.qvel,
@@ -172,11 +195,16 @@ class WarpBackend:
         )
 
     def footprint(self, samples: int) -> int:
-        """Device memory that the worlds of so many samples take, bytes: what a physics step may read and write."""
+        """Device memory that the worlds of so many samples take, bytes.
+
+        What a physics step may read and write.
+        """
         with self._streams():
             return sum(array.capacity for array in _arrays(self._worlds(samples, 1, 1).data))
 
-    def capture_work(self, works: Sequence[Work], warm_up: Sequence[Work] | None = None) -> list[Work]:
+    def capture_work(
+        self, works: Sequence[Work], warm_up: Sequence[Work] | None = None
+    ) -> list[Work]:
         """See `RolloutBackend.capture_work`."""
         if self.capture != "plan":
             return []
@@ -191,8 +219,8 @@ class WarpBackend:
         _log.warning("%s: %s", _FALLBACKS[capture], self.capture_failure)
 
     def _graphs_of(self, works: Sequence[Work], warm_up: Sequence[Work]) -> list[Work]:
-        # A stream, worlds and memory of their own: plans through older graphs go on meanwhile, and nothing else may ever lie where
-        # these write.
+        # A stream, worlds and memory of their own: plans through older graphs go on meanwhile, and
+        # nothing else may ever lie where these write.
         stream, memory = torch.cuda.Stream(), CaptureMemory()
         warp_stream = wp.stream_from_torch(stream)
         worlds: MakeWorlds = lru_cache(maxsize=None)(self._make_worlds)
@@ -201,14 +229,17 @@ class WarpBackend:
         try:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream), wp.ScopedStream(warp_stream), memory.used():
-                # The first time makes worlds and loads kernels, the second finds in the pool what the captures will.
+                # The first time makes worlds and loads kernels, the second finds in the pool what
+                # the captures will.
                 for work in (*warm_up, *warm_up):
                     work()
                 stream.synchronize()
                 for work in works:
                     with capturing(self._on, warp_stream) as capture:
                         output = work()
-                    replays.append(Replay(stream, warp_stream, capture.graph, output, (worlds, memory, work)))
+                    replays.append(
+                        Replay(stream, warp_stream, capture.graph, output, (worlds, memory, work))
+                    )
         finally:
             _captured_worlds.reset(token)
         # Once, for the driver prepares a graph when it is launched first.
@@ -257,15 +288,25 @@ class WarpBackend:
     def _make_worlds(self, samples: int, horizon: int, repeats: int) -> Worlds:
         # What is made in inference mode, as within a plan, could not be written to outside of it.
         with torch.inference_mode(False), wp.ScopedDevice(self._on):
-            data = mjw.make_data(self.model, samples, nconmax=self.capacity.contacts, njmax=self.capacity.constraints)
-            views = {name: self._view(getattr(data, name)) for name in ("qpos", "qvel", "act", "ctrl", "sensordata", *CARRIED)}
+            data = mjw.make_data(
+                self.model, samples, nconmax=self.capacity.contacts, njmax=self.capacity.constraints
+            )
+            views = {
+                name: self._view(getattr(data, name))
+                for name in ("qpos", "qvel", "act", "ctrl", "sensordata", *CARRIED)
+            }
             initial = {name: views[name].clone() for name in CARRIED}
             qpos, qvel, sensordata = (
-                views[name].new_empty((samples, horizon, views[name].shape[1])) for name in ("qpos", "qvel", "sensordata")
+                views[name].new_empty((samples, horizon, views[name].shape[1]))
+                for name in ("qpos", "qvel", "sensordata")
             )
             # Loads the kernels, which must not happen within a capture.
             mjw.step(self._model, data)
-            graph = None if _captured_worlds.get() or self.capture == "none" else self._step_graph(data, repeats)
+            graph = (
+                None
+                if _captured_worlds.get() or self.capture == "none"
+                else self._step_graph(data, repeats)
+            )
         return Worlds(data, views, initial, qpos, qvel, sensordata, repeats, graph)
 
     def _step_graph(self, data: mjw.Data, repeats: int) -> wp.Graph | None:
@@ -299,7 +340,8 @@ def _put_model(task: Task, model: mujoco.MjModel) -> mjw.Model:
         put = mjw.put_model(model)
     except (NotImplementedError, ValueError) as error:
         raise TaskError(
-            f"model '{task.path}' cannot run on the warp backend: {' '.join(str(error).split())}; set backend.name to cpu"
+            f"model '{task.path}' cannot run on the warp backend: "
+            f"{' '.join(str(error).split())}; set backend.name to cpu"
         ) from None
     # Overflow is reported by `overflows`, not by lines from inside the kernels.
     put.opt.warn_overflow = 0
@@ -307,5 +349,5 @@ def _put_model(task: Task, model: mujoco.MjModel) -> mjw.Model:
 
 
 def _bounded(trajectories: torch.Tensor) -> torch.Tensor:
-    """Which of the trajectories (samples, horizon, dim) stay finite and below what C MuJoCo takes for divergence, (samples,)."""
+    """Mask (samples,) of trajectories that stay finite and below C MuJoCo's limit."""
     return (trajectories.abs() < DIVERGED).flatten(1).all(1)

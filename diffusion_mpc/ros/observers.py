@@ -1,4 +1,7 @@
-"""Onlookers of a run, which only subscribe: the status line of a simulation, and the figures of a long run."""
+"""Onlookers of a run, which only subscribe.
+
+The status line of a simulation, and the figures of a long run.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,12 @@ class Observer:
     def __enter__(self) -> Any:  # noqa: ANN401
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._executor.shutdown()
         self._node.destroy_node()
         rclpy.try_shutdown()
@@ -51,7 +59,9 @@ class Status(Observer):
         self._stats: deque[PlannerStats] = deque(maxlen=250)
         self._speeds: deque[float] = deque(maxlen=50)
         self._node.create_subscription(PlannerStats, "planner/stats", self._on_stats, qos)
-        self._node.create_subscription(Odometry, "odom", self._on_odom, QoSProfile(depth=1, reliability=qos.reliability))
+        self._node.create_subscription(
+            Odometry, "odom", self._on_odom, QoSProfile(depth=1, reliability=qos.reliability)
+        )
         self._first = 0.0
 
     def update(self) -> None:
@@ -81,7 +91,9 @@ class Status(Observer):
             f"cost {np.mean([s.cost for s in self._stats]):.3f}",
         ]
         if self._speeds:
-            parts.insert(2, f"{np.mean(self._speeds):5.2f} m/s (asked {newest.command.linear.x:.2f})")
+            parts.insert(
+                2, f"{np.mean(self._speeds):5.2f} m/s (asked {newest.command.linear.x:.2f})"
+            )
         return Text("  ".join(parts))
 
     def _on_stats(self, message: PlannerStats) -> None:
@@ -130,13 +142,18 @@ class SoakObserver(Observer):
         plans, misses, commands = self._before
         self._before = (self.plans, self._misses, len(self._delays))
         delays = _percentiles(self._delays[commands:])
-        return {"plans": self.plans - plans, "deadline_misses": self._misses - misses, "state_to_command_ms": delays}
+        return {
+            "plans": self.plans - plans,
+            "deadline_misses": self._misses - misses,
+            "state_to_command_ms": delays,
+        }
 
     def _on_stats(self, message: PlannerStats) -> None:
         # The planner's own counts: what is lost on the way here is not lost to them.
         self.plans, self._misses = message.plan_id, message.deadline_misses
         self._plan_times.append(message.plan_time)
-        # What follows the last plan is the end: the simulation is gone, and the planner does what it should without states.
+        # What follows the last plan is the end: the simulation is gone, and the planner does what
+        # it should without states.
         self._safe, self._safe_since = self._safe + self._safe_since, 0
 
     def _on_command(self, message: JointCommand) -> None:
@@ -147,4 +164,6 @@ class SoakObserver(Observer):
 
 def _percentiles(seconds: list[float]) -> dict[str, float] | None:
     found = percentiles(seconds, (50, 99), largest=True)
-    return {name: round(1e3 * value, 3) for name, value in found.items() if value is not None} or None
+    return {
+        name: round(1e3 * value, 3) for name, value in found.items() if value is not None
+    } or None

@@ -8,7 +8,10 @@ from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, paramete
 
 FIXED = tuple(p.name for p in parameters(PlannerNodeConfig).values() if not (p.live or p.rebuilt))
 AT_START = ("task", "model.path", "autostart")
-"""Parameters that decide which others there are, or what happens at the start: no service changes them."""
+"""Parameters that decide which others there are, or what happens at the start.
+
+No service changes them.
+"""
 
 
 def refuse_fixed(node: str, before: Mapping[str, Value], wanted: Mapping[str, Value]) -> None:
@@ -25,6 +28,7 @@ def refuse_fixed(node: str, before: Mapping[str, Value], wanted: Mapping[str, Va
     for name in FIXED:
         if wanted[name] != before[name]:
             raise ConfigError(
-                f"{name} is read when the node is configured; first `ros2 lifecycle set {node} deactivate`, then `cleanup`; "
+                f"{name} is read when the node is configured; first `ros2 lifecycle set {node} "
+                "deactivate`, then `cleanup`; "
                 "set it, then `configure` and `activate`"
             )

@@ -1,4 +1,7 @@
-"""Between `config` and ROS parameters: declaration with description, range and read-only flag, and checked changes."""
+"""Between `config` and ROS parameters.
+
+Declaration with description, range and read-only flag, and checked changes.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,32 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from diffusion_mpc.config import ROS_OWN, ConfigError, Parameter, Value, check, load_parameters, require_parameter
+from diffusion_mpc.config import (
+    ROS_OWN,
+    ConfigError,
+    Parameter,
+    Value,
+    check,
+    load_parameters,
+    require_parameter,
+)
 
 
 class UnknownParameterError(ParameterNotDeclaredException):
-    """A set of a parameter that there is not; rclpy answers with the text of this exception, and with that of no other."""
+    """A set of a parameter that there is not.
+
+    Rclpy answers with the text of this exception, and with that of no other.
+    """
 
     def __init__(self, reason: str) -> None:
         """Take what to tell who sets it."""
@@ -33,14 +52,16 @@ def declare(
     on_change: Callable[[Mapping[str, Value]], None] | None = None,
     read_only: Callable[[Parameter], bool] = not_live,
 ) -> dict[str, Value]:
-    """Declare all parameters of a config class on a node, at the values from its parameter file and command line.
+    """Declare all parameters of a config class on a node, with the values that it was started with.
 
-    The node has to be made with `automatically_declare_parameters_from_overrides=True`: so names nobody knows come to light.
+    The node has to be made with `automatically_declare_parameters_from_overrides=True`: so names
+    nobody knows come to light.
 
     Args:
         node: node that owns the parameters
         config: class of `diffusion_mpc.config`
-        on_change: called with all values before a change takes place; it may raise ValueError to refuse it
+        on_change: called with all values before a change takes place; it may raise ValueError to
+            refuse it
         read_only: parameters that may not change after the start
 
     Returns:
@@ -50,12 +71,21 @@ def declare(
         ConfigError: an unknown name or a value that does not fit
         TaskError: the task does not exist
     """
-    given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items() if not name.startswith(ROS_OWN)}
+    given = {
+        name: parameter.value
+        for name, parameter in node.get_parameters_by_prefix("").items()
+        if not name.startswith(ROS_OWN)
+    }
     known, values = load_parameters(config, given)
     for name in given:
         node.undeclare_parameter(name)
     for name, description in known.items():
-        node.declare_parameter(name, values[name], descriptor(description, read_only(description)), ignore_override=True)
+        node.declare_parameter(
+            name,
+            values[name],
+            descriptor(description, read_only(description)),
+            ignore_override=True,
+        )
     current = dict(values)
 
     def validate(changes: Sequence[RosParameter[Any]]) -> SetParametersResult:
@@ -84,17 +114,26 @@ def declare(
 
 
 def descriptor(parameter: Parameter, read_only: bool) -> ParameterDescriptor:
-    """Description, range and read-only flag of a parameter. A float range has step 0: sliders move freely."""
+    """Description, range and read-only flag of a parameter.
+
+    A float range has step 0: sliders move freely.
+    """
     unit = f" [{parameter.unit}]" if parameter.unit else ""
     result = ParameterDescriptor(
         name=parameter.name,
         description=parameter.description + unit,
-        additional_constraints=f"one of: {', '.join(parameter.choices)}" if parameter.choices else "",
+        additional_constraints=f"one of: {', '.join(parameter.choices)}"
+        if parameter.choices
+        else "",
         read_only=read_only,
     )
     if math.isfinite(parameter.low) and math.isfinite(parameter.high):
         if parameter.type is float:
-            result.floating_point_range = [FloatingPointRange(from_value=parameter.low, to_value=parameter.high, step=0.0)]
+            result.floating_point_range = [
+                FloatingPointRange(from_value=parameter.low, to_value=parameter.high, step=0.0)
+            ]
         elif parameter.type is int:
-            result.integer_range = [IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high), step=1)]
+            result.integer_range = [
+                IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high), step=1)
+            ]
     return result

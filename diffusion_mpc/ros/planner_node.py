@@ -2,7 +2,8 @@
 
     joint_states, odom, cmd_vel -> PlannerSession -> joint_command, ~/plan, ~/stats, /diagnostics
 
-Messages, timers and services are handled by a single-threaded executor. Planning and commanding have a thread each, see `session`.
+Messages, timers and services are handled by a single-threaded executor. Planning and commanding
+have a thread each, see `session`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ from diffusion_mpc.types import Plan
 
 
 class PlannerNode(LifecycleNode):
-    """Converts messages for a session, and publishes what it makes. Parameters are described in `config.PlannerNodeConfig`."""
+    """Converts messages for a session, and publishes what it makes.
+
+    Parameters are described in `config.PlannerNodeConfig`.
+    """
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  (forwarded to rclpy's Node)
         """Declare the parameters.
@@ -48,11 +52,15 @@ class PlannerNode(LifecycleNode):
             ConfigError: a parameter is unknown or does not fit
             TaskError: the task does not exist
         """
-        super().__init__("planner", automatically_declare_parameters_from_overrides=True, **arguments)
+        super().__init__(
+            "planner", automatically_declare_parameters_from_overrides=True, **arguments
+        )
         self.failure = ""
         self.session: PlannerSession | None = None
         self._logged: dict[str, float] = {}
-        self._values = declare(self, PlannerNodeConfig, self._on_change, read_only=lambda p: p.name in AT_START)
+        self._values = declare(
+            self, PlannerNodeConfig, self._on_change, read_only=lambda p: p.name in AT_START
+        )
 
     # Life
 
@@ -90,10 +98,16 @@ class PlannerNode(LifecycleNode):
         self._wanted_listeners = config.wait_for_subscribers
         self._outputs = outputs(self, config.output.type)
         self._inputs = subscribe_states(self, session.estimator, session.on_state)
-        self._inputs += subscribe_reference(self, session.reference, config.command.stamped, session.accept)
+        self._inputs += subscribe_reference(
+            self, session.reference, config.command.stamped, session.accept
+        )
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
         # Steady: news of a clock that stopped must not wait for it.
-        self._timers = [self.create_timer(1.0, self.health_changed, clock=Clock(clock_type=ClockType.STEADY_TIME))]
+        self._timers = [
+            self.create_timer(
+                1.0, self.health_changed, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            )
+        ]
         if session.task.base is not None:
             self._outputs["markers"] = self.create_publisher(MarkerArray, "~/markers", 1)
             # With a timer, not with every plan: drawing must not delay commands.
@@ -151,7 +165,11 @@ class PlannerNode(LifecycleNode):
         return response
 
     def _publish_markers(self) -> None:
-        plan = self.session.controller.current if self.session is not None and self.session.live else None
+        plan = (
+            self.session.controller.current
+            if self.session is not None and self.session.live
+            else None
+        )
         if plan is not None and self._outputs["markers"].get_subscription_count():
             self._outputs["markers"].publish(marker_array(plan, "odom"))
 
@@ -160,13 +178,23 @@ class PlannerNode(LifecycleNode):
     def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
         """Publish a plan and its figures."""
         assert self.session is not None, "a session sends"
-        self._outputs["plan"].publish(plan_message(plan, self.session.health.plans, self.session.controller))
+        self._outputs["plan"].publish(
+            plan_message(plan, self.session.health.plans, self.session.controller)
+        )
         self._outputs["stats"].publish(stats_message(plan, timing, self.session))
 
-    def send_command(self, points: Sequence[Point], stamp: float, state_stamp: float | None) -> None:
+    def send_command(
+        self, points: Sequence[Point], stamp: float, state_stamp: float | None
+    ) -> None:
         """Publish commands, the first of which applies at `stamp` (s)."""
         assert self.session is not None, "a session sends"
-        message = encode(self.session.config.output.type, points, self.session.follower.actuators, stamp, state_stamp)
+        message = encode(
+            self.session.config.output.type,
+            points,
+            self.session.follower.actuators,
+            stamp,
+            state_stamp,
+        )
         self._outputs["command"].publish(message)
 
     def is_heard(self) -> bool:
@@ -174,7 +202,10 @@ class PlannerNode(LifecycleNode):
         return bool(self._outputs["command"].get_subscription_count())
 
     def all_listen(self) -> bool:
-        """Whether as many listen as `wait_for_subscribers` asks for; one of those who hear commands hears nothing else."""
+        """Whether as many listen as `wait_for_subscribers` asks for.
+
+        One of those who hear commands hears nothing else.
+        """
         others = (self._outputs["plan"], self._outputs["stats"])
         return self._outputs["command"].get_subscription_count() >= self._wanted_listeners and all(
             publisher.get_subscription_count() >= self._wanted_listeners - 1 for publisher in others
@@ -188,7 +219,9 @@ class PlannerNode(LifecycleNode):
         if level != before:
             log(level, text, self.get_logger())
         stamp = self.get_clock().now().to_msg()
-        self._outputs["diagnostics"].publish(diagnostic(stamp, self.get_fully_qualified_name()[1:], level, text, values))
+        self._outputs["diagnostics"].publish(
+            diagnostic(stamp, self.get_fully_qualified_name()[1:], level, text, values)
+        )
 
     def inform(self, text: str) -> None:
         """Log what is worth knowing."""
@@ -205,7 +238,8 @@ class PlannerNode(LifecycleNode):
             self.get_logger().error(text)
 
     def _is_due(self, text: str) -> bool:
-        # Not rclpy's throttle, which goes by the line of code and so would drop one kind of message for another.
+        # Not rclpy's throttle, which goes by the line of code and so would drop one kind of message
+        # for another.
         kind, now = text.split(":")[0], time.monotonic()
         due = now - self._logged.get(kind, -math.inf) >= 1.0
         if due:

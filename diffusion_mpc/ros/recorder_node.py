@@ -1,7 +1,7 @@
 """Recorder: writes the topics that evaluation needs to a bag.
 
-Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording must not take time
-from a planner that shares the machine.
+Messages go from the middleware to the file as they are (raw CDR), and at low priority: recording
+must not take time from a planner that shares the machine.
 """
 
 from __future__ import annotations
@@ -42,11 +42,15 @@ TOPICS = (
     "/diagnostics",
     "/clock",
 )
-"""Recorded topics, as far as somebody publishes them; names are relative to the node's namespace and may be remapped."""
+"""Recorded topics, as far as somebody publishes them.
+
+Names are relative to the node's namespace and may be remapped.
+"""
 
 # Deep enough for what arrives while the disk is busy, or the cores are with others.
 DEPTH = 1000
-# At the end: time to take what has arrived, s, less than `Running.stop` waits; and turns without a message that say it is all.
+# At the end: time to take what has arrived, s, less than `Running.stop` waits; and turns without a
+# message that say it is all.
 PATIENCE, IDLE_TURNS = 3.0, 20
 
 
@@ -57,9 +61,12 @@ class RecorderNode(Node):
         """Make the bag's folder.
 
         Raises:
-            ConfigError: a parameter is unknown or does not fit, or the folder exists or cannot be made
+            ConfigError: a parameter is unknown or does not fit, or the folder exists or cannot be
+                made
         """
-        super().__init__("recorder", automatically_declare_parameters_from_overrides=True, **arguments)
+        super().__init__(
+            "recorder", automatically_declare_parameters_from_overrides=True, **arguments
+        )
         config = build(RecorderConfig, declare(self, RecorderConfig))
         self.finished = False
         self.failure = ""
@@ -88,8 +95,12 @@ class RecorderNode(Node):
         """Take the messages that have arrived already, and close the bag."""
         self._catch_up()
         if self._since is None:
-            self.get_logger().warning(f"no {self._start_on} came; the bag holds only the newest message of each topic")
-            self._newest = {topic: (messages[-1][0], messages[-1][2]) for topic, messages in self._early.items()}
+            self.get_logger().warning(
+                f"no {self._start_on} came; the bag holds only the newest message of each topic"
+            )
+            self._newest = {
+                topic: (messages[-1][0], messages[-1][2]) for topic, messages in self._early.items()
+            }
         self._guarded(self._write_newest)
         self._guarded(self.bag.close)
         if not self.failure:
@@ -115,14 +126,18 @@ class RecorderNode(Node):
         kind = publishers[0].topic_type
         others = sorted({p.topic_type for p in publishers} - {kind})
         if others:
-            self.get_logger().error(f"{topic}: {kind} is recorded, {', '.join(others)} of another publisher is not")
+            self.get_logger().error(
+                f"{topic}: {kind} is recorded, {', '.join(others)} of another publisher is not"
+            )
         try:
             message = message_class(kind)
             self.bag.add(topic, kind, definition(kind))
         except (ImportError, AttributeError, PackageNotFoundError, OSError) as error:
             self.get_logger().error(f"{topic} is not recorded: no definition of {kind} ({error})")
             return
-        self.create_subscription(message, topic, partial(self._on_message, topic), matching_qos(publishers), raw=True)
+        self.create_subscription(
+            message, topic, partial(self._on_message, topic), matching_qos(publishers), raw=True
+        )
 
     def _on_message(self, topic: str, data: bytes, info: Mapping[str, int]) -> None:
         self._taken += 1
@@ -144,7 +159,7 @@ class RecorderNode(Node):
             self.finished, self._until = True, sent
 
     def _sort_early(self, stamp: int) -> None:
-        """Of the messages taken before the first command, keep the newest sent before it, and all sent after it."""
+        """Keep the newest early message before the first command, and all sent after it."""
         assert self._since is not None
         for topic, messages in self._early.items():
             for received, sent, data in messages:
@@ -156,8 +171,9 @@ class RecorderNode(Node):
 
     def _write(self, topic: str, stamp: int, data: bytes) -> None:
         if topic in self._newest:
-            # The state that the first command answers came before it, and so may its plan. It gets a stamp that keeps
-            # the file in order, for a file that breaks off can only be read in order.
+            # The state that the first command answers came before it, and so may its plan. It gets
+            # a stamp that keeps the file in order, for a file that breaks off can only be read in
+            # order.
             self.bag.write(topic, stamp, self._newest.pop(topic)[1])
         self.bag.write(topic, stamp, data)
 
@@ -171,7 +187,10 @@ class RecorderNode(Node):
         try:
             write()
         except OSError as error:
-            self.failure, self.finished = f"cannot write to '{self.bag.folder}': {error.strerror or error}", True
+            self.failure, self.finished = (
+                f"cannot write to '{self.bag.folder}': {error.strerror or error}",
+                True,
+            )
             self.get_logger().error(self.failure)
 
 
@@ -184,7 +203,9 @@ def new_bag(folder: Path) -> BagWriter:
     try:
         return BagWriter(folder)
     except FileExistsError:
-        raise ConfigError(f"directory: '{folder}' exists already; give the recording a folder of its own") from None
+        raise ConfigError(
+            f"directory: '{folder}' exists already; give the recording a folder of its own"
+        ) from None
     except OSError as error:
         raise ConfigError(f"directory: '{folder}' cannot be made: {error}") from None
 
@@ -201,7 +222,7 @@ def message_class(kind: str) -> type:
 
 
 def definition(kind: str) -> Typestore:
-    """Definitions of a message type and of all types in it, from the .msg files that every interface package installs.
+    """Definitions of a message type and of all types in it, from the installed .msg files.
 
     Raises:
         PackageNotFoundError, OSError: one of them is not installed
@@ -213,7 +234,9 @@ def definition(kind: str) -> Typestore:
         file = Path(get_package_share_directory(package), folder, f"{name}.msg")
         parsed = get_types_from_msg(file.read_text(encoding="utf-8"), f"{package}/{folder}/{name}")
         types.update(parsed)
-        wanted += [used for _, fields in parsed.values() for used in _used(fields) if used not in types]
+        wanted += [
+            used for _, fields in parsed.values() for used in _used(fields) if used not in types
+        ]
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store
@@ -239,7 +262,10 @@ def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
 
 
 def main() -> int:
-    """Run the node until it is stopped; the exit code is 1 where it could not start or not write."""
+    """Run the node until it is stopped.
+
+    The exit code is 1 where it could not start or not write.
+    """
     os.nice(15)
     return run(RecorderNode, lambda node: node.finished, survives=True)
 

@@ -1,7 +1,8 @@
 """The simulated robot as a node: publishes its state, obeys commands, and stops when they stop.
 
-In real time it follows the node's clock. In lockstep it advances one control period per command received, so that results do not
-depend on the machine's speed; its time then starts at 1 s, since ROS takes a time of zero for "not set".
+In real time it follows the node's clock. In lockstep it advances one control period per command
+received, so that results do not depend on the machine's speed; its time then starts at 1 s, since
+ROS takes a time of zero for "not set".
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class SimNode(Node):
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
         self.task = find_task(self.config.task)(self.config.model.path)
-        self.plant = Plant(self.task, self.config.model, self.config.mass_scale, self.config.friction_scale)
+        self.plant = Plant(
+            self.task, self.config.model, self.config.mass_scale, self.config.friction_scale
+        )
         self.actuators = actuators(self.plant.model)
         self._joints = Estimator(self.plant.model, self.task.base).addresses
         zero, seed = np.zeros(self.plant.model.nu), self.config.seed
@@ -86,9 +89,12 @@ class SimNode(Node):
         state_qos = QoSProfile(depth=10)
         self._joint_states = self.create_publisher(JointState, "joint_states", state_qos)
         self._odom = self.create_publisher(Odometry, "odom", state_qos) if self.task.base else None
-        self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if self.config.publish_clock else None
+        self._clock_publisher = (
+            self.create_publisher(Clock, "/clock", 10) if self.config.publish_clock else None
+        )
         self._finished = self.create_publisher(Empty, "~/finished", 1)
-        # Commands of any supported type are obeyed; a topic has one type, so the first publisher decides.
+        # Commands of any supported type are obeyed; a topic has one type, so the first publisher
+        # decides.
         self._subscription: Any = None
         self.create_subscription(WrenchStamped, "~/push", self._on_push, 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -119,7 +125,8 @@ class SimNode(Node):
     def _wait(self) -> None:
         self._subscribe_to_commands()
         wanted = self.config.wait_for_subscribers
-        # Whoever listens to the states besides the planner listens to the commands besides this node.
+        # Whoever listens to the states besides the planner listens to the commands besides this
+        # node.
         states = (self._joint_states,) if self._odom is None else (self._joint_states, self._odom)
         there = all(publisher.get_subscription_count() >= wanted for publisher in states)
         there = there and self.count_subscribers("joint_command") >= wanted
@@ -138,9 +145,12 @@ class SimNode(Node):
             self._timer = self.create_timer(REPEAT, self._publish)
         else:
             self._offset = self._now()
-            # Time passes when somebody looks: when a state is due and when a command comes. /clock needs finer steps.
+            # Time passes when somebody looks: when a state is due and when a command comes. /clock
+            # needs finer steps.
             fine = self.plant.model.opt.timestep
-            self._timer = self.create_timer(fine if self.config.publish_clock else self._period, self._follow_clock)
+            self._timer = self.create_timer(
+                fine if self.config.publish_clock else self._period, self._follow_clock
+            )
         self._stand()
 
     def _subscribe_to_commands(self) -> None:
@@ -151,7 +161,9 @@ class SimNode(Node):
         for message in MESSAGES.values():
             package, _, kind = message.__module__.split(".")[0], "msg", message.__name__
             if f"{package}/msg/{kind}" in types:
-                self._subscription = self.create_subscription(message, name, self._on_command, QoSProfile(depth=1))
+                self._subscription = self.create_subscription(
+                    message, name, self._on_command, QoSProfile(depth=1)
+                )
 
     # Time
 
@@ -165,7 +177,8 @@ class SimNode(Node):
         now = self._now()
         waiting = self.config.hold_until_command and not self._commanded
         if self._paused or waiting or now - self._stamp() > 0.5:
-            # Time that passes while the robot stands still, or while this process does, is not made up for.
+            # Time that passes while the robot stands still, or while this process does, is not made
+            # up for.
             self._offset = now - self.plant.time
             self._publish_clock()
             if now - self._published * self._period >= self._period:
@@ -186,7 +199,10 @@ class SimNode(Node):
         with span("physics"):
             self.plant.step(self._control, duration)
         if self.plant.diverged:
-            self.get_logger().error("the simulation diverged; the robot is back at its initial state", throttle_duration_sec=1.0)
+            self.get_logger().error(
+                "the simulation diverged; the robot is back at its initial state",
+                throttle_duration_sec=1.0,
+            )
             self._reset()
             return
         if self.config.duration and self.plant.time >= self.config.duration - 1e-9:
@@ -208,7 +224,8 @@ class SimNode(Node):
         self.get_logger().info(f"finished after {self.plant.time:.3f} s of simulated time")
         self._paused = True
         self.destroy_timer(self._timer)
-        # In lockstep nobody does anything any more; the last plan gets the time to reach a recorder before it is told to stop.
+        # In lockstep nobody does anything any more; the last plan gets the time to reach a recorder
+        # before it is told to stop.
         self._timer = self.create_timer(SETTLE if self.config.lockstep else 1e-4, self._end)
 
     def _end(self) -> None:
@@ -219,7 +236,9 @@ class SimNode(Node):
 
     def _stand(self) -> None:
         """Measure a robot that stands still, and has done so for a while."""
-        self._measurements.standing(self.plant.state(self._stamp()), self._period, self.config.state_noise)
+        self._measurements.standing(
+            self.plant.state(self._stamp()), self._period, self.config.state_noise
+        )
         self._deliver()
 
     def _deliver(self) -> None:
@@ -227,7 +246,8 @@ class SimNode(Node):
         if arrived is not None:
             self._newest = arrived
             self._publish()
-            # Now, when nobody waits; what little a period leaves behind takes a tenth of a millisecond.
+            # Now, when nobody waits; what little a period leaves behind takes a tenth of a
+            # millisecond.
             gc.collect()
 
     def _publish(self) -> None:
@@ -281,7 +301,9 @@ class SimNode(Node):
         arrival = self._arrival()
         shift = self._shift(message, arrival)
         points = [(shift + seconds, command) for seconds, command in points]
-        if self._commands.send(points, arrival, self.config.command_delay, self.config.command_dropout):
+        if self._commands.send(
+            points, arrival, self.config.command_delay, self.config.command_dropout
+        ):
             if not self.config.lockstep and not self._commanded:
                 # Time begins now, and with it the beat of the states.
                 self._timer.reset()
@@ -291,28 +313,46 @@ class SimNode(Node):
             self._advance(self._period)
 
     def _arrival(self) -> float:
-        """Simulated time (s) of a command that arrives now. Half a time step less, so that it acts from the nearest step on."""
+        """Simulated time (s) of a command that arrives now.
+
+        Half a time step less, so that it acts from the nearest step on.
+        """
         if self.config.lockstep:
             return self.plant.time
-        return max(self.plant.time, self._now() - self._offset - 0.5 * self.plant.model.opt.timestep)
+        return max(
+            self.plant.time, self._now() - self._offset - 0.5 * self.plant.model.opt.timestep
+        )
 
-    def _shift(self, message: JointCommand | Float64MultiArray | JointTrajectory, arrival: float) -> float:
-        """Time (s) from when a message takes effect to the beginning of its trajectory; without a stamp it begins at once."""
+    def _shift(
+        self, message: JointCommand | Float64MultiArray | JointTrajectory, arrival: float
+    ) -> float:
+        """Time (s) from when a message takes effect to the beginning of its trajectory.
+
+        Without a stamp it begins at once.
+        """
         stamp = to_seconds(message.header.stamp) if isinstance(message, JointTrajectory) else 0.0
-        return stamp - (self._stamp() - self.plant.time) - arrival - self.config.command_delay if stamp else 0.0
+        return (
+            stamp - (self._stamp() - self.plant.time) - arrival - self.config.command_delay
+            if stamp
+            else 0.0
+        )
 
     def _answers(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> bool:
-        # A command that was sent twice must not advance time twice; types without a stamp cannot tell.
+        # A command that was sent twice must not advance time twice; types without a stamp cannot
+        # tell.
         asked = self._newest
         return asked is not None and (
-            not isinstance(message, JointCommand) or abs(to_seconds(message.state_stamp) - asked.stamp) < 1e-6
+            not isinstance(message, JointCommand)
+            or abs(to_seconds(message.state_stamp) - asked.stamp) < 1e-6
         )
 
     def _on_push(self, message: WrenchStamped) -> None:
         f, t = message.wrench.force, message.wrench.torque
         force, torque = np.array([f.x, f.y, f.z]), np.array([t.x, t.y, t.z])
         if reason := bad_number([*force, *torque]):
-            self.get_logger().warning(f"message rejected: push: {reason}", throttle_duration_sec=1.0)
+            self.get_logger().warning(
+                f"message rejected: push: {reason}", throttle_duration_sec=1.0
+            )
             return
         self._apply_push(force, torque, self.plant.time + PUSH_DURATION)
 
@@ -345,7 +385,11 @@ class SimNode(Node):
 
     def _on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._paused
-        response.message = "advanced one control period" if self._paused else "only a paused simulation can be stepped"
+        response.message = (
+            "advanced one control period"
+            if self._paused
+            else "only a paused simulation can be stepped"
+        )
         if self._paused:
             self._advance(self._period)
         return response

@@ -18,7 +18,10 @@ from diffusion_mpc.runtime import trace_events
 
 
 class RunnableNode(Protocol):
-    """A node as `run` needs it, beside rclpy's Node; `failure` says why it ended badly, empty where it did not."""
+    """A node as `run` needs it, beside rclpy's Node.
+
+    `failure` says why it ended badly, empty where it did not.
+    """
 
     failure: str
 
@@ -35,28 +38,40 @@ N = TypeVar("N", bound=RunnableNode)
 
 
 def turn(executor: Executor, node: Node) -> None:
-    """Run one callback. One that fails is reported, and the node goes on: who controls a robot must not leave for one odd message.
+    """Run one callback.
+
+    One that fails is reported, and the node goes on: who controls a robot must not leave for one
+    odd message.
 
     rclpy itself raises for some, a `/clock` before 1970 for one.
     """
     try:
         executor.spin_once(timeout_sec=0.05)
     except Exception:
-        node.get_logger().error(f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=1.0)
+        node.get_logger().error(
+            f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=1.0
+        )
 
 
-def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: False, survives: bool = False) -> int:
+def run(
+    make: Callable[[], N],
+    finished: Callable[[N], bool] = lambda node: False,
+    survives: bool = False,
+) -> int:
     """Run a node until SIGINT, SIGTERM or `finished`.
 
-    rclpy's own signal handlers shut ROS down at once; a node that has a last command to send or a file to close needs it up.
+    rclpy's own signal handlers shut ROS down at once; a node that has a last command to send or a
+    file to close needs it up.
 
     Args:
         make: makes the node
         finished: whether the node has nothing more to do
-        survives: whether the node goes on after a callback that failed; otherwise it ends with the exception
+        survives: whether the node goes on after a callback that failed; otherwise it ends with the
+            exception
 
     Returns:
-        exit code: 1 where the node could not start, with the reason in one line on standard error, or where it failed later
+        exit code: 1 where the node could not start, with the reason in one line on standard error,
+        or where it failed later
     """
     stop = False
 
@@ -81,7 +96,8 @@ def run(make: Callable[[], N], finished: Callable[[N], bool] = lambda node: Fals
         while not (stop or finished(node)):
             turn(executor, node) if survives else executor.spin_once(timeout_sec=0.05)
     finally:
-        # Nothing is left to interrupt: a signal now would only make an exit code of -2 out of an orderly end.
+        # Nothing is left to interrupt: a signal now would only make an exit code of -2 out of an
+        # orderly end.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         node.end()

@@ -1,4 +1,7 @@
-"""`backend.name: auto`: the backend that rolls out more samples before a plan is due, as measured."""
+"""`backend.name: auto`.
+
+The backend that rolls out more samples before a plan is due, as measured.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class ChosenBackend:
     """The backend chosen by `backend.name: auto`, and the times that it was chosen by.
 
     Attributes:
-        times: time of a plan in s, by backend and number of samples; the last of each backend may come too late
+        times: time of a plan in s, by backend and number of samples; the last of each backend may
+            come too late
         deadline: time that a plan may take, s
         excluded: why other backends were not measured, by their name
     """
@@ -43,7 +47,10 @@ class ChosenBackend:
 
     def samples(self, name: BackendName) -> int:
         """The most samples that a backend had in time; 0: not even the fewest."""
-        return max((samples for samples, time in self.times[name].items() if time <= self.deadline), default=0)
+        return max(
+            (samples for samples, time in self.times[name].items() if time <= self.deadline),
+            default=0,
+        )
 
     def describe(self) -> str:
         """In one line, for people."""
@@ -51,20 +58,35 @@ class ChosenBackend:
         def figures(name: BackendName) -> str:
             times, samples = self.times[name], self.samples(name)
             shown = [f"{samples} samples in {times[samples] * 1e3:.1f} ms"] if samples else []
-            shown += [f"{most} in {times[most] * 1e3:.1f} ms" for most in [max(times)] if times[most] > self.deadline]
+            shown += [
+                f"{most} in {times[most] * 1e3:.1f} ms"
+                for most in [max(times)]
+                if times[most] > self.deadline
+            ]
             return f"{name}: {', '.join(shown)}"
 
-        parts = [*map(figures, self.times), *(f"no {name}: {reason}" for name, reason in self.excluded.items())]
-        return f"{self.name}, for plans of {self.deadline * 1e3:.1f} ms at most ({'; '.join(parts)})"
+        parts = [
+            *map(figures, self.times),
+            *(f"no {name}: {reason}" for name, reason in self.excluded.items()),
+        ]
+        return (
+            f"{self.name}, for plans of {self.deadline * 1e3:.1f} ms at most ({'; '.join(parts)})"
+        )
 
 
-def choose(task: Task, robust: RobustConfig, plan_time: Callable[[BackendName, int], float], deadline: float) -> ChosenBackend:
+def choose(
+    task: Task,
+    robust: RobustConfig,
+    plan_time: Callable[[BackendName, int], float],
+    deadline: float,
+) -> ChosenBackend:
     """Time plans on all backends that can be used here.
 
     Args:
         task: what is planned for
         robust: models that every sample is rolled out on
-        plan_time: (backend, samples) -> time of a plan, s; raises TaskError where that backend cannot run the task
+        plan_time: (backend, samples) -> time of a plan, s; raises TaskError where that backend
+            cannot run the task
         deadline: time that a plan may take, s
 
     Raises:
@@ -78,7 +100,10 @@ def choose(task: Task, robust: RobustConfig, plan_time: Callable[[BackendName, i
         except TaskError as error:
             excluded[name] = str(error)
     if not times:
-        raise TaskError(f"backend.name is auto, but there is {'; '.join(f'no {n}: {why}' for n, why in excluded.items())}")
+        raise TaskError(
+            "backend.name is auto, but there is "
+            f"{'; '.join(f'no {n}: {why}' for n, why in excluded.items())}"
+        )
     return ChosenBackend(times, deadline, excluded)
 
 

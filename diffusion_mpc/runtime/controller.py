@@ -1,4 +1,7 @@
-"""The data path in one place: state -> predict -> plan -> command. Knows nothing of ROS; the planner node is a shell around it."""
+"""The data path in one place: state -> predict -> plan -> command.
+
+Knows nothing of ROS; the planner node is a shell around it.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,23 @@ from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 
-# Stamps and command times come from one clock but are rounded on their way; a millisecond is far below a control step.
+# Stamps and command times come from one clock but are rounded on their way; a millisecond is far
+# below a control step.
 ROUNDING = 1e-3
 
 HISTORY = 1.0
-"""Time for which commands are remembered beyond the age that a state may have, s; longer than a period and the actuators' delay."""
+"""Time for which commands are remembered beyond the age that a state may have, s.
+
+Longer than a period and the actuators' delay.
+"""
 
 
 class Controller:
     """Plans from measured states and evaluates the newest plan by time.
 
-    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread while another calls `sent` and
-    reads `current`: they share a reference to the newest plan and the history of commands, and nothing else.
+    It has no threads of its own; a session (`session.py`) calls it. `plan` may run in one thread
+    while another calls `sent` and reads `current`: they share a reference to the newest plan and
+    the history of commands, and nothing else.
 
     Attributes:
         config: parameters of the newest plan to come
@@ -60,7 +68,9 @@ class Controller:
         self.choice: ChosenBackend | None = None
         if config.backend.name == "auto":
             plan_time = partial(_plan_time, task, config, weights)
-            self.choice = choose(task, config.robust, plan_time, config.planner.time_budget / config.planner.rate)
+            self.choice = choose(
+                task, config.robust, plan_time, config.planner.time_budget / config.planner.rate
+            )
             config = _on(config, self.choice.name)
         self.backend = make_backend(config.backend, config.model, config.robust, task)
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
@@ -79,7 +89,10 @@ class Controller:
         self.config = config
         self.objective.configure(weights, config.robust)
         self.planner.configure(config.planner)
-        self._with_states, self._predicted = needs_planned_states(config.output, config.gains), config.prediction.enabled
+        self._with_states, self._predicted = (
+            needs_planned_states(config.output, config.gains),
+            config.prediction.enabled,
+        )
 
     def _traces(self, config: PlannerNodeConfig) -> int:
         # A base that does not float has no path to draw.
@@ -98,12 +111,18 @@ class Controller:
             self.planner.take_over(before.planner, before.current)
 
     def warm_up(self) -> None:
-        """Make one plan from the model's initial state and forget it, so that the first real one is as fast as the others."""
+        """Make one plan and forget it, so that the first real one is as fast as the others."""
         data = self.task.initial_data(self.backend.model)
-        self.plan(State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act)), Reference(), 0.0)
+        self.plan(
+            State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act)),
+            Reference(),
+            0.0,
+        )
         self.reset()
 
-    def plan(self, state: State, reference: Reference, start_time: float, budget: float = math.inf) -> Plan:
+    def plan(
+        self, state: State, reference: Reference, start_time: float, budget: float = math.inf
+    ) -> Plan:
         """One cycle of the data path.
 
         Args:
@@ -117,13 +136,18 @@ class Controller:
         """
         began = clock.perf_counter()
         if self._predicted:
-            start = self.predictor.predict(state, start_time, self.commands(state.stamp, start_time))
+            start = self.predictor.predict(
+                state, start_time, self.commands(state.stamp, start_time)
+            )
         else:
             start = replace(state, stamp=start_time)
         budget -= clock.perf_counter() - began
         plan = self.planner.plan(start, reference, stamp=state.stamp, budget=budget)
         if self._with_states:
-            plan = replace(plan, planned_states=self.predictor.planned_states(start, plan.controls, plan.control_dt))
+            plan = replace(
+                plan,
+                planned_states=self.predictor.planned_states(start, plan.controls, plan.control_dt),
+            )
         self.current, self.start = plan, start
         return plan
 
@@ -132,15 +156,19 @@ class Controller:
         self.planner.prepare()
 
     def sent(self, time: float, command: ControlLaw) -> None:
-        """Note a command that was really sent, and the time (s) from which the actuators obey it."""
+        """Note a command that was sent, and the time (s) from which the actuators obey it."""
         self._sent.append((time, command))
-        # The prediction looks through all that are kept, and so does every garbage collection: keep those that a state may ask for.
+        # The prediction looks through all that are kept, and so does every garbage collection: keep
+        # those that a state may ask for.
         oldest = time - self.config.state_timeout - HISTORY
         while len(self._sent) > 1 and self._sent[1][0] <= oldest:
             self._sent.popleft()
 
     def command_at(self, time: float) -> ControlLaw:
-        """Command in force at `time` (s): one sent before, the plan's for a time yet to come, or no effort."""
+        """Command in force at `time` (s).
+
+        One sent before, the plan's for a time yet to come, or no effort.
+        """
         sent, plan = list(self._sent), self.current
         if plan is not None and (not sent or time > sent[-1][0] + plan.control_dt - ROUNDING):
             return constant_control(plan.control(time))
@@ -162,7 +190,13 @@ def _on(config: PlannerNodeConfig, backend: BackendName) -> PlannerNodeConfig:
     return replace(config, backend=replace(config.backend, name=backend))
 
 
-def _plan_time(task: Task, config: PlannerNodeConfig, weights: Mapping[str, float], backend: BackendName, samples: int) -> float:
+def _plan_time(
+    task: Task,
+    config: PlannerNodeConfig,
+    weights: Mapping[str, float],
+    backend: BackendName,
+    samples: int,
+) -> float:
     """Time (s) of a plan of some samples on a backend; the median of three."""
     wanted = replace(config, planner=replace(config.planner, num_samples=samples))
     controller = Controller(task, _on(wanted, backend), weights)

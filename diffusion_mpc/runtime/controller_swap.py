@@ -1,4 +1,4 @@
-"""Replaces the running controller by one of other parameters, built and warmed up in the background."""
+"""Replacement of the running controller, built and warmed up in the background."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, build, cost_weights, parameters
+from diffusion_mpc.config import (
+    ConfigError,
+    PlannerNodeConfig,
+    Value,
+    build,
+    cost_weights,
+    parameters,
+)
 from diffusion_mpc.runtime.backend_choice import ChosenBackend
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.scheduling import scheduled
@@ -28,14 +35,17 @@ class ControllerSwap:
         failure: why the newest replacement did not take over; empty while it may
     """
 
-    def __init__(self, task: Task, values: Values, ready: Callable[[], None], warn: Callable[[str], object]) -> None:
+    def __init__(
+        self, task: Task, values: Values, ready: Callable[[], None], warn: Callable[[str], object]
+    ) -> None:
         """Build the first controller and warm it up.
 
         Args:
             task: task to control
             values: all parameters
             ready: called after a replacement has taken over, in its thread
-            warn: called with the reason where one cannot, in its thread, and where the scheduling asked for is not permitted
+            warn: called with the reason where one cannot, in its thread, and where the scheduling
+                asked for is not permitted
 
         Raises:
             ValueError: parameters do not fit each other
@@ -63,7 +73,8 @@ class ControllerSwap:
         """
         if values["backend.name"] == "auto" and self.choice is None:
             raise ConfigError(
-                "backend.name: auto is measured when the node is configured; name a backend, or restart the node with it"
+                "backend.name: auto is measured when the node is configured; name a backend, or "
+                "restart the node with it"
             )
         # Tens of milliseconds; what takes long is the first plan.
         replacement = self._make(values) if rebuilt_values(values) != self._wanted else None
@@ -72,7 +83,9 @@ class ControllerSwap:
     def describe(self) -> str:
         """Sizes and backend of the controller in service, for people."""
         planner = self.controller.config.planner
-        sizes = f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
+        sizes = (
+            f"{planner.num_samples} samples x {planner.horizon_steps} steps x {planner.iterations}"
+        )
         chosen = f"; backend auto: {self.choice.describe()}" if self.choice else ""
         return f"{sizes} on {self.controller.backend.name}{chosen}"
 
@@ -103,7 +116,10 @@ class ControllerSwap:
             self.failure = ""
             self._wanted = rebuilt_values(values)
             self._thread = threading.Thread(
-                target=self._replace, args=(replacement, self._wanted), name="controller swap", daemon=True
+                target=self._replace,
+                args=(replacement, self._wanted),
+                name="controller swap",
+                daemon=True,
             )
             self._thread.start()
 
@@ -117,7 +133,10 @@ class ControllerSwap:
         try:
             self._warm_up(replacement)
         except Exception as error:
-            self.failure = f"the previous planner goes on, for the new one raised {type(error).__name__}: {error}"
+            self.failure = (
+                "the previous planner goes on, "
+                f"for the new one raised {type(error).__name__}: {error}"
+            )
             self._warn(self.failure)
             return
         with self.planning, self.sending:

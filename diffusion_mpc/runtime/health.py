@@ -38,12 +38,18 @@ class PlanFigures:
         self._newest = stats
 
     def values(self) -> dict[str, object]:
-        """Planning time of the last plans, and what is known of the newest one; empty before the first."""
+        """Planning time of the last plans, and what is known of the newest one.
+
+        Empty before the first.
+        """
         stats = self._newest
         if stats is None:
             return {}
         return {
-            **{f"plan_ms_{name}": value for name, value in percentiles([1e3 * s for s in self._times], (50, 95, 99)).items()},
+            **{
+                f"plan_ms_{name}": value
+                for name, value in percentiles([1e3 * s for s in self._times], (50, 95, 99)).items()
+            },
             "iterations": stats.iterations,
             "warm_started_fraction": sum(self._warm) / len(self._warm),
             "effective_sample_size": stats.effective_sample_size,
@@ -60,7 +66,8 @@ class Health:
     """Successes and failures of a session, and the level of alarm that they make.
 
     Attributes:
-        plans, misses, rejected: since the session was made: plans, plans that came late, messages rejected
+        plans, misses, rejected: since the session was made: plans, plans that came late, messages
+            rejected
         last_rejection: why a message was rejected last
         rejected_since: why one was rejected after the last good state
         infeasible: why there is no plan newer than the one that stands
@@ -80,10 +87,16 @@ class Health:
 
     def values(self) -> dict[str, object]:
         """The counters."""
-        counts: dict[str, object] = {"plans": self.plans, "misses": self.misses, "rejected": self.rejected}
+        counts: dict[str, object] = {
+            "plans": self.plans,
+            "misses": self.misses,
+            "rejected": self.rejected,
+        }
         return counts | ({"last_rejection": self.last_rejection} if self.last_rejection else {})
 
-    def judge(self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, outdated: str) -> tuple[Level, str]:
+    def judge(
+        self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, outdated: str
+    ) -> tuple[Level, str]:
         """Level and text of a report.
 
         Args:

@@ -11,9 +11,12 @@ from diffusion_mpc.types import State
 
 
 class LockstepSession(PlannerSession):
-    """Answers every state of a simulation that waits for it: results do not depend on the machine's speed.
+    """Answers every state of a simulation that waits for it.
 
-    A plan's first command is due a fixed time after the state's stamp. Nothing moves while nobody plans, so nothing can be too old.
+    Results do not depend on the machine's speed.
+
+    A plan's first command is due a fixed time after the state's stamp. Nothing moves while nobody
+    plans, so nothing can be too old.
     """
 
     def plan_once(self, stopping: threading.Event) -> None:

@@ -39,11 +39,19 @@ class Mailbox:
             self._changed.notify_all()
 
     def get(self, seen: int, after: float, timeout: float) -> Arrival | None:
-        """The newest state; None where none beyond number `seen` arrives after time `after` (s) within `timeout` seconds."""
+        """The newest state.
+
+        None where none beyond number `seen` arrives after time `after` (s) within `timeout`
+        seconds.
+        """
 
         def news() -> Arrival | None:
             newest = self._newest
-            return newest if newest is not None and newest.number > seen and newest.time > after else None
+            return (
+                newest
+                if newest is not None and newest.number > seen and newest.time > after
+                else None
+            )
 
         with self._changed:
             self._changed.wait_for(news, timeout)
@@ -53,8 +61,9 @@ class Mailbox:
 class Pacer:
     """Even grid of times at which plans begin, locked to the phase at which states arrive.
 
-    Plans that begin evenly make commands that leave evenly. The grid follows the arrivals slowly (a phase-locked loop), so that the
-    jitter of single messages does not reach the commands, and a state does not wait on the shelf until its plan begins.
+    Plans that begin evenly make commands that leave evenly. The grid follows the arrivals slowly (a
+    phase-locked loop), so that the jitter of single messages does not reach the commands, and a
+    state does not wait on the shelf until its plan begins.
     """
 
     def __init__(self, period: float) -> None:
@@ -63,7 +72,7 @@ class Pacer:
         self.due: float | None = None
 
     def next(self, arrival: float, now: float) -> float:
-        """Grid time of the plan that begins now, from a state that arrived at `arrival` (both s)."""
+        """Grid time of the plan that begins now, from a state that arrived at `arrival` (s)."""
         if self.due is None or abs(now - self.due) > 3.0 * self.period:
             self.due = arrival
             return self.due
@@ -77,24 +86,40 @@ class Pacer:
         return due
 
     def wait(self, now: float) -> float:
-        """Time in s to wait before looking for the next state; a tenth of a period early counts as due."""
-        return 0.0 if self.due is None else max(0.0, min(self.due + 0.9 * self.period - now, self.period))
+        """Time in s to wait before looking for the next state.
+
+        A tenth of a period early counts as due.
+        """
+        return (
+            0.0
+            if self.due is None
+            else max(0.0, min(self.due + 0.9 * self.period - now, self.period))
+        )
 
     def oldest(self, now: float) -> float:
-        """Arrival (s) from which a state is meant for the next plan; one that is older belongs to a plan that was left out."""
+        """Arrival (s) from which a state is meant for the next plan.
+
+        One that is older belongs to a plan that was left out.
+        """
         if self.due is None or abs(now - self.due) > 3.0 * self.period:
             return -math.inf
         return self.due + 0.5 * self.period
 
 
 class Lead:
-    """Time from the beginning of a plan to its first command: the longest of the recent plans' times, a period at most.
+    """Time from the beginning of a plan to its first command.
 
-    A command that leaves as soon as its plan is there acts on a fresher state than one that waits for the end of the period.
+    The longest of the recent plans' times, a period at most.
+
+    A command that leaves as soon as its plan is there acts on a fresher state than one that waits
+    for the end of the period.
     """
 
     WINDOW = 2000
-    """Plans that are remembered. The next one is longer than all `n` before it once in `n + 1` times, if they are alike."""
+    """Plans that are remembered.
+
+    The next one is longer than all `n` before it once in `n + 1` times, if they are alike.
+    """
 
     def __init__(self, period: float) -> None:
         """Nothing is known of plans that are made once in a period (s): they get all of it."""
@@ -104,14 +129,20 @@ class Lead:
     def note(self, taken: float) -> None:
         """Take down the time (s) from a grid time to the end of its plan."""
         self._taken.append(taken)
-        # What takes longer than a period is late with any lead; such a hiccup does not set the pace.
-        longest = max((taken for taken in self._taken if taken <= self._period), default=self._period)
+        # What takes longer than a period is late with any lead; such a hiccup does not set the
+        # pace.
+        longest = max(
+            (taken for taken in self._taken if taken <= self._period), default=self._period
+        )
         wanted = min(longest + 0.05 * self._period, self._period)
         # Longer at once, or plans would be late; shorter slowly, for commands are to leave evenly.
         self._lead = max(wanted, self._lead - 0.01 * self._period)
 
     def next(self, asked: float) -> float:
-        """Time (s) from the grid time of the next plan to its first command; `asked` is kept to, unless it is 0."""
+        """Time (s) from the grid time of the next plan to its first command.
+
+        `asked` is kept to, unless it is 0.
+        """
         return min(asked, self._period) or self._lead
 
 
@@ -123,7 +154,8 @@ class Loop(threading.Thread):
 
         Args:
             name: name of the thread
-            turn: called again and again, with the event that tells it to return; must return within a fraction of a second
+            turn: called again and again, with the event that tells it to return; must return within
+                a fraction of a second
         """
         super().__init__(name=name, daemon=True)
         self.stopping = threading.Event()
@@ -142,7 +174,7 @@ class Loop(threading.Thread):
 
 
 class CommandLoop(Loop):
-    """Sends commands at an even rate, in phase with the plans, and at the moment at which control is lost."""
+    """Sends commands at an even rate, in phase with the plans, and when control is lost."""
 
     def __init__(
         self,
@@ -162,7 +194,13 @@ class CommandLoop(Loop):
             period: time between two commands, s
         """
         super().__init__("commands", lambda stopping: self.turn())
-        self._send, self._phase, self._remaining, self._now, self._period = send, phase, remaining, now, period
+        self._send, self._phase, self._remaining, self._now, self._period = (
+            send,
+            phase,
+            remaining,
+            now,
+            period,
+        )
         self._last = now()
         self._told = False
         self._alarm = threading.Event()
@@ -180,9 +218,11 @@ class CommandLoop(Loop):
     def turn(self) -> None:
         """Sleep until the next command is due, and send it."""
         due, remaining = self._next_due(), self._remaining()
-        # The wait is on the steady clock and never longer than a period: commands go on when the ROS clock stops.
+        # The wait is on the steady clock and never longer than a period: commands go on when the
+        # ROS clock stops.
         wait = min(max(due - self._now(), 0.0), self._period)
-        # Once lost, commands go on at their own time; that it was lost while the last one was sent nobody has been told yet.
+        # Once lost, commands go on at their own time; that it was lost while the last one was sent
+        # nobody has been told yet.
         expires = remaining < wait and not (remaining == 0.0 and self._told)
         alarmed = self._alarm.wait(remaining if expires else wait)
         self._alarm.clear()
@@ -208,7 +248,10 @@ class CommandLoop(Loop):
 
 
 def quiet_garbage_collector() -> None:
-    """Collect once, and from now on only where `gc.collect` is called: a collection takes longer than a command period is late."""
+    """Collect once, and from now on only where `gc.collect` is called.
+
+    A collection takes longer than a command period is late.
+    """
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -1,4 +1,7 @@
-"""A session on the clock: plans begin on an even grid, commands leave at an even rate, and what is late or old is noticed."""
+"""A session on the clock.
+
+Plans begin on an even grid, commands leave at an even rate, and what is late or old is noticed.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,13 @@ from diffusion_mpc.types import Plan, State
 class RealTimeSession(PlannerSession):
     """Plans no faster than the rate, from the newest state.
 
-    A plan begins at a grid time `t`, and its first command is due at `t + lead`, see `Lead`; planning may take all of the period.
+    A plan begins at a grid time `t`, and its first command is due at `t + lead`, see `Lead`;
+    planning may take all of the period.
     """
 
-    def __init__(self, values: Mapping[str, Value], output: Output, now: Callable[[], float]) -> None:
+    def __init__(
+        self, values: Mapping[str, Value], output: Output, now: Callable[[], float]
+    ) -> None:
         """See `PlannerSession`."""
         super().__init__(values, output, now)
         self._commands: CommandLoop | None = None
@@ -30,7 +36,9 @@ class RealTimeSession(PlannerSession):
     def start(self) -> None:
         """Start planning and commanding (thread: messages)."""
         self._pacer, self._lead = Pacer(self._period), Lead(self._period)
-        self._commands = CommandLoop(self.command_at, self._first_due, self._remaining, self._now, self._command_period)
+        self._commands = CommandLoop(
+            self.command_at, self._first_due, self._remaining, self._now, self._command_period
+        )
         super().start()
         # Rollouts must not keep a command waiting.
         with scheduled(self.config.realtime, self._output.warn, above=1):
@@ -53,19 +61,24 @@ class RealTimeSession(PlannerSession):
         grid = self._pacer.next(arrival.time, begin)
         due, end = grid + self._lead.next(self.config.planner.lead), grid + self._period
         with span("plan", usage=True) as about:
-            plan = self._plan(state, due, (end - self._now()) * self.config.planner.time_budget, stopping)
+            plan = self._plan(
+                state, due, (end - self._now()) * self.config.planner.time_budget, stopping
+            )
             now, allowed = self._now(), due - begin
             if plan is None:
                 return
             about |= _timing(arrival, grid, begin, due, now, plan)
         self._lead.note(now - grid)
-        timing = PlanTiming(state_age=begin - plan.stamp, allowed=allowed, missed=now > self._due(plan))
+        timing = PlanTiming(
+            state_age=begin - plan.stamp, allowed=allowed, missed=now > self._due(plan)
+        )
         # Not by the clock of ROS, which may stop while a plan is made.
         with span("report"):
             self._take(plan, allowed - plan.stats.plan_time, timing)
         self._prepare()
-        # The collector is off while a plan is made; the slack at the end of the period is the place for it. What there was at the
-        # start is frozen, so that this takes well below a millisecond.
+        # The collector is off while a plan is made; the slack at the end of the period is the place
+        # for it. What there was at the start is frozen, so that this takes well below a
+        # millisecond.
         gc.collect()
 
     def _alarm(self) -> None:
@@ -87,10 +100,14 @@ class RealTimeSession(PlannerSession):
         return None if plan is None else self._due(plan)
 
     def _remaining(self) -> float:
-        return self._watchdog.remaining(time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        return self._watchdog.remaining(
+            time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age)
+        )
 
 
-def _timing(arrival: Arrival, grid: float, begin: float, start: float, end: float, plan: Plan) -> dict[str, float]:
+def _timing(
+    arrival: Arrival, grid: float, begin: float, start: float, end: float, plan: Plan
+) -> dict[str, float]:
     """Times of a plan for the trace."""
     return {
         "stamp": plan.stamp,

@@ -1,4 +1,7 @@
-"""Cores and priority of the threads that must be on time: planning, its rollouts, and commanding."""
+"""Cores and priority of the threads that must be on time.
+
+Planning, its rollouts, and commanding.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,20 @@ from pathlib import Path
 
 from diffusion_mpc.config import ConfigError, RealtimeConfig
 
-HOW = "allow it with rtprio and nice in /etc/security/limits.conf, or with the capability CAP_SYS_NICE"
+HOW = (
+    "allow it with rtprio and nice in /etc/security/limits.conf, "
+    "or with the capability CAP_SYS_NICE"
+)
 
 
 @contextmanager
-def scheduled(config: RealtimeConfig, warn: Callable[[str], object], above: int = 0) -> Iterator[None]:
+def scheduled(
+    config: RealtimeConfig, warn: Callable[[str], object], above: int = 0
+) -> Iterator[None]:
     """Threads started within run on the cores and at the priority that are asked for.
 
-    Linux gives a thread what the one has that starts it. So this holds as well for threads that a library starts, whose ids nobody
-    knows: those of a pool of rollouts.
+    Linux gives a thread what the one has that starts it. So this holds as well for threads that a
+    library starts, whose ids nobody knows: those of a pool of rollouts.
 
     Args:
         config: what is asked for
@@ -30,12 +38,27 @@ def scheduled(config: RealtimeConfig, warn: Callable[[str], object], above: int 
     cores = parse_cores(config.cpus)
     before, nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
     if cores:
-        _try(lambda: os.sched_setaffinity(0, cores), f"realtime.cpus {config.cpus}", f"there are {_text(before)}", warn)
+        _try(
+            lambda: os.sched_setaffinity(0, cores),
+            f"realtime.cpus {config.cpus}",
+            f"there are {_text(before)}",
+            warn,
+        )
     if config.priority:
         level = os.sched_param(config.priority + above)
-        _try(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, level), f"realtime.priority {config.priority}", HOW, warn)
+        _try(
+            lambda: os.sched_setscheduler(0, os.SCHED_FIFO, level),
+            f"realtime.priority {config.priority}",
+            HOW,
+            warn,
+        )
     elif config.nice:
-        _try(lambda: os.setpriority(os.PRIO_PROCESS, 0, config.nice), f"realtime.nice {config.nice}", HOW, warn)
+        _try(
+            lambda: os.setpriority(os.PRIO_PROCESS, 0, config.nice),
+            f"realtime.nice {config.nice}",
+            HOW,
+            warn,
+        )
     try:
         yield
     finally:

@@ -1,9 +1,13 @@
-"""Controls a robot from its states, without ROS: estimate -> predict -> plan -> command, by threads that share whole snapshots.
+"""Controls a robot from its states, without ROS.
 
-    on_state -> Estimator -> Mailbox -> [planner: plan_once] -> Controller.current -> [commands: command_at] -> Output
+Estimate -> predict -> plan -> command, by threads that share whole snapshots.
 
-Each method says which thread runs it: *messages* (the one that receives), *planner*, *commands*. A lock of `ControllerSwap` is held
-while a plan or a command is made; messages never wait for a plan, but for `reset`.
+    on_state -> Estimator -> Mailbox -> [planner: plan_once]
+             -> Controller.current -> [commands: command_at] -> Output
+
+Each method says which thread runs it: *messages* (the one that receives), *planner*, *commands*. A
+lock of `ControllerSwap` is held while a plan or a command is made; messages never wait for a plan,
+but for `reset`.
 """
 
 from __future__ import annotations
@@ -55,8 +59,13 @@ class PlanTiming:
 class Output(Protocol):
     """Receiver of a session's plans and commands. Any thread may call."""
 
-    def send_command(self, points: Sequence[Point], stamp: float, state_stamp: float | None) -> None:
-        """Send commands; the first applies at `stamp` (s); `state_stamp` None: it is the safe command."""
+    def send_command(
+        self, points: Sequence[Point], stamp: float, state_stamp: float | None
+    ) -> None:
+        """Send commands; the first applies at `stamp` (s).
+
+        `state_stamp` None: it is the safe command.
+        """
         ...
 
     def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
@@ -100,7 +109,9 @@ class PlannerSession(ABC):
         health: counts
     """
 
-    def __init__(self, values: Mapping[str, Value], output: Output, now: Callable[[], float]) -> None:
+    def __init__(
+        self, values: Mapping[str, Value], output: Output, now: Callable[[], float]
+    ) -> None:
         """Load the model, and make a plan to warm up (thread: messages).
 
         Args:
@@ -120,7 +131,9 @@ class PlannerSession(ABC):
         model = self.controller.backend.model
         self.estimator = Estimator(model, self.task.base)
         self.reference = ReferenceKeeper(self.task.reference)
-        self.follower = Follower(actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains)
+        self.follower = Follower(
+            actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains
+        )
         self.health = Health()
         self.level = Level.OK
         self.live = False
@@ -128,7 +141,9 @@ class PlannerSession(ABC):
         self._last_state: State | None = None
         self._seen, self._back_off = 0, 0.0
         self._period = 1.0 / self.config.planner.rate
-        self._command_period = 1.0 / self.config.output.rate if self.config.output.rate else self._period
+        self._command_period = (
+            1.0 / self.config.output.rate if self.config.output.rate else self._period
+        )
 
     @property
     def controller(self) -> Controller:
@@ -143,7 +158,7 @@ class PlannerSession(ABC):
     # Messages
 
     def configure(self, values: Mapping[str, Value]) -> None:
-        """Change live parameters, and replace the controller where others change (thread: messages).
+        """Change live parameters, or replace the controller where others change (thread: messages).
 
         Raises:
             ValueError: parameters do not fit each other; nothing is changed
@@ -155,7 +170,10 @@ class PlannerSession(ABC):
         change()
 
     def accept(self, update: Callable[[], None]) -> bool:
-        """Run an update by a message; one that it rejects is counted and reported (thread: messages)."""
+        """Run an update by a message.
+
+        One that it rejects is counted and reported (thread: messages).
+        """
         try:
             update()
         except MessageRejectedError as error:
@@ -165,9 +183,10 @@ class PlannerSession(ABC):
         return True
 
     def on_state(self, update: Callable[[], None]) -> None:
-        """Run an update of the estimator, and hand the state that results to the planner (thread: messages).
+        """Run an update of the estimator, and hand its state to the planner (thread: messages).
 
-        A state older than `state_timeout` is not planned from: it only tells the watchdog how old it is.
+        A state older than `state_timeout` is not planned from: it only tells the watchdog how old
+        it is.
         """
         if not self.accept(update) or self.reference.waiting_for(self.config):
             return
@@ -186,7 +205,8 @@ class PlannerSession(ABC):
         self._watchdog.state_arrived(time.monotonic(), age)
         if jumped:
             self._fail("the state's stamp jumped back; the plan is forgotten")
-        # What is too old to be controlled is too old to be planned from: predicting from the year 1970 to now takes for ever.
+        # What is too old to be controlled is too old to be planned from: predicting from the year
+        # 1970 to now takes for ever.
         if age <= self.config.state_timeout:
             self._mailbox.put(state, now)
 
@@ -208,7 +228,10 @@ class PlannerSession(ABC):
             self._planning.start()
 
     def stop(self) -> bool:
-        """Stop both threads, and send the safe command once; whether there was a state to send it for (thread: messages)."""
+        """Stop both threads, and send the safe command once.
+
+        Whether there was a state to send it for (thread: messages).
+        """
         if not self.live:
             return False
         self.live = False
@@ -224,15 +247,23 @@ class PlannerSession(ABC):
 
     def report(self) -> tuple[Level, str, dict[str, object]]:
         """Level, text and values of the health (any thread)."""
-        waiting = None if self._last_state else self.estimator.waiting_for() + self.reference.waiting_for(self.config)
-        self.level, text = self.health.judge(self.live, waiting, self._lost(), self._output.is_heard(), self.swap.failure)
+        waiting = (
+            None
+            if self._last_state
+            else self.estimator.waiting_for() + self.reference.waiting_for(self.config)
+        )
+        self.level, text = self.health.judge(
+            self.live, waiting, self._lost(), self._output.is_heard(), self.swap.failure
+        )
         age, backend = self._watchdog.state_age(time.monotonic()), self.controller.backend
         values = {
             **self.health.values(),
             "clamped": self.follower.clamped,
             "overflowed_samples": backend.overflows,
             "backend": self.swap.describe(),
-            "capture": f"{backend.capture} ({failure})" if (failure := backend.capture_failure) else backend.capture,
+            "capture": f"{backend.capture} ({failure})"
+            if (failure := backend.capture_failure)
+            else backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             "resident_memory_mb": resident_memory(),
             **self._figures.values(),
@@ -249,7 +280,10 @@ class PlannerSession(ABC):
 
     def _check_clock(self, age: float) -> None:
         if age < -self.config.state_timeout:
-            raise MessageRejectedError(f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set use_sim_time")
+            raise MessageRejectedError(
+                f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set "
+                "use_sim_time"
+            )
 
     def _on_swap(self) -> None:
         self._output.inform(f"planner rebuilt: {self.swap.describe()}")
@@ -260,14 +294,23 @@ class PlannerSession(ABC):
     def plan_once(self, stopping: threading.Event) -> None:
         """Wait for a state, plan from it, report (thread: planner)."""
 
-    def _plan(self, state: State, due: float, budget: float, stopping: threading.Event) -> Plan | None:
-        """Plan whose first command is due at a time (s); None where there is none (thread: planner).
+    def _plan(
+        self, state: State, due: float, budget: float, stopping: threading.Event
+    ) -> Plan | None:
+        """Plan whose first command is due at a time (s).
+
+        None where there is none (thread: planner).
 
         The only call of `Controller.plan` while the robot is controlled.
         """
         try:
             with self.swap.planning:
-                plan = self.controller.plan(state, self.current_reference, due + self.config.prediction.command_delay, budget)
+                plan = self.controller.plan(
+                    state,
+                    self.current_reference,
+                    due + self.config.prediction.command_delay,
+                    budget,
+                )
         except NoFeasibleSampleError as error:
             # The previous plan stands, until it is older than max_plan_age.
             self.health.infeasible = str(error)
@@ -275,14 +318,19 @@ class PlannerSession(ABC):
             return None
         except Exception as error:
             self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)
-            self._fail(f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s")
+            self._fail(
+                f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s"
+            )
             stopping.wait(self._back_off)
             return None
         self._back_off = 0.0
         return plan
 
     def _take(self, plan: Plan, until_start: float, timing: PlanTiming) -> None:
-        """Follow a plan from now on; its first command is due in `until_start` seconds (thread: planner)."""
+        """Follow a plan from now on.
+
+        Its first command is due in `until_start` seconds (thread: planner).
+        """
         self._watchdog.plan_arrived(time.monotonic(), until_start)
         self.health.infeasible = ""
         self.health.plans += 1
@@ -313,7 +361,7 @@ class PlannerSession(ABC):
     # Commands
 
     def command_at(self, due: float) -> None:
-        """Send the newest plan's command for a time, s, or the safe one where control is lost (thread: commands, or planner)."""
+        """Send the plan's command for a time, s, or the safe one (thread: commands, planner)."""
         lost = self._lost()
         plan, state = self.controller.current, self._last_state
         if lost and state is not None:
@@ -324,7 +372,9 @@ class PlannerSession(ABC):
                 points = self.follower.points(plan, obeyed, self._command_period, state.qpos)
                 self._note(points[0][1], obeyed)
             # A horizon counts from the time that its first command is meant for.
-            self._output.send_command(points, obeyed if len(points) > 1 else self._stamp(due), plan.stamp)
+            self._output.send_command(
+                points, obeyed if len(points) > 1 else self._stamp(due), plan.stamp
+            )
         if bool(lost) != (self.level == Level.ERROR):
             self._output.health_changed()
 
@@ -344,7 +394,9 @@ class PlannerSession(ABC):
 
     def _lost(self) -> str:
         """Reason for which control is lost; empty while it is not (any thread)."""
-        return self._watchdog.lost(time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age))
+        return self._watchdog.lost(
+            time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age)
+        )
 
     @abstractmethod
     def _stamp(self, due: float) -> float:

@@ -1,8 +1,8 @@
 """Trace events of a node and its threads, written where `DIFFUSION_MPC_TRACE` asks for them.
 
-The file holds an event a line, in the JSON format of Chrome's trace viewer, which Perfetto (ui.perfetto.dev) reads as well. Linux
-tells how long a thread computed and how long it waited for a core (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/
-sched-stats.rst).
+The file holds an event a line, in the JSON format of Chrome's trace viewer, which Perfetto
+(ui.perfetto.dev) reads as well. Linux tells how long a thread computed and how long it waited for a
+core (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/ sched-stats.rst).
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Trace:
 
     def name(self, name: str) -> None:
         """Name the process."""
-        self._append({"ph": "M", "name": "process_name", "pid": os.getpid(), "args": {"name": name}})
+        self._append(
+            {"ph": "M", "name": "process_name", "pid": os.getpid(), "args": {"name": name}}
+        )
 
     def flush(self) -> None:
         """Write what is left."""
@@ -65,8 +67,24 @@ class Trace:
         place = {"pid": os.getpid(), "tid": threading.get_native_id()}
         if place["tid"] not in self._named:
             self._named.add(place["tid"])
-            self._append({"ph": "M", "name": "thread_name", **place, "args": {"name": threading.current_thread().name}})
-        self._append({"ph": "X", "name": name, **place, "ts": began * 1e6, "dur": (ended - began) * 1e6, "args": about})
+            self._append(
+                {
+                    "ph": "M",
+                    "name": "thread_name",
+                    **place,
+                    "args": {"name": threading.current_thread().name},
+                }
+            )
+        self._append(
+            {
+                "ph": "X",
+                "name": name,
+                **place,
+                "ts": began * 1e6,
+                "dur": (ended - began) * 1e6,
+                "args": about,
+            }
+        )
 
     def _append(self, event: dict[str, Any]) -> None:
         self._file.write(json.dumps(event).encode() + b",\n")
@@ -75,7 +93,9 @@ class Trace:
         if phase == "start":
             self._collection = time.monotonic()
         else:
-            self._write("collect", self._collection, time.monotonic(), {"generation": info["generation"]})
+            self._write(
+                "collect", self._collection, time.monotonic(), {"generation": info["generation"]}
+            )
 
     def _used(self) -> tuple[int, dict[int, tuple[int, int]]]:
         """Page faults; time on a core and waiting for one, ns, of every thread."""
@@ -85,16 +105,25 @@ class Trace:
         for new in threads - self._schedstats.keys():
             self._schedstats[new] = os.open(f"/proc/self/task/{new}/schedstat", os.O_RDONLY)
         faults = resource.getrusage(resource.RUSAGE_SELF)
-        return faults.ru_minflt + faults.ru_majflt, {thread: _schedstat(file) for thread, file in self._schedstats.items()}
+        return faults.ru_minflt + faults.ru_majflt, {
+            thread: _schedstat(file) for thread, file in self._schedstats.items()
+        }
 
     def _since(self, before: tuple[int, dict[int, tuple[int, int]]]) -> dict[str, Any]:
-        """Use since then, by the calling thread and by the other one that was busy or waiting for longest."""
+        """Use since then, by the calling thread and by the busiest of the others."""
         faults, threads = self._used()
-        used = {t: (now[0] - then[0], now[1] - then[1]) for t, now in threads.items() for then in [before[1].get(t, (0, 0))]}
+        used = {
+            t: (now[0] - then[0], now[1] - then[1])
+            for t, now in threads.items()
+            for then in [before[1].get(t, (0, 0))]
+        }
         own = used.pop(threading.get_native_id())
         other = max(used.values(), key=sum, default=(0, 0))
         names = ("cpu_ms", "wait_ms", "other_cpu_ms", "other_wait_ms")
-        return {"faults": faults - before[0], **{name: ns * 1e-6 for name, ns in zip(names, own + other, strict=True)}}
+        return {
+            "faults": faults - before[0],
+            **{name: ns * 1e-6 for name, ns in zip(names, own + other, strict=True)},
+        }
 
 
 _trace = Trace(Path(os.environ[VARIABLE])) if VARIABLE in os.environ else None

@@ -1,4 +1,4 @@
-"""One run of a task in closed loop, in lockstep and in this process, as `benchmark quality` and `benchmark delay` compare them."""
+"""One run of a task in closed loop, in lockstep and in this process, as benchmarks compare them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.command.command import constant_control, without_gains
-from diffusion_mpc.config import PlannerNodeConfig, SimConfig, Value, build, cost_weights, load_parameters, split_sim
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    SimConfig,
+    Value,
+    build,
+    cost_weights,
+    load_parameters,
+    split_sim,
+)
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
@@ -41,8 +49,8 @@ class Episode:
         plans: number of plans; one was tried at every state once the first measurement had arrived
         rollouts: number of samples rolled out over all plans
         speed: mean velocity along the commanded direction, m/s; None where none is commanded
-        prediction_error: (P, 2, nv) state that a plan began at less the true state of that time, as positions and velocities, one
-            row for each plan that began at one of the states
+        prediction_error: (P, 2, nv) state that a plan began at less the true state of that time, as
+            positions and velocities, one row for each plan that began at one of the states
     """
 
     stamps: Array
@@ -70,19 +78,24 @@ class Episode:
 
 
 class ClosedLoop:
-    """Controller and simulated robot of one trial, stepped together: the robot waits while a plan is made."""
+    """Controller and simulated robot of one trial, stepped together.
+
+    The robot waits while a plan is made.
+    """
 
     def __init__(self, settings: Mapping[str, Value], trial: int) -> None:
         """Set both up.
 
         Args:
-            settings: parameters of the planner node that differ from the task's defaults, `task` among them, and of the
-                simulation, which begin with `sim.`
-            trial: decides the initial state and the reference, the same for all that is compared, and noise and lost commands
+            settings: parameters of the planner node that differ from the task's defaults, `task`
+                among them, and of the simulation, which begin with `sim.`
+            trial: decides the initial state and the reference, the same for all that is compared,
+                and noise and lost commands
 
         Raises:
             ConfigError, TaskError: the settings are wrong
-            ValueError: parameters do not fit each other, or the state's delay is no multiple of the simulation's time step
+            ValueError: parameters do not fit each other, or the state's delay is no multiple of the
+                simulation's time step
         """
         planned, simulated = split_sim(settings)
         _, values = load_parameters(PlannerNodeConfig, planned)
@@ -94,20 +107,26 @@ class ClosedLoop:
         self.sim = build(SimConfig, plant_values)
         self.plant = Plant(self.task, self.sim.model, self.sim.mass_scale, self.sim.friction_scale)
         # Two generators, so that a task which draws more for its state keeps its references.
-        state_random, reference_random = (np.random.default_rng((trial, stream)) for stream in range(2))
+        state_random, reference_random = (
+            np.random.default_rng((trial, stream)) for stream in range(2)
+        )
         self.task.trial_state(self.plant.model, self.plant.data, state_random)
-        self.reference = self.task.trial_reference(parameter_reference(self.config), reference_random)
+        self.reference = self.task.trial_reference(
+            parameter_reference(self.config), reference_random
+        )
         self._period = 1.0 / self.config.planner.rate
         self._steps = 0
         rest, seed = np.clip(0.0, *self.task.ctrl_limits), self.sim.seed + trial
         self._measurements = Measurements(self.plant.model, self.sim.state_delay, seed)
-        # States are measured so that they arrive when a plan begins: that fraction of a period after one did.
+        # States are measured so that they arrive when a plan begins: that fraction of a period
+        # after one did.
         late = self.sim.state_delay / self._period
         self._phase = 1.0 - (late - math.floor(late + ROUNDING))
         steps = self._phase * self._period / self.sim.model.timestep
         if abs(steps - round(steps)) > ROUNDING:
             raise ValueError(
-                f"sim.state_delay {self.sim.state_delay:g} s is not a multiple of sim.model.timestep; change one of them"
+                f"sim.state_delay {self.sim.state_delay:g} s is not a multiple of "
+                "sim.model.timestep; change one of them"
             )
         self._commands = Commands(without_gains(rest), seed)
         self._actuation = Actuation(self.plant.model.opt.timestep, rest)
@@ -128,7 +147,9 @@ class ClosedLoop:
         if self.newest is None:
             return None
         try:
-            return self.controller.plan(self.newest, self.reference, now + self.config.prediction.command_delay)
+            return self.controller.plan(
+                self.newest, self.reference, now + self.config.prediction.command_delay
+            )
         except NoFeasibleSampleError:
             return None
 
@@ -147,20 +168,29 @@ class ClosedLoop:
         plan = self.controller.current
         control = plan.control(obeyed) if plan is not None else np.clip(0.0, *self.task.ctrl_limits)
         self.controller.sent(obeyed, constant_control(control))
-        self._commands.send([(0.0, without_gains(control))], now, sim.command_delay, sim.command_dropout)
+        self._commands.send(
+            [(0.0, without_gains(control))], now, sim.command_delay, sim.command_dropout
+        )
         applied = list[Array]()
 
         def drive(qpos: Array, qvel: Array) -> Array:
-            applied.append(self._actuation.follow(self._commands.at(self.plant.time).control, sim.actuator_lag))
+            applied.append(
+                self._actuation.follow(self._commands.at(self.plant.time).control, sim.actuator_lag)
+            )
             return applied[-1]
 
         self.plant.step(drive, self._phase * self._period)
-        self._measurements.take(self.plant.state((self._steps + self._phase) * self._period), sim.state_noise)
+        self._measurements.take(
+            self.plant.state((self._steps + self._phase) * self._period), sim.state_noise
+        )
         if self._phase < 1.0 - ROUNDING:
             self.plant.step(drive, (1.0 - self._phase) * self._period)
         self._steps += 1
         if self.plant.diverged:
-            raise DivergedError(f"task '{self.task.name}': the simulation diverged at {self._steps * self._period:g} s")
+            raise DivergedError(
+                f"task '{self.task.name}': the simulation diverged at "
+                f"{self._steps * self._period:g} s"
+            )
         return applied[0]
 
 
@@ -180,8 +210,9 @@ def run_episode(
         duration: simulated time, s
         on_step: called with the simulated time after each control period
         planned: whether anybody plans; otherwise the robot is left to itself
-        lead_in: simulated time before, which does not count, s: the robot is left to itself, so that the first command takes effect
-            in the same state however late states and commands are
+        lead_in: simulated time before, which does not count, s: the robot is left to itself, so
+            that the first command takes effect in the same state however late states and commands
+            are
 
     Raises:
         ConfigError, TaskError, ValueError: as `ClosedLoop`
@@ -198,7 +229,9 @@ def run_episode(
         plan = loop.plan() if planned and step >= first else None
         if loop.newest is not None and step >= first:
             # The first batch decides whether any sample is feasible.
-            rollouts += loop.config.planner.num_samples * (plan.stats.iterations if plan is not None else 1)
+            rollouts += loop.config.planner.num_samples * (
+                plan.stats.iterations if plan is not None else 1
+            )
         if plan is not None and loop.controller.start is not None:
             plans += 1
             starts.append(loop.controller.start)
@@ -220,7 +253,9 @@ def run_episode(
         costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
         succeeded=bool(loop.task.succeeded(x, reference)[0]),
-        violation=float(loop.task.violation(x, reference, tightened=False)[0]) if loop.task.constraints() else 0.0,
+        violation=float(loop.task.violation(x, reference, tightened=False)[0])
+        if loop.task.constraints()
+        else 0.0,
         plans=plans,
         rollouts=rollouts,
         speed=_speed(loop, x),

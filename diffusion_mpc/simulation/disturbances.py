@@ -1,6 +1,9 @@
-"""Disturbances between a real robot and its planner: late and noisy measurements, late, lost and smoothed commands.
+"""Disturbances between a real robot and its planner.
 
-Knows nothing of ROS. Everything random comes from a seed, so that a run in lockstep can be repeated.
+Late and noisy measurements, late, lost and smoothed commands.
+
+Knows nothing of ROS. Everything random comes from a seed, so that a run in lockstep can be
+repeated.
 """
 
 from __future__ import annotations
@@ -23,12 +26,18 @@ ROUNDING = 1e-6
 
 
 def whole_periods(delay: float, period: float) -> float:
-    """A delay (s) rounded up to whole periods (s): in lockstep nothing arrives between two of them."""
+    """A delay (s) rounded up to whole periods (s).
+
+    In lockstep nothing arrives between two of them.
+    """
     return math.ceil(delay / period - ROUNDING) * period
 
 
 class Measurements:
-    """Measured states on their way to the planner. A state keeps the stamp of its measurement, so that the delay shows as age."""
+    """Measured states on their way to the planner.
+
+    A state keeps the stamp of its measurement, so that the delay shows as age.
+    """
 
     def __init__(self, model: mujoco.MjModel, delay: float, seed: int) -> None:
         """Nothing is on its way yet; `delay` in s."""
@@ -37,7 +46,10 @@ class Measurements:
         self._under_way: deque[State] = deque()
 
     def take(self, state: State, noise: NoiseConfig) -> None:
-        """Measure a true state: noise goes on it, along the tangent of its quaternions, and it sets out."""
+        """Measure a true state.
+
+        Noise goes on it, along the tangent of its quaternions, and it sets out.
+        """
         if noise.position > 0.0 or noise.velocity > 0.0:
             error = self._random.standard_normal((2, self._model.nv))
             qpos = state.qpos.copy()
@@ -46,14 +58,17 @@ class Measurements:
         self._under_way.append(state)
 
     def arrived(self, time: float) -> State | None:
-        """The newest state that has arrived by `time` (s) and was not handed out before; None where there is none."""
+        """The newest state that has arrived by `time` (s) and was not handed out before.
+
+        None where there is none.
+        """
         newest = None
         while self._under_way and self._under_way[0].stamp + self._delay <= time + ROUNDING:
             newest = self._under_way.popleft()
         return newest
 
     def standing(self, state: State, period: float, noise: NoiseConfig) -> None:
-        """As if the robot had stood in `state` for the whole delay and been measured once a period (s)."""
+        """Begin as if the robot had stood in `state` and been measured once a period (s)."""
         self._under_way.clear()
         for k in range(int(self._delay / period + ROUNDING) + 1):
             self.take(replace(state, stamp=state.stamp - self._delay + k * period), noise)
@@ -69,7 +84,10 @@ class Commands:
         self.reset(0.0)
 
     def reset(self, time: float) -> None:
-        """Nothing is on its way any more; the command at rest has been in force since `time` (s)."""
+        """Nothing is on its way any more.
+
+        The command at rest has been in force since `time` (s).
+        """
         self._under_way: deque[tuple[float, Sequence[Point]]] = deque()
         self._in_force: tuple[float, Sequence[Point]] = (time, [(0.0, self._rest)])
 
@@ -90,7 +108,10 @@ class Commands:
         return True
 
     def at(self, time: float, timeout: float = math.inf) -> Command:
-        """The command in force at `time` (s), which does not run backwards; that at rest when no news came for `timeout` (s)."""
+        """The command in force at `time` (s), which does not run backwards.
+
+        That at rest when no news came for `timeout` (s).
+        """
         while self._under_way and self._under_way[0][0] <= time + ROUNDING:
             self._in_force = self._under_way.popleft()
         since, points = self._in_force
@@ -113,7 +134,12 @@ class Actuation:
         self._control = self._rest
 
     def follow(self, control: Array, lag: float) -> Array:
-        """Control (nu,) one time step on its way to `control`; `lag` is the time constant in s, 0: at once."""
+        """Control (nu,) one time step on its way to `control`.
+
+        `lag` is the time constant in s, 0: at once.
+        """
         fraction = -math.expm1(-self._timestep / lag) if lag > 0.0 else 1.0
-        self._control = control if fraction == 1.0 else self._control + fraction * (control - self._control)
+        self._control = (
+            control if fraction == 1.0 else self._control + fraction * (control - self._control)
+        )
         return self._control

@@ -1,4 +1,7 @@
-"""The simulated robot: a MuJoCo model at a finer time step than the planner's. Knows nothing of ROS."""
+"""The simulated robot: a MuJoCo model at a finer time step than the planner's.
+
+Knows nothing of ROS.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("
 class Plant:
     """Steps the robot under a control law that is evaluated at every physics step."""
 
-    def __init__(self, task: Task, config: PlantModelConfig, mass: float = 1.0, friction: float = 1.0) -> None:
+    def __init__(
+        self, task: Task, config: PlantModelConfig, mass: float = 1.0, friction: float = 1.0
+    ) -> None:
         """Load the model at its initial state.
 
         Args:
@@ -27,12 +32,18 @@ class Plant:
             friction: factor of the sliding friction of all geoms
 
         Raises:
-            TaskError: factors for a robot that moves by dynamics of the task's own, which know neither
+            TaskError: factors for a robot that moves by dynamics of the task's own, which know
+                neither
         """
-        model = task.compile(timestep=config.timestep, integrator=config.integrator, iterations=config.iterations)
+        model = task.compile(
+            timestep=config.timestep, integrator=config.integrator, iterations=config.iterations
+        )
         if (mass, friction) != (1.0, 1.0):
             if task.dynamics is not None:
-                raise TaskError(f"task '{task.name}' has dynamics of its own; leave mass_scale and friction_scale at 1")
+                raise TaskError(
+                    f"task '{task.name}' has dynamics of its own; leave mass_scale and "
+                    "friction_scale at 1"
+                )
             model = perturbed(model, mass, friction, gain=1.0)
         self.model = model
         self._task = task
@@ -46,7 +57,10 @@ class Plant:
 
     @property
     def diverged(self) -> bool:
-        """Whether the state became NaN or huge since the last reset. MuJoCo puts it back to an innocent one, and counts that."""
+        """Whether the state became NaN or huge since the last reset.
+
+        MuJoCo puts it back to an innocent one, and counts that.
+        """
         counts = any(self.data.warning[kind].number for kind in DIVERGED)
         return counts or not np.isfinite(self.data.qpos).all()
 
@@ -74,7 +88,9 @@ class Plant:
             TaskError: the robot moves by dynamics of the task's own, which know no forces
         """
         if self._task.dynamics is not None:
-            raise TaskError(f"task '{self._task.name}' has dynamics of its own; a push does not act on them")
+            raise TaskError(
+                f"task '{self._task.name}' has dynamics of its own; a push does not act on them"
+            )
         self.data.body(body).xfrc_applied[:] = np.concatenate([force, torque])
 
     def state(self, stamp: float) -> State:

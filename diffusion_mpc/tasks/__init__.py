@@ -1,4 +1,6 @@
-"""The tasks by name: ours, those that other packages register, and those in a Python file of the user's.
+"""The tasks by name.
+
+Ours, those that other packages register, and those in a Python file of the user's.
 
 Another package registers a task class through the entry point group `diffusion_mpc.tasks`.
 """
@@ -21,7 +23,11 @@ ENTRY_POINTS = "diffusion_mpc.tasks"
 
 def available_tasks() -> dict[str, type[Task]]:
     """All task classes by name, our own and those of installed packages."""
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__) if info.name != "base"]
+    modules = [
+        importlib.import_module(f"{__name__}.{info.name}")
+        for info in pkgutil.iter_modules(__path__)
+        if info.name != "base"
+    ]
     classes = [task for module in modules for task in _defined_in(module)]
     classes += [entry.load() for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
     return {task.name: task for task in sorted(classes, key=lambda task: task.name)}
@@ -50,10 +56,15 @@ def _from_file(path: Path) -> type[Task]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise TaskError(f"task file '{path}' cannot be read: {type(error).__name__}: {error}") from error
+        raise TaskError(
+            f"task file '{path}' cannot be read: {type(error).__name__}: {error}"
+        ) from error
     classes = _defined_in(module)
     if len(classes) != 1:
-        raise TaskError(f"task file '{path}' defines {len(classes)} tasks; it has to define one subclass of Task with a name")
+        raise TaskError(
+            f"task file '{path}' defines {len(classes)} tasks; it has to define one subclass of "
+            "Task with a name"
+        )
     return classes[0]
 
 
@@ -61,5 +72,8 @@ def _defined_in(module: ModuleType) -> list[type[Task]]:
     return [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__ and hasattr(value, "name")
+        if isinstance(value, type)
+        and issubclass(value, Task)
+        and value.__module__ == module.__name__
+        and hasattr(value, "name")
     ]

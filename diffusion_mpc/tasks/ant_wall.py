@@ -22,7 +22,7 @@ LIMB_RADIUS = 0.08
 
 
 class AntWall(Ant):
-    """Track velocity and yaw rate as the ant does, and keep all limbs off a wall, whatever the command."""
+    """Track velocity and yaw rate as the ant does, and keep all limbs off a wall."""
 
     name = "ant_wall"
     model_path = MODELS / "ant" / "ant_wall.xml"
@@ -36,9 +36,14 @@ class AntWall(Ant):
     @constraint(tightening=0.2, unit="m")
     def wall(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Distance of the ends of all limbs beyond 0.1 m before the wall."""
-        ends = torch.cat([x.sensor(f"{leg}_{end}")[..., :1] for leg in LEGS for end in ("toe", "ankle")], dim=-1)
+        ends = torch.cat(
+            [x.sensor(f"{leg}_{end}")[..., :1] for leg in LEGS for end in ("toe", "ankle")], dim=-1
+        )
         return ends + LIMB_RADIUS + 0.1 - WALL
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Whether the robot neither fell nor touched the wall; where that is, it cannot go on as commanded."""
+        """Whether the robot neither fell nor touched the wall.
+
+        Where that is, it cannot go on as commanded.
+        """
         return Task.succeeded(self, x, reference)

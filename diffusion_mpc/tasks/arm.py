@@ -24,7 +24,8 @@ class Arm(Task):
     reference = "goal_pose"
     keyframe = "home"
     demo = {"goal.wait": False, "goal.x": 0.35, "goal.y": 0.35, "goal.z": 0.45}
-    # With the usual noise, meant for legs, the tip wanders about the goal by 2 cm; with this by 1 cm.
+    # With the usual noise, meant for legs, the tip wanders about the goal by 2 cm; with this by 1
+    # cm.
     defaults = {
         "planner.num_knots": 4,
         "planner.horizon_steps": 25,
@@ -60,7 +61,7 @@ class Arm(Task):
         return (x.sensor("tip") - reference.pose[:3]).square().sum(-1).sqrt()
 
     def trial_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
-        """A goal 0.35 m to 0.6 m from the arm's axis, within 1.5 rad of straight ahead, 0.2 m to 0.7 m high."""
+        """Goal 0.35 to 0.6 m from the axis, within 1.5 rad of straight ahead, 0.2 to 0.7 m high."""
         radius, angle, height = random.uniform((0.35, -1.5, 0.2), (0.6, 1.5, 0.7))
         position = radius * np.cos(angle), radius * np.sin(angle), height
         return replace(reference, pose=np.array([*position, *reference.pose[3:]]))

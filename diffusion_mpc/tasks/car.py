@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Car(Task):
     """Drive out of a U-shaped maze and round it to the goal.
 
-    Maze, motion and reward are those of the car in MBD (arXiv 2407.01573, A.5.1, and the authors' code), whose reward of a step is
-    one minus the cost here. The cost is flat wherever the goal is more than 0.2 m away: without a demonstration there is nothing
-    to follow.
+    Maze, motion and reward are those of the car in MBD (arXiv 2407.01573, A.5.1, and the authors'
+    code), whose reward of a step is one minus the cost here. The cost is flat wherever the goal is
+    more than 0.2 m away: without a demonstration there is nothing to follow.
     """
 
     name = "car"
@@ -62,14 +62,18 @@ class Car(Task):
         super().__init__(model_path)
         model = self.model
         if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "goal") < 0:
-            raise TaskError(f"model file '{self.path}' has no site 'goal', which task '{self.name}' drives to")
+            raise TaskError(
+                f"model file '{self.path}' has no site 'goal', which task '{self.name}' drives to"
+            )
         walls = [i for i in range(model.ngeom) if model.geom(i).name.startswith("wall")]
         self._goal = tuple(model.site("goal").pos[:2].tolist())
         self._walls = tuple(map(tuple, model.geom_pos[walls, :2].tolist()))
         self._radii = tuple(model.geom_size[walls, 0].tolist())
 
-    def dynamics(self, qpos: Tensor, qvel: Tensor, ctrl: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-        """`x' = v sin(heading), y' = v cos(heading), heading' = w` for controls (w, v), rad/s and m/s, integrated exactly.
+    def dynamics(
+        self, qpos: Tensor, qvel: Tensor, ctrl: Tensor, dt: float
+    ) -> tuple[Tensor, Tensor]:
+        """`x' = v sin(heading), y' = v cos(heading), heading' = w`, controls (w, v), rad/s and m/s.
 
         A step that would end inside a wall is not taken. The velocity is the mean one of the step.
         """
@@ -79,7 +83,9 @@ class Car(Task):
         chord = speed * dt * torch.sinc(angle / (2.0 * torch.pi))
         direction = qpos[..., 2] + angle / 2.0
         moved = qpos + torch.stack([chord * direction.sin(), chord * direction.cos(), angle], -1)
-        apart = (moved[..., None, :2] - constant(self._walls, moved.dtype, moved.device)).norm(dim=-1)
+        apart = (moved[..., None, :2] - constant(self._walls, moved.dtype, moved.device)).norm(
+            dim=-1
+        )
         blocked = (apart < constant(self._radii, moved.dtype, moved.device)).any(-1, keepdim=True)
         moved = torch.where(blocked, qpos, moved)
         return moved, (moved - qpos) / dt

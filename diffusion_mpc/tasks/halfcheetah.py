@@ -15,15 +15,21 @@ if TYPE_CHECKING:
 class HalfCheetah(Task):
     """Run forward as fast as possible with a planar two-legged robot.
 
-    The cost of a step at the default weights is the negative of the reward in MBD (arXiv 2407.01573), v_x - 0.1 sum u^2, plus a
-    term that keeps the robot off its back, from where a short horizon sees no way up.
+    The cost of a step at the default weights is the negative of the reward in MBD (arXiv
+    2407.01573), v_x - 0.1 sum u^2, plus a term that keeps the robot off its back, from where a
+    short horizon sees no way up.
     """
 
     name = "halfcheetah"
     model_path = MODELS / "halfcheetah" / "halfcheetah.xml"
     keyframe = "home"
-    # A noise that grows for few successes costs speed: 0.1 or 0.2 of the samples in place of 0.03, 5 and 18 % of it.
-    defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25, "planner.success_fraction": 0.03}
+    # A noise that grows for few successes costs speed: 0.1 or 0.2 of the samples in place of 0.03,
+    # 5 and 18 % of it.
+    defaults = {
+        "planner.num_knots": 5,
+        "planner.horizon_steps": 25,
+        "planner.success_fraction": 0.03,
+    }
 
     @cost(weight=1.0, norm=linear, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

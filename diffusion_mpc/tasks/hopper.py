@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 class Hopper(Task):
     """Hop forward at 2 m/s with a planar one-legged robot.
 
-    The reward in MBD (arXiv 2407.01573) is x - 0.5 min(|z - 1.0|, 1), for a robot and a horizon that differ from ours. In its
-    place the cost has the forward velocity, whose sum over the horizon is the distance covered wherever the robot starts, up to
-    2 m/s: without that bound, and with half the weight on an upright torso, it sprinted at more than 3 m/s and fell within 4 s.
+    The reward in MBD (arXiv 2407.01573) is x - 0.5 min(|z - 1.0|, 1), for a robot and a horizon
+    that differ from ours. In its place the cost has the forward velocity, whose sum over the
+    horizon is the distance covered wherever the robot starts, up to 2 m/s: without that bound, and
+    with half the weight on an upright torso, it sprinted at more than 3 m/s and fell within 4 s.
     """
 
     name = "hopper"

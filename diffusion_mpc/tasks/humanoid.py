@@ -1,4 +1,7 @@
-"""Base of the humanoid's tasks: its model, the sensors of their terms, its stance, and its falls."""
+"""Base of the humanoid's tasks.
+
+Its model, the sensors of their terms, its stance, and its falls.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FALL_TIME = 0.32
-"""Time constant of the robot's fall as an inverted pendulum, sqrt(height of the centre of mass / gravity), s."""
+"""Time constant of a fall as an inverted pendulum, sqrt(height of centre of mass / gravity), s."""
 
 
 class Humanoid(Task):
@@ -24,7 +27,8 @@ class Humanoid(Task):
 
     Attributes:
         joints: the servos' joints by name, in the order of the controls, with their columns in qpos
-        stance: their angles in the stance, rad: the middle of the servos' ranges, which a plan of zeros commands
+        stance: their angles in the stance, rad: the middle of the servos' ranges, which a plan of
+            zeros commands
     """
 
     model_path = MODELS / "humanoid" / "humanoid.xml"
@@ -44,12 +48,17 @@ class Humanoid(Task):
         """Read the model; see `Task`."""
         super().__init__(model_path)
         actuated = self.model.actuator_trnid[:, 0]
-        self.joints = {self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in actuated}
+        self.joints = {
+            self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in actuated
+        }
         low, high = self.ctrl_limits
         self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
 
     def from_stance(self, x: RolloutBatch, *besides: str) -> Tensor:
-        """Deviation of joints from the stance, (samples, horizon, joints), rad; no joints whose names end in one of `besides`."""
+        """Deviation of joints from the stance, (samples, horizon, joints), rad.
+
+        No joints whose names end in one of `besides`.
+        """
         names = [name for name in self.joints if not name.endswith(besides)]
         stance = constant(tuple(self.stance[name] for name in names), x.qpos.dtype, x.qpos.device)
         return columns(x.qpos, tuple(self.joints[name] for name in names)) - stance
@@ -65,10 +74,11 @@ def tilt(x: RolloutBatch) -> Tensor:
 
 
 def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
-    """Distance of the middle of the feet from the place that keeps the robot at a velocity, (samples, horizon, 2), m, world frame.
+    """Distance of the feet's middle from the place for a velocity, (samples, horizon, 2), m, world.
 
-    An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its mass, the capture point (Pratt et
-    al., Humanoids 2006). Here the velocity counts from the wanted one.
+    An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its
+    mass, the capture point (Pratt et al., Humanoids 2006). Here the velocity counts from the wanted
+    one.
 
     Args:
         x: trajectories
@@ -77,6 +87,8 @@ def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
     excess = x.sensor("mass_velocity")[..., :2]
     if velocity is not None:
         (forward, left), (ahead_x, ahead_y) = velocity.unbind(), heading(x).unbind(-1)
-        excess = excess - torch.stack((forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1)
+        excess = excess - torch.stack(
+            (forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1
+        )
     feet = (x.sensor("left_foot") + x.sensor("right_foot"))[..., :2] / 2.0
     return x.sensor("mass_position")[..., :2] - feet + FALL_TIME * excess

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 class HumanoidRun(Humanoid):
     """Run forward along x as fast as possible.
 
-    The reward in MBD (arXiv 2407.01573) is x - min(|z - 1.3|, 1) - 0.1 |y|. In its place the cost has the forward velocity, whose
-    sum over the horizon is the distance covered wherever the robot starts. Height weighs 15 times more and terms keep the robot
-    upright and facing forward: with a weight of 5 at 25 plans per second it fell in one of two runs of 4 s.
+    The reward in MBD (arXiv 2407.01573) is x - min(|z - 1.3|, 1) - 0.1 |y|. In its place the cost
+    has the forward velocity, whose sum over the horizon is the distance covered wherever the robot
+    starts. Height weighs 15 times more and terms keep the robot upright and facing forward: with a
+    weight of 5 at 25 plans per second it fell in one of two runs of 4 s.
     """
 
     name = "humanoid_run"

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class HumanoidStandup(Humanoid):
     """Get up from lying on the back, and stand.
 
-    The reward in MBD (arXiv 2407.01573) is 1.5 - clip(|z - 1.3|, -2, 1) - 0.1 |x| - 0.1 |y|: the terms `height` and `place`. It is
-    content with a torso at 1.3 m that runs about; the other terms put the feet below it and bring it to rest.
+    The reward in MBD (arXiv 2407.01573) is 1.5 - clip(|z - 1.3|, -2, 1) - 0.1 |x| - 0.1 |y|: the
+    terms `height` and `place`. It is content with a torso at 1.3 m that runs about; the other terms
+    put the feet below it and bring it to rest.
     """
 
     name = "humanoid_standup"
@@ -54,11 +55,15 @@ class HumanoidStandup(Humanoid):
 
     @cost(weight=1.0, norm=linear)
     def rest(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Distance to rest in the stance, 0 to 1. Below 1 m it is 1: motion costs nothing before the robot is up."""
+        """Distance to rest in the stance, 0 to 1.
+
+        Below 1 m it is 1: motion costs nothing before the robot is up.
+        """
         far = self.from_stance(x).square().sum(-1)
         fast = x.qvel[..., :3].square().sum(-1) + 0.05 * x.qvel[..., 6:].square().sum(-1)
         risen = ((x.qpos[..., 2] - 1.0) / 0.2).clamp(0.0, 1.0)
-        # A gain for being at rest rather than a price of moving: with a price on it the robot stayed just below 1 m.
+        # A gain for being at rest rather than a price of moving: with a price on it the robot
+        # stayed just below 1 m.
         return 1.0 - risen / (1.0 + far + fast)
 
     @cost(weight=0.004)
@@ -71,6 +76,9 @@ class HumanoidStandup(Humanoid):
         return torch.zeros_like(x.qpos[..., 0], dtype=torch.bool)
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Whether the robot stands in the last half second: the torso above 1.1 m, and leaning by less than 37 degrees."""
+        """Whether the robot stands in the last half second.
+
+        The torso above 1.1 m, and leaning by less than 37 degrees.
+        """
         late = reference.times > reference.times[-1] - 0.5
         return ((x.qpos[..., 2] > 1.1) & (tilt(x) < 0.2))[:, late].all(-1)

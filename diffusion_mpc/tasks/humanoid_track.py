@@ -17,14 +17,19 @@ PERIOD = 2.0
 """Duration of a squat, s."""
 
 LEG, STRAIGHT = 0.44, 1.35
-"""Length of thigh and shin each, and height of the torso above the soles with straight legs, m; see models/humanoid."""
+"""Length of thigh and shin each, and height of the torso above the soles with straight legs, m.
+
+See models/humanoid.
+"""
 
 
 class HumanoidTrack(Humanoid):
-    """Track a periodic motion of all joints: squats on the spot, the arms raised forward on the way down.
+    """Track a periodic motion of all joints.
 
-    Positions of the joints alone would be met by a robot that tips over; height, balance and place stand for the base's part of the
-    motion. Its phase comes from the clock, `Reference.times`.
+    Squats on the spot, the arms raised forward on the way down.
+
+    Positions of the joints alone would be met by a robot that tips over; height, balance and place
+    stand for the base's part of the motion. Its phase comes from the clock, `Reference.times`.
     """
 
     name = "humanoid_track"
@@ -77,15 +82,26 @@ class HumanoidTrack(Humanoid):
 
 
 def squat_angle(times: Tensor) -> Tensor:
-    """Forward lean of the thighs (horizon,), rad: 0.2 to 0.85 and back in every period, as a cosine."""
+    """Forward lean of the thighs (horizon,), rad.
+
+    0.2 to 0.85 and back in every period, as a cosine.
+    """
     return 0.2 + 0.325 * (1.0 - (2.0 * torch.pi * (times / PERIOD % 1.0)).cos())
 
 
 def motion_angles(times: Tensor) -> dict[str, Tensor]:
-    """Angles (horizon,) of the joints that move, rad. Thighs and shins lean by the same angle: the hips stay above the feet."""
+    """Angles (horizon,) of the joints that move, rad.
+
+    Thighs and shins lean by the same angle: the hips stay above the feet.
+    """
     angle = squat_angle(times)
     arms = -2.0 * (angle - 0.2)
-    sides = {"shoulder_pitch": arms, "hip_pitch": -angle, "knee": 2.0 * angle, "ankle_pitch": -angle}
+    sides = {
+        "shoulder_pitch": arms,
+        "hip_pitch": -angle,
+        "knee": 2.0 * angle,
+        "ankle_pitch": -angle,
+    }
     return {f"{side}_{name}": value for side in ("left", "right") for name, value in sides.items()}
 
 

@@ -22,9 +22,12 @@ SWING = 0.08
 
 
 class HumanoidWalk(Humanoid):
-    """Track forward and lateral velocity and yaw rate with a humanoid, upright; stand still where nothing is commanded.
+    """Track forward and lateral velocity and yaw rate with a humanoid, upright.
 
-    A gait, which foot is to be how high when, stands in for a search over the order of steps, as in DIAL-MPC (arXiv 2409.15610).
+    Stand still where nothing is commanded.
+
+    A gait, which foot is to be how high when, stands in for a search over the order of steps, as in
+    DIAL-MPC (arXiv 2409.15610).
     """
 
     name = "humanoid_walk"
@@ -86,7 +89,10 @@ class HumanoidWalk(Humanoid):
 
 
 def foot_heights(reference: ReferenceTensors) -> Tensor:
-    """Heights (horizon, 2) of the left and the right foot, m: half a sine each, in turn; 0 where the robot is to stand."""
+    """Heights (horizon, 2) of the left and the right foot, m: half a sine each, in turn.
+
+    0 where the robot is to stand.
+    """
     left = (2.0 * torch.pi * (reference.times / STRIDE % 1.0)).sin()
     lift = SWING * (reference.velocity.abs().amax() > 0.05)
     return lift * torch.stack((left, -left), dim=-1).clamp(min=0.0)

@@ -44,14 +44,18 @@ def trajectory(
 
 def rows_of(x: RolloutBatch, rows: slice | torch.Tensor) -> RolloutBatch:
     """Some time steps of trajectories."""
-    return RolloutBatch(x.qpos[:, rows], x.qvel[:, rows], x.ctrl[:, rows], x.sensordata[:, rows], x.sensor_slices)
+    return RolloutBatch(
+        x.qpos[:, rows], x.qvel[:, rows], x.ctrl[:, rows], x.sensordata[:, rows], x.sensor_slices
+    )
 
 
 def heading_velocity(task: Task, qpos: Array, qvel: Array) -> Array | None:
-    """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3); None for a fixed base.
+    """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3).
 
-    The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about the base's own
-    vertical axis.
+    None for a fixed base.
+
+    The heading frame is level, with the base's forward axis above its x axis. The yaw rate is about
+    the base's own vertical axis.
     """
     if task.base is None:
         return None

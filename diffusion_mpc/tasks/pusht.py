@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 class PushT(Task):
     """Push a T over a table to a goal position and angle with a disc.
 
-    The T is three passive joints, part_x, part_y and part_yaw: its pose comes in `joint_states` with the disc's position, as
-    from a node that sees both. The height and the tilt of `goal_pose` do not matter.
+    The T is three passive joints, part_x, part_y and part_yaw: its pose comes in `joint_states`
+    with the disc's position, as from a node that sees both. The height and the tilt of `goal_pose`
+    do not matter.
 
-    The cost is the negative of the reward in MBD (arXiv 2407.01573), less a constant, with the weight of the position raised
-    from 1 to 5: with 1, one goal in ten was missed by 10 cm.
+    The cost is the negative of the reward in MBD (arXiv 2407.01573), less a constant, with the
+    weight of the position raised from 1 to 5: with 1, one goal in ten was missed by 10 cm.
     """
 
     name = "pusht"
@@ -78,4 +79,6 @@ class PushT(Task):
         """The goal moved by up to 0.2 m along x and y and turned by up to 45 degrees, as in MBD."""
         moved, turned = random.uniform(-0.2, 0.2, 2), random.uniform(-np.pi / 4, np.pi / 4)
         quaternion = yaw_to_quaternion(quaternion_to_yaw(reference.pose[3:]) + turned)
-        return replace(reference, pose=np.array([*reference.pose[:2] + moved, reference.pose[2], *quaternion]))
+        return replace(
+            reference, pose=np.array([*reference.pose[:2] + moved, reference.pose[2], *quaternion])
+        )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def heading_velocity(x: RolloutBatch) -> Tensor:
-    """Horizontal velocity (samples, horizon, 2) of the torso, m/s, in the frame that its forward axis points along.
+    """Horizontal velocity (samples, horizon, 2) of the torso, m/s, in its heading's frame.
 
     Reads the sensors `torso_velocity` and `torso_forward`.
     """
@@ -21,17 +21,20 @@ def heading_velocity(x: RolloutBatch) -> Tensor:
 
 
 def follows(x: RolloutBatch, velocity: Tensor) -> Tensor:
-    """Whether runs go, on average, at half or more of a velocity (2,) in the heading frame, m/s; boolean (samples,)."""
+    """Whether runs go, on average, at half or more of a velocity (2,) in the heading frame, m/s.
+
+    Boolean (samples,).
+    """
     return (heading_velocity(x) @ velocity).mean(-1) >= 0.5 * velocity.square().sum()
 
 
 def heading(x: RolloutBatch) -> Tensor:
-    """Direction (samples, horizon, 2) that the torso's forward axis, the sensor `torso_forward`, points in on the ground, unit."""
+    """Direction (samples, horizon, 2) of the sensor `torso_forward` on the ground, unit."""
     return torch.view_as_real(_heading(x))
 
 
 def _heading(x: RolloutBatch) -> Tensor:
-    """`heading` as complex numbers (samples, horizon), of which a product is a rotation in one operation."""
+    """`heading` as complex numbers (samples, horizon): a product is a rotation."""
     return _on_the_ground(x, "torso_forward").sgn()
 
 
@@ -42,6 +45,6 @@ def _on_the_ground(x: RolloutBatch, sensor: str) -> Tensor:
 
 
 def yaw(quaternion: Tensor) -> Tensor:
-    """Angle () about the world's vertical, rad in (-pi, pi], that a unit quaternion wxyz (4,) turns the forward axis by."""
+    """Angle () about the vertical, rad in (-pi, pi], by which a unit quaternion wxyz (4,) turns."""
     w, x, y, z = quaternion.unbind()
     return torch.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))

@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 class Walker2d(Task):
     """Walk or run forward with a planar two-legged robot, its torso at 1.1 m.
 
-    The reward in MBD (arXiv 2407.01573) is x - 0.5 min(|z - 1.1|, 1). In its place the cost has the forward velocity, whose sum
-    over the horizon is the distance covered wherever the robot starts. Height weighs ten times more and a term keeps the torso
-    upright: with lower weights of both (2 and 5) the robot fell twice in 5 s.
+    The reward in MBD (arXiv 2407.01573) is x - 0.5 min(|z - 1.1|, 1). In its place the cost has the
+    forward velocity, whose sum over the horizon is the distance covered wherever the robot starts.
+    Height weighs ten times more and a term keeps the torso upright: with lower weights of both (2
+    and 5) the robot fell twice in 5 s.
     """
 
     name = "walker2d"
     model_path = MODELS / "walker2d" / "walker2d.xml"
     keyframe = "home"
     # As the half-cheetah; with 0.1 it is 7 % slower, with 0.2 a third.
-    defaults = {"planner.num_knots": 5, "planner.horizon_steps": 25, "planner.success_fraction": 0.03}
+    defaults = {
+        "planner.num_knots": 5,
+        "planner.horizon_steps": 25,
+        "planner.success_fraction": 0.03,
+    }
 
     @cost(weight=1.0, norm=linear, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

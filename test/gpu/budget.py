@@ -1,4 +1,7 @@
-"""Items of work within a budget of time: each in a process of its own, and all that is known in one JSON file at any time."""
+"""Items of work within a budget of time.
+
+Each in a process of its own, and all that is known in one JSON file at any time.
+"""
 
 import faulthandler
 import importlib
@@ -19,7 +22,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-NOT_REACHED, RUNNING, DONE, FAILED, TIMED_OUT, INTERRUPTED = "not reached", "running", "done", "failed", "timed out", "interrupted"
+NOT_REACHED, RUNNING, DONE, FAILED, TIMED_OUT, INTERRUPTED = (
+    "not reached",
+    "running",
+    "done",
+    "failed",
+    "timed out",
+    "interrupted",
+)
 # An abort says why before it says where, in every thread.
 LOG_LINES = 150
 
@@ -54,8 +64,8 @@ class Item:
         name: its name, by which a later run knows it
         share: time that it should take, s: it begins only where so much is left
         limit: time after which it is ended, s, or earlier where the budget ends
-        work: module and name of a function that yields results, each of which is kept from then on; imported in the item's process
-            only
+        work: module and name of a function that yields results, each of which is kept from then on;
+            imported in the item's process only
         arguments: its keyword arguments, beside the one that all items get
     """
 
@@ -82,10 +92,16 @@ class Record:
                 known = json.loads(file.read_text())
                 kept, before = known["items"], known["device"]
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{file} was not written by this script; name another file") from None
+                raise ValueError(
+                    f"{file} was not written by this script; name another file"
+                ) from None
             if before != device:
-                raise ValueError(f"{file} holds figures of {before}, not of {device}; name another file")
-        self.entries: dict[str, dict[str, Any]] = {item.name: kept.get(item.name, _entry(NOT_REACHED)) for item in items}
+                raise ValueError(
+                    f"{file} holds figures of {before}, not of {device}; name another file"
+                )
+        self.entries: dict[str, dict[str, Any]] = {
+            item.name: kept.get(item.name, _entry(NOT_REACHED)) for item in items
+        }
         for entry in self.entries.values():
             if entry["state"] == RUNNING:
                 entry["state"] = INTERRUPTED
@@ -93,7 +109,9 @@ class Record:
 
     def save(self) -> None:
         """Write all entries: whoever reads the file finds either the text before or the new one."""
-        text = json.dumps({"device": self.device, "summary": summary(self), "items": self.entries}, indent=1)
+        text = json.dumps(
+            {"device": self.device, "summary": summary(self), "items": self.entries}, indent=1
+        )
         beside = self._file.with_name(f"{self._file.name}.new")
         beside.write_text(text)
         os.replace(beside, self._file)
@@ -118,7 +136,9 @@ def import_early(modules: Sequence[str]) -> None:
 
 
 def run_items(items: Sequence[Item], record: Record, end: float, argument: object) -> None:
-    """Run what is not done yet and fits: first what was never tried, in its order, then what did not end well in an earlier run.
+    """Run what is not done yet and fits.
+
+    First what was never tried, in its order, then what did not end well in an earlier run.
 
     Args:
         items: the items
@@ -137,7 +157,10 @@ def run_items(items: Sequence[Item], record: Record, end: float, argument: objec
         say(f"{name} ...")
         _run(item, argument, min(item.limit, left), record)
         entry = record.entries[name]
-        say(f"{name}: {entry['state']} after {entry['seconds']:.1f} s{entry['error'] and ': ' + entry['error']}")
+        say(
+            f"{name}: {entry['state']} after {entry['seconds']:.1f} "
+            f"s{entry['error'] and ': ' + entry['error']}"
+        )
 
 
 def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
@@ -161,7 +184,10 @@ def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
                 match source.recv():
                     case Result() as result:
                         entry["results"].append(asdict(result))
-                        say(f"  {result.what}: {result.measured}{result.aim and f' (aim {result.aim})'}")
+                        say(
+                            f"  {result.what}: "
+                            f"{result.measured}{result.aim and f' (aim {result.aim})'}"
+                        )
                     case str() as error:
                         entry |= {"state": FAILED, "error": error}
                     case None:
@@ -181,7 +207,10 @@ def _run(item: Item, argument: object, seconds: float, record: Record) -> None:
 
 
 def _end(child: multiprocessing.process.BaseProcess) -> None:
-    """End a process and all that it started. One that hangs in a driver may stay; the next item begins all the same."""
+    """End a process and all that it started.
+
+    One that hangs in a driver may stay; the next item begins all the same.
+    """
     if child.pid is None:
         return
     child.join(0.5)
@@ -235,8 +264,12 @@ def summary(record: Record) -> str:
     kinds = {
         "learnt": [", ".join(record.named(DONE)) or "nothing"],
         "aims met": [f"{len(judged) - len(missed)} of {len(judged)}"],
-        "missed": [f"{result['what']}: {result['measured']}, aim {result['aim']}" for result in missed],
-        "failed": [f"{name} ({record.entries[name]['error']})" for name in record.named(FAILED, TIMED_OUT)],
+        "missed": [
+            f"{result['what']}: {result['measured']}, aim {result['aim']}" for result in missed
+        ],
+        "failed": [
+            f"{name} ({record.entries[name]['error']})" for name in record.named(FAILED, TIMED_OUT)
+        ],
         "not ended": record.named(RUNNING, INTERRUPTED),
         "not reached": record.named(NOT_REACHED),
     }
@@ -245,4 +278,6 @@ def summary(record: Record) -> str:
 
 def all_well(record: Record) -> bool:
     """Whether every item is done and no aim was missed."""
-    return len(record.named(DONE)) == len(record.entries) and all(result["met"] is not False for result in record.results())
+    return len(record.named(DONE)) == len(record.entries) and all(
+        result["met"] is not False for result in record.results()
+    )

@@ -21,15 +21,21 @@ RAW_REPEATS = 3
 BINARIES = {".o", ".cubin", ".ptx"}
 
 
-def sized(scale: Scale, task: str, samples: int, horizon: int, iterations: int, **settings: str) -> speed.Case:
+def sized(
+    scale: Scale, task: str, samples: int, horizon: int, iterations: int, **settings: str
+) -> speed.Case:
     """A case of `speed`, on this backend."""
-    sizes = {"num_samples": scale.samples(samples), "horizon_steps": scale.horizon(horizon), "iterations": iterations}
+    sizes = {
+        "num_samples": scale.samples(samples),
+        "horizon_steps": scale.horizon(horizon),
+        "iterations": iterations,
+    }
     texts = {f"planner.{name}": str(value) for name, value in sizes.items()}
     return speed.Case(task, {**texts, "backend.name": "warp", **settings})
 
 
 def loop_settings(scale: Scale, task: str, samples: int, **settings: str) -> dict[str, Value]:
-    """Parameters of a closed loop on this backend, with the task's own horizon and iterations but in a rehearsal."""
+    """Parameters of a closed loop on this backend, with the task's own horizon and iterations."""
     sizes = {"planner.num_samples": str(scale.samples(samples))}
     if scale.rehearsal:
         sizes |= {"planner.horizon_steps": "8", "planner.iterations": "2"}
@@ -45,7 +51,9 @@ def planned(loop: ClosedLoop) -> Plan:
 
 
 def time_plans(scale: Scale, case: speed.Case, seconds: float = 5.0) -> dict[str, Any]:
-    """A row as of `speed.row`, of 200 plans in closed loop, or of as many as fit; C MuJoCo beside it a few times only.
+    """A row as of `speed.row`, of 200 plans in closed loop, or of as many as fit.
+
+    C MuJoCo beside it a few times only.
 
     `overflows` in it is the number of samples that found no room for their contacts.
     """
@@ -57,18 +65,27 @@ def time_plans(scale: Scale, case: speed.Case, seconds: float = 5.0) -> dict[str
         planned(loop)
         loop.advance()
     times, began = list[float](), time.perf_counter()
-    while len(times) < scale.count(200) and (len(times) < 3 or time.perf_counter() - began < seconds):
+    while len(times) < scale.count(200) and (
+        len(times) < 3 or time.perf_counter() - began < seconds
+    ):
         start = time.perf_counter()
         plan = planned(loop)
         times.append(time.perf_counter() - start)
         loop.advance()
     repeats = substeps(config.control_dt, backend.model.opt.timestep)
-    controls = torch.from_numpy(plan.controls).expand(min(config.num_samples, speed.RAW_SAMPLES), -1, -1)
+    controls = torch.from_numpy(plan.controls).expand(
+        min(config.num_samples, speed.RAW_SAMPLES), -1, -1
+    )
     raw = RawRollout([backend.model], loop.config.backend.threads)
     raw_times = [raw.time(loop.state(), controls, repeats) for _ in range(RAW_REPEATS)]
     steps = config.num_samples * config.horizon_steps * config.iterations * repeats
     raw_steps = controls.shape[0] * controls.shape[1] * repeats
-    arrays = (np.array(times), np.full(len(times), steps), np.array(raw_times), np.full(RAW_REPEATS, raw_steps))
+    arrays = (
+        np.array(times),
+        np.full(len(times), steps),
+        np.array(raw_times),
+        np.full(RAW_REPEATS, raw_steps),
+    )
     return speed.row(loop, *arrays) | {"overflows": backend.overflows}
 
 
@@ -80,4 +97,6 @@ def title(row: Mapping[str, Any]) -> str:
 def kernel_modules() -> int:
     """Number of compiled kernel modules in Warp's cache."""
     wp.init()
-    return sum(1 for path in Path(wp.config.kernel_cache_dir).glob("*/*") if path.suffix in BINARIES)
+    return sum(
+        1 for path in Path(wp.config.kernel_cache_dir).glob("*/*") if path.suffix in BINARIES
+    )

@@ -1,9 +1,10 @@
-"""Compiles the physics kernels of tasks for a GPU on a machine without one, into a kernel cache that a run on the GPU looks in.
+"""Compiles the physics kernels of tasks for a GPU on a machine without one, into a cache.
 
     ./dmpc exec python test/gpu/compile_kernels.py --cache FOLDER [--arch 90] [--only REGEX] TASK...
 
-A later run with WARP_CACHE_PATH=FOLDER finds them there, if versions of Warp and MuJoCo Warp and the model are the same; numbers of
-samples and steps may be others. Exit code 1: a kernel does not compile for the GPU; the last line says which.
+A later run with WARP_CACHE_PATH=FOLDER finds them there, if versions of Warp and MuJoCo Warp and
+the model are the same; numbers of samples and steps may be others. Exit code 1: a kernel does not
+compile for the GPU; the last line says which.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from diffusion_mpc.config import split_sim
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks import find_task
 
-# A module is compiled once for each size of its thread blocks; 256 is what Warp launches with where nothing else is asked for.
+# A module is compiled once for each size of its thread blocks; 256 is what Warp launches with where
+# nothing else is asked for.
 Variant = tuple["wp.Module", int]
 DEFAULT_BLOCK_DIM = 256
 
@@ -39,7 +41,10 @@ def gpu_of(arch: int) -> wp.Device:
 
 
 def launched_on(gpu: wp.Device, work: Callable[[], object]) -> set[Variant]:
-    """Variants of modules that work would load on a GPU. Nothing is launched: work that a CUDA graph can hold reads no results."""
+    """Variants of modules that work would load on a GPU.
+
+    Nothing is launched: work that a CUDA graph can hold reads no results.
+    """
     variants, get_device = set(), wp.get_device
 
     def note(kernel, dim, *args, block_dim=DEFAULT_BLOCK_DIM, **kwargs):
@@ -80,7 +85,9 @@ class BinaryReached(Exception):  # noqa: N818 (no error)
 
 
 def load_on(gpu: wp.Device, variant: Variant) -> Path:
-    """Do what a launch on a GPU does first: look for the binary in the kernel cache, and compile it if it is not there.
+    """Do what a launch on a GPU does first.
+
+    Look for the binary in the kernel cache, and compile it if it is not there.
 
     Returns:
         the binary
@@ -102,16 +109,25 @@ def load_on(gpu: wp.Device, variant: Variant) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("tasks", nargs="+", metavar="TASK")
     parser.add_argument("--cache", required=True, help="folder of the kernel cache")
-    parser.add_argument("--arch", type=int, default=90, help="compute capability times ten: 90 is an H100")
-    parser.add_argument("--only", default="", help="modules whose name this regular expression is found in")
+    parser.add_argument(
+        "--arch", type=int, default=90, help="compute capability times ten: 90 is an H100"
+    )
+    parser.add_argument(
+        "--only", default="", help="modules whose name this regular expression is found in"
+    )
     options = parser.parse_args()
     wp.config.kernel_cache_dir = options.cache
     gpu, began = gpu_of(options.arch), time.perf_counter()
     variants = set().union(*(launched_on(gpu, physics_of(task)) for task in options.tasks))
-    chosen = sorted(((m, b) for m, b in variants if re.search(options.only, m.name)), key=lambda v: (v[0].name, v[1]))
+    chosen = sorted(
+        ((m, b) for m, b in variants if re.search(options.only, m.name)),
+        key=lambda v: (v[0].name, v[1]),
+    )
     before = set(Path(wp.config.kernel_cache_dir).rglob("*.cubin"))
     found = 0
     for module, block_dim in chosen:
@@ -119,10 +135,16 @@ def main() -> int:
             found += load_on(gpu, (module, block_dim)) in before
         except Exception as error:
             reason = " ".join(str(error).split())
-            sys.stderr.write(f"error: {module.name} ({block_dim} threads in a block) fails for sm_{options.arch}: {reason}\n")
+            sys.stderr.write(
+                f"error: {module.name} ({block_dim} threads in a block) fails for "
+                f"sm_{options.arch}: {reason}\n"
+            )
             return 1
     seconds = time.perf_counter() - began
-    sys.stdout.write(f"{len(chosen)} modules for sm_{options.arch}, {found} of them found compiled; {seconds:.0f} s\n")
+    sys.stdout.write(
+        f"{len(chosen)} modules for sm_{options.arch}, {found} of them found compiled; "
+        f"{seconds:.0f} s\n"
+    )
     return 0
 
 

@@ -46,18 +46,32 @@ def machine(scale: Scale) -> Iterator[Result]:
 
 
 def captures(scale: Scale, task: str, samples: int) -> Iterator[Result]:
-    """Plans through the three kinds of capture from the same state with the same seed; nothing falls back, mean knots agree."""
+    """Plans through the three kinds of capture from the same state with the same seed.
+
+    Nothing falls back, mean knots agree.
+    """
     knots = {}
     for capture in reversed(CAPTURES):
         before, began = kernel_modules(), time.perf_counter()
         loop = ClosedLoop(loop_settings(scale, task, samples, **{"backend.capture": capture}), 0)
         knots[capture] = [planned(loop).knots for _ in range(2)]
-        took = f"{time.perf_counter() - began:.1f} s, {kernel_modules() - before} kernel modules compiled"
+        seconds, compiled = time.perf_counter() - began, kernel_modules() - before
+        took = f"{seconds:.1f} s, {compiled} kernel modules compiled"
         yield Result(f"{task}: set up and two plans through capture {capture}", took)
-        used, what = loop.controller.backend.capture, f"{task}: capture {capture} is what was asked for"
-        yield absent(what) if scale.rehearsal and capture != "none" else Result(what, used, capture, used == capture)
+        used, what = (
+            loop.controller.backend.capture,
+            f"{task}: capture {capture} is what was asked for",
+        )
+        yield (
+            absent(what)
+            if scale.rehearsal and capture != "none"
+            else Result(what, used, capture, used == capture)
+        )
         if capture != "none":
-            apart = max(float(np.abs(a - b).max()) for a, b in zip(knots[capture], knots["none"], strict=True))
+            apart = max(
+                float(np.abs(a - b).max())
+                for a, b in zip(knots[capture], knots["none"], strict=True)
+            )
             yield _same(f"{task}: knots through capture {capture} against none", apart)
 
 
@@ -78,7 +92,9 @@ def live_parameters(scale: Scale) -> Iterator[Result]:
         planner.configure(replace(config, **{name: value}))
         yield _other(f"{name} reaches the plan: knots", first, knots())
     planner.configure(config)
-    controller.objective.configure({name: float(name == "effort") for name in weights}, loop.config.robust)
+    controller.objective.configure(
+        {name: float(name == "effort") for name in weights}, loop.config.robust
+    )
     yield _other("weights reach the plan: knots", first, knots())
     what = "captured once, by denoising steps"
     if scale.rehearsal:
@@ -89,7 +105,10 @@ def live_parameters(scale: Scale) -> Iterator[Result]:
 
 
 def controller_swap(scale: Scale) -> Iterator[Result]:
-    """A controller with more samples is built, and captured, in another thread while plans go on; then it takes over."""
+    """A controller with more samples is built, and captured, in another thread while plans go on.
+
+    Then it takes over.
+    """
     loop = ClosedLoop(loop_settings(scale, "ant", 256), 0)
     plans, began = 0, time.perf_counter()
     with ThreadPoolExecutor(1) as pool:
@@ -99,12 +118,18 @@ def controller_swap(scale: Scale) -> Iterator[Result]:
             loop.advance()
             plans += 1
     controller = building.result().controller
-    yield Result("ant: plans while another controller was built", f"{plans} in {time.perf_counter() - began:.1f} s")
+    yield Result(
+        "ant: plans while another controller was built",
+        f"{plans} in {time.perf_counter() - began:.1f} s",
+    )
     controller.take_over(loop.controller)
     plan = controller.plan(loop.state(), loop.reference, loop.state().stamp)
     warm = plan.stats.warm_start
     yield Result(
-        "ant: it starts from the plan of the previous one", warm, "plan", warm == "plan" and bool(np.isfinite(plan.knots).all())
+        "ant: it starts from the plan of the previous one",
+        warm,
+        "plan",
+        warm == "plan" and bool(np.isfinite(plan.knots).all()),
     )
     used, what = controller.backend.capture, "ant: what it captured"
     yield absent(what) if scale.rehearsal else Result(what, used, "plan", used == "plan")
@@ -114,7 +139,9 @@ def rollouts(scale: Scale) -> Iterator[Result]:
     """Rollouts against C MuJoCo's, where contacts do not amplify single precision."""
     loop = ClosedLoop(loop_settings(scale, "cartpole", 64, **{"backend.capture": "none"}), 0)
     backend, task = loop.controller.backend, loop.task
-    controls = torch.from_numpy(np.random.default_rng(0).uniform(*task.ctrl_limits, (scale.samples(64), 50, 1)))
+    controls = torch.from_numpy(
+        np.random.default_rng(0).uniform(*task.ctrl_limits, (scale.samples(64), 50, 1))
+    )
     state = loop.state()
 
     def positions(backend: RolloutBackend) -> torch.Tensor:
@@ -122,7 +149,9 @@ def rollouts(scale: Scale) -> Iterator[Result]:
         return backend.rollout(start, controls.to(start.qpos), 0.02).qpos.cpu().double()
 
     apart = float((positions(backend) - positions(CpuBackend([backend.model]))).abs().max())
-    yield Result("cartpole: positions against C MuJoCo after 1 s", f"{apart:.1e}", "<= 5e-4", apart <= 5e-4)
+    yield Result(
+        "cartpole: positions against C MuJoCo after 1 s", f"{apart:.1e}", "<= 5e-4", apart <= 5e-4
+    )
 
 
 def _same(what: str, apart: float) -> Result:

@@ -2,8 +2,9 @@
 
     ./dmpc exec python test/gpu/run.py --json FILE [--budget SECONDS] [--plot FILE] [--rehearse]
 
-Exit code 0: everything was reached and every aim met; 1: something failed, missed its aim or was not reached; 2: nothing could be
-run, for there is no GPU or FILE holds figures of another device. With the same FILE again it goes on where it ended.
+Exit code 0: everything was reached and every aim met; 1: something failed, missed its aim or was
+not reached; 2: nothing could be run, for there is no GPU or FILE holds figures of another device.
+With the same FILE again it goes on where it ended.
 """
 
 import argparse
@@ -26,7 +27,10 @@ LIBRARIES = ("torch", "diffusion_mpc.benchmark.stages", "diffusion_mpc.rollout.w
 
 
 def find_device(rehearsal: bool) -> str:
-    """Name of what is to be checked, empty where there is no GPU. For a process of its own: this one stays clear of CUDA."""
+    """Name of what is to be checked, empty where there is no GPU.
+
+    For a process of its own: this one stays clear of CUDA.
+    """
     import torch
 
     if rehearsal:
@@ -36,11 +40,27 @@ def find_device(rehearsal: bool) -> str:
 
 def main() -> int:
     began = time.monotonic()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, help="file for all figures, replaced after every result")
-    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help="time for all (default: %(default)g)")
-    parser.add_argument("--plot", type=Path, help="draw physics steps/s against samples, GPU and CPU, into a PNG")
-    parser.add_argument("--rehearse", action="store_true", help="the same items on Warp's cpu device, tiny; times are not judged")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--json", type=Path, required=True, help="file for all figures, replaced after every result"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=BUDGET,
+        metavar="SECONDS",
+        help="time for all (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--plot", type=Path, help="draw physics steps/s against samples, GPU and CPU, into a PNG"
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="the same items on Warp's cpu device, tiny; times are not judged",
+    )
     options = parser.parse_args()
     if options.rehearse:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -48,7 +68,10 @@ def main() -> int:
     with ProcessPoolExecutor(1, PROCESSES) as pool:
         device = pool.submit(find_device, options.rehearse).result()
     if not device:
-        sys.stderr.write("error: PyTorch sees no CUDA GPU; there is nothing to check. --rehearse tries this script without one\n")
+        sys.stderr.write(
+            "error: PyTorch sees no CUDA GPU; there is nothing to check. --rehearse tries this "
+            "script without one\n"
+        )
         return 2
     try:
         record = Record(options.json, device, ITEMS)

@@ -9,7 +9,10 @@ from budget import Result
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything: all of it on a GPU, next to nothing in a rehearsal on Warp's cpu device."""
+    """How much of everything.
+
+    All of it on a GPU, next to nothing in a rehearsal on Warp's cpu device.
+    """
 
     rehearsal: bool
 
@@ -32,7 +35,9 @@ class Scale:
         """Simulated time."""
         return 0.06 if self.rehearsal else on_gpu
 
-    def timed(self, what: str, measured: str, aim: str, met: bool, row: Mapping[str, Any] | None = None) -> Result:
+    def timed(
+        self, what: str, measured: str, aim: str, met: bool, row: Mapping[str, Any] | None = None
+    ) -> Result:
         """A result whose aim is one of time, which the cpu device cannot be held to."""
         return Result(what, measured, aim, None if self.rehearsal else met, row)
 

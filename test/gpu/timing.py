@@ -27,28 +27,43 @@ def plan_time(scale: Scale, task: str, iterations: int, aim_ms: float) -> Iterat
     measured = f"{ms:.2f} ms (p99 {row['plan_ms_p99']:.2f} ms, graph: {row['capture']})"
     yield scale.timed(f"{title(row)}, p50", measured, f"<= {aim_ms:g} ms", ms <= aim_ms, row)
     lost = row["overflows"]
-    yield Result(f"{title(row)}: samples without room for their contacts", str(lost), "0", lost == 0)
+    yield Result(
+        f"{title(row)}: samples without room for their contacts", str(lost), "0", lost == 0
+    )
 
 
 def floor(scale: Scale) -> Iterator[Result]:
     """What one launch takes in a graph, and how fast memory is."""
-    yield absent("one kernel of a graph") if scale.rehearsal else Result("one kernel of a graph", f"{1e3 * _launch_ms():.2f} us")
+    yield (
+        absent("one kernel of a graph")
+        if scale.rehearsal
+        else Result("one kernel of a graph", f"{1e3 * _launch_ms():.2f} us")
+    )
     yield Result("memory traffic", f"{_bytes_a_ms(scale) / 1e9:.3f} TB/s")
 
 
 def stages(scale: Scale, task: str, iterations: int) -> Iterator[Result]:
-    """Stages of a plan, and how far the whole is from what its launches, or the memory of its worlds, must take."""
+    """Stages of a plan, and the whole over the least that launches, or memory, must take."""
     case = sized(scale, task, 2048, 20, iterations)
     row = time_plans(scale, case, seconds=2.0)
     name, plan = title(row), row["plan_ms_p50"]
     yield Result(f"{name}: plan", f"{plan:.2f} ms")
     parts = time_stages(case, scale.count(50))
     for part in parts:
-        measured = f"{part['calls']} x {part['ms']:.3f} ms, {part['fraction']:.1%}; {part['launches']} launches in a call"
+        measured = (
+            f"{part['calls']} x {part['ms']:.3f} ms, {part['fraction']:.1%}; "
+            f"{part['launches']} launches in a call"
+        )
         yield Result(f"{name}: {part['stage']}", measured, row=part)
     loop = ClosedLoop(loop_settings(scale, task, 2048, **{"backend.capture": "none"}), 0)
     repeats = round(loop.config.planner.control_dt / row["timestep"])
-    traffic = 2 * loop.controller.backend.footprint(row["num_samples"]) * row["horizon_steps"] * row["iterations"] * repeats
+    traffic = (
+        2
+        * loop.controller.backend.footprint(row["num_samples"])
+        * row["horizon_steps"]
+        * row["iterations"]
+        * repeats
+    )
     least = traffic / _bytes_a_ms(scale)
     yield Result(f"{name}: worlds read and written once a physics step take", f"{least:.2f} ms")
     launches = sum(part["calls"] * part["launches"] for part in parts)
@@ -67,9 +82,20 @@ def graphs(scale: Scale) -> Iterator[Result]:
     for capture in CAPTURES:
         row = time_plans(scale, sized(scale, "ant", 512, 20, 2, **{"backend.capture": capture}))
         ms[capture] = row["plan_ms_p50"]
-        yield Result(f"{title(row)} through capture {capture}, p50", f"{ms[capture]:.2f} ms (graph: {row['capture']})", row=row)
-    gain, what = ms["step"] / ms["plan"], "ant 512 x 20 x 2: graph of the plan against that of a step"
-    yield absent(what) if scale.rehearsal else Result(what, f"{gain:.2f} times", ">= 2 times", gain >= 2.0)
+        yield Result(
+            f"{title(row)} through capture {capture}, p50",
+            f"{ms[capture]:.2f} ms (graph: {row['capture']})",
+            row=row,
+        )
+    gain, what = (
+        ms["step"] / ms["plan"],
+        "ant 512 x 20 x 2: graph of the plan against that of a step",
+    )
+    yield (
+        absent(what)
+        if scale.rehearsal
+        else Result(what, f"{gain:.2f} times", ">= 2 times", gain >= 2.0)
+    )
 
 
 def throughput(scale: Scale) -> Iterator[Result]:
@@ -78,9 +104,16 @@ def throughput(scale: Scale) -> Iterator[Result]:
     for samples in (8192, 16384):
         row = time_plans(scale, sized(scale, "ant", samples, 20, 2))
         rates.append(row["physics_steps_per_s"])
-        yield Result(title(row), f"{rates[-1]:,.0f} physics steps/s, {row['plan_ms_p50']:.2f} ms", row=row)
+        yield Result(
+            title(row), f"{rates[-1]:,.0f} physics steps/s, {row['plan_ms_p50']:.2f} ms", row=row
+        )
     grows = rates[1] / rates[0]
-    yield scale.timed("ant: throughput at 16384 against 8192 samples", f"{grows:.2f} times", "> 1 times", grows > 1.0)
+    yield scale.timed(
+        "ant: throughput at 16384 against 8192 samples",
+        f"{grows:.2f} times",
+        "> 1 times",
+        grows > 1.0,
+    )
 
 
 def crossover(scale: Scale) -> Iterator[Result]:
@@ -89,7 +122,11 @@ def crossover(scale: Scale) -> Iterator[Result]:
     for samples in {scale.samples(n): n for n in SIZES}.values():
         row = time_plans(scale, sized(scale, "ant", samples, 20, 2), seconds=2.0)
         faster = row["physics_steps_per_s"] / row["raw_steps_per_s"]
-        yield Result(f"{title(row)} against C MuJoCo on {row['threads']} threads", f"{faster:.2f} times", row=row)
+        yield Result(
+            f"{title(row)} against C MuJoCo on {row['threads']} threads",
+            f"{faster:.2f} times",
+            row=row,
+        )
 
 
 def horizons(scale: Scale) -> Iterator[Result]:
@@ -100,36 +137,69 @@ def horizons(scale: Scale) -> Iterator[Result]:
 
 
 def solver(scale: Scale) -> Iterator[Result]:
-    """Time against the most iterations of the constraint solver: all worlds wait for the slowest one."""
+    """Time against the most iterations of the constraint solver.
+
+    All worlds wait for the slowest one.
+    """
     for iterations in (1, 2, 4, 10):
-        row = time_plans(scale, sized(scale, "ant", 2048, 20, 1, **{"model.iterations": str(iterations)}), seconds=1.0)
-        yield Result(f"{title(row)}, at most {iterations} solver iterations, p50", f"{row['plan_ms_p50']:.2f} ms", row=row)
+        row = time_plans(
+            scale,
+            sized(scale, "ant", 2048, 20, 1, **{"model.iterations": str(iterations)}),
+            seconds=1.0,
+        )
+        yield Result(
+            f"{title(row)}, at most {iterations} solver iterations, p50",
+            f"{row['plan_ms_p50']:.2f} ms",
+            row=row,
+        )
 
 
 def kernels(scale: Scale, task: str) -> Iterator[Result]:
-    """Kernels of a plan without a graph, the longest first: the profiler does not see into the conditional nodes of a graph."""
+    """Kernels of a plan without a graph, the longest first.
+
+    The profiler does not see into the conditional nodes of a graph.
+    """
     what = f"{task} {scale.samples(2048)} x {scale.horizon(20)} x 1"
     if scale.rehearsal:
         yield absent(f"{what}: kernels")
         return
-    loop = ClosedLoop(sized(scale, task, 2048, 20, 1, **{"backend.capture": "none"}).parameters(), 0)
+    loop = ClosedLoop(
+        sized(scale, task, 2048, 20, 1, **{"backend.capture": "none"}).parameters(), 0
+    )
     for _ in range(3):
         planned(loop)
         loop.advance()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         planned(loop)
         torch.cuda.synchronize()
-    spent = [(event.key, event.count, 1e-3 * event.self_device_time_total) for event in profile.key_averages()]
+    spent = [
+        (event.key, event.count, 1e-3 * event.self_device_time_total)
+        for event in profile.key_averages()
+    ]
     total = sum(ms for _, _, ms in spent)
-    yield Result(f"{what}: kernels and copies", f"{sum(count for _, count, _ in spent)} of {total:.2f} ms in all")
+    yield Result(
+        f"{what}: kernels and copies",
+        f"{sum(count for _, count, _ in spent)} of {total:.2f} ms in all",
+    )
     for name, count, ms in sorted(spent, key=lambda each: -each[2])[:20]:
         row = {"kernel": name, "count": count, "ms": ms}
-        yield Result(f"{what}: {name[:60]}", f"{count} x {1e3 * ms / count:.1f} us, {ms / total:.1%}", row=row)
+        yield Result(
+            f"{what}: {name[:60]}",
+            f"{count} x {1e3 * ms / count:.1f} us, {ms / total:.1%}",
+            row=row,
+        )
 
 
 def closed_loop(scale: Scale) -> Iterator[Result]:
-    """Plans in time, and a robot that walks, at 50 Hz: of one denoising step, which is what a period of 20 ms has time for."""
-    settings, times, first = loop_settings(scale, "ant", 2048, **{"planner.iterations": "1"}), [], scale.count(5)
+    """Plans in time, and a robot that walks, at 50 Hz.
+
+    Of one denoising step, which is what a period of 20 ms has time for.
+    """
+    settings, times, first = (
+        loop_settings(scale, "ant", 2048, **{"planner.iterations": "1"}),
+        [],
+        scale.count(5),
+    )
     loop = ClosedLoop(settings, 0)
     for _ in range(first + round(scale.seconds(5.0) * loop.config.planner.rate)):
         times.append(planned(loop).stats.plan_time)
@@ -148,7 +218,10 @@ def _median_ms(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _launch_ms() -> float:
-    """What one kernel in a CUDA graph takes at least: a chain of a thousand that add 1 to one number."""
+    """What one kernel in a CUDA graph takes at least.
+
+    A chain of a thousand that add 1 to one number.
+    """
     wp.init()
     number, stream = torch.zeros(1, device="cuda"), torch.cuda.Stream()
     number.add_(1.0)
@@ -158,11 +231,16 @@ def _launch_ms() -> float:
         with capturing(warp_stream.device, warp_stream) as capture:
             for _ in range(LAUNCHES):
                 number.add_(1.0)
-        return _median_ms(lambda: wp.capture_launch(capture.graph, warp_stream), number.device) / LAUNCHES
+        return (
+            _median_ms(lambda: wp.capture_launch(capture.graph, warp_stream), number.device)
+            / LAUNCHES
+        )
 
 
 def _bytes_a_ms(scale: Scale) -> float:
     """Bytes that the device's memory reads and writes in a millisecond, by copying 1 GiB."""
-    source = torch.zeros((1 << 30) // (16 if scale.rehearsal else 1), dtype=torch.uint8, device=scale.device)
+    source = torch.zeros(
+        (1 << 30) // (16 if scale.rehearsal else 1), dtype=torch.uint8, device=scale.device
+    )
     target = torch.empty_like(source)
     return 2 * source.nbytes / _median_ms(lambda: target.copy_(source), source.device)

@@ -10,14 +10,23 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from diffusion_mpc.runtime.health import Level
 
-LEVELS = {Level.OK: DiagnosticStatus.OK, Level.WARN: DiagnosticStatus.WARN, Level.ERROR: DiagnosticStatus.ERROR}
+LEVELS = {
+    Level.OK: DiagnosticStatus.OK,
+    Level.WARN: DiagnosticStatus.WARN,
+    Level.ERROR: DiagnosticStatus.ERROR,
+}
 
 
-def diagnostic(stamp: Time, name: str, level: Level, text: str, values: Mapping[str, object]) -> DiagnosticArray:
+def diagnostic(
+    stamp: Time, name: str, level: Level, text: str, values: Mapping[str, object]
+) -> DiagnosticArray:
     """One status, with key-value pairs."""
-    status = DiagnosticStatus(level=LEVELS[level], name=name, message=text, hardware_id="diffusion_mpc")
+    status = DiagnosticStatus(
+        level=LEVELS[level], name=name, message=text, hardware_id="diffusion_mpc"
+    )
     status.values = [
-        KeyValue(key=key, value=f"{value:.4g}" if isinstance(value, float) else str(value)) for key, value in values.items()
+        KeyValue(key=key, value=f"{value:.4g}" if isinstance(value, float) else str(value))
+        for key, value in values.items()
     ]
     message = DiagnosticArray(status=[status])
     message.header.stamp = stamp

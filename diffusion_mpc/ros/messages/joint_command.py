@@ -24,7 +24,13 @@ MESSAGES: dict[OutputType, type] = {
 """Command message types by the value of the parameter `output.type`."""
 
 
-def encode(kind: OutputType, points: Sequence[Point], actuators: Sequence[Actuator], time: float, state_stamp: float | None) -> Any:  # noqa: ANN401
+def encode(
+    kind: OutputType,
+    points: Sequence[Point],
+    actuators: Sequence[Actuator],
+    time: float,
+    state_stamp: float | None,
+) -> Any:  # noqa: ANN401
     """Command message.
 
     Args:
@@ -40,25 +46,42 @@ def encode(kind: OutputType, points: Sequence[Point], actuators: Sequence[Actuat
     values = _values(command, actuators)
     if kind == "float64_multi_array":
         message = Float64MultiArray(data=array("d", values))
-        message.layout.dim = [MultiArrayDimension(label="joint", size=len(values), stride=len(values))]
+        message.layout.dim = [
+            MultiArrayDimension(label="joint", size=len(values), stride=len(values))
+        ]
         return message
     message = JointCommand(name=[a.joint for a in actuators], safe=state_stamp is None)
     message.header.stamp = to_stamp(time)
     message.state_stamp = to_stamp(state_stamp or 0.0)
     for field in {a.field for a in actuators}:
-        # An actuator that does not drive this field has no value in it; NaN says so without shifting the others.
-        setattr(message, field, array("d", [v if a.field == field else np.nan for v, a in zip(values, actuators, strict=True)]))
+        # An actuator that does not drive this field has no value in it; NaN says so without
+        # shifting the others.
+        setattr(
+            message,
+            field,
+            array(
+                "d",
+                [v if a.field == field else np.nan for v, a in zip(values, actuators, strict=True)],
+            ),
+        )
     if command.kd.any() or command.kp.any():
         message.kp, message.kd = array("d", command.kp), array("d", command.kd)
-        message.position, message.velocity = array("d", command.position), array("d", command.velocity)
+        message.position, message.velocity = (
+            array("d", command.position),
+            array("d", command.velocity),
+        )
     return message
 
 
-def _trajectory(points: Sequence[Point], actuators: Sequence[Actuator], time: float, safe: bool) -> JointTrajectory:
-    """For joint_trajectory_controller: positions and velocities of all joints, and efforts where joints are driven by effort.
+def _trajectory(
+    points: Sequence[Point], actuators: Sequence[Actuator], time: float, safe: bool
+) -> JointTrajectory:
+    """For joint_trajectory_controller.
 
-    Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in full motion, and the next message
-    replaces it long before.
+    Positions and velocities of all joints, and efforts where joints are driven by effort.
+
+    Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in
+    full motion, and the next message replaces it long before.
     """
     message = JointTrajectory(joint_names=[a.joint for a in actuators])
     # A single point in the past would be refused; without a stamp, it applies at once.

@@ -16,13 +16,18 @@ LIFETIME = Duration(sec=1)
 
 
 def marker_array(plan: Plan, frame: str) -> MarkerArray:
-    """The path of the cheapest sample as a line strip, and those of `plan.traces` as one list of lines.
+    """Path of the cheapest sample as a line strip, those of `plan.traces` as one list of lines.
 
     Args:
         plan: plan of a robot whose base floats; the base's position comes first in its positions
         frame: frame of the positions
     """
-    segments = [point for trace in plan.traces for pair in zip(trace[:-1, :3], trace[1:, :3], strict=True) for point in pair]
+    segments = [
+        point
+        for trace in plan.traces
+        for pair in zip(trace[:-1, :3], trace[1:, :3], strict=True)
+        for point in pair
+    ]
     return MarkerArray(
         markers=[
             _marker(plan, frame, "plan", Marker.LINE_STRIP, 0.02, PLAN, list(plan.path[:, :3])),
@@ -31,9 +36,23 @@ def marker_array(plan: Plan, frame: str) -> MarkerArray:
     )
 
 
-def _marker(plan: Plan, frame: str, name: str, kind: int, width: float, color: ColorRGBA, points: list[Array]) -> Marker:
+def _marker(
+    plan: Plan,
+    frame: str,
+    name: str,
+    kind: int,
+    width: float,
+    color: ColorRGBA,
+    points: list[Array],
+) -> Marker:
     # A marker without points is an error to RViz: what was drawn before goes.
-    marker = Marker(ns=name, type=kind, action=Marker.ADD if points else Marker.DELETE, color=color, lifetime=LIFETIME)
+    marker = Marker(
+        ns=name,
+        type=kind,
+        action=Marker.ADD if points else Marker.DELETE,
+        color=color,
+        lifetime=LIFETIME,
+    )
     marker.header.frame_id, marker.header.stamp = frame, to_stamp(plan.start_time)
     marker.scale.x, marker.pose.orientation.w = width, 1.0
     marker.points = [Point(x=x, y=y, z=z) for x, y, z in (point.tolist() for point in points)]

@@ -21,7 +21,10 @@ from diffusion_mpc.types import Plan
 
 
 def outputs(node: Node, command: OutputType) -> dict[str, Any]:
-    """The planner's publishers by name; the type of commands is as the parameter `output.type` says."""
+    """The planner's publishers by name.
+
+    The type of commands is as the parameter `output.type` says.
+    """
     return {
         "command": node.create_publisher(MESSAGES[command], "joint_command", QoSProfile(depth=1)),
         "plan": node.create_publisher(PlanMessage, "~/plan", 10),
@@ -85,7 +88,10 @@ def stats_message(plan: Plan, timing: PlanTiming, session: PlannerSession) -> Pl
         violation=s.violation,
     )
     message.header.stamp = to_stamp(plan.stamp)
-    message.command.linear.x, message.command.linear.y = float(reference.velocity[0]), float(reference.velocity[1])
+    message.command.linear.x, message.command.linear.y = (
+        float(reference.velocity[0]),
+        float(reference.velocity[1]),
+    )
     message.command.angular.z = float(reference.velocity[2])
     goal, pose = message.goal, reference.pose.tolist()
     goal.position.x, goal.position.y, goal.position.z = pose[:3]

@@ -35,7 +35,9 @@ def subscribe(node: Node, keeper: ReferenceKeeper, stamped: bool, take: Take) ->
         take(lambda: keeper.update_goal(xyz(message.pose.position), xyzw(message.pose.orientation)))
 
     if keeper.kind == VELOCITY:
-        return [node.create_subscription(TwistStamped if stamped else Twist, VELOCITY, on_velocity, 1)]
+        return [
+            node.create_subscription(TwistStamped if stamped else Twist, VELOCITY, on_velocity, 1)
+        ]
     if keeper.kind == GOAL:
         return [node.create_subscription(PoseStamped, GOAL, on_goal, 1)]
     return []

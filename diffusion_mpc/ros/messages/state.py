@@ -15,7 +15,11 @@ from sensor_msgs.msg import JointState
 from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
 from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
 
-SENSOR_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability, durability=qos_profile_sensor_data.durability)
+SENSOR_QOS = QoSProfile(
+    depth=1,
+    reliability=qos_profile_sensor_data.reliability,
+    durability=qos_profile_sensor_data.durability,
+)
 
 
 CONFLICT = 1.0
@@ -23,10 +27,13 @@ CONFLICT = 1.0
 
 
 class OneSource:
-    """Refuses states from two publishers at once: who controls a robot must not guess which of them is the robot.
+    """Refuses states from two publishers at once.
 
-    Every publisher numbers its messages, so that one alone is never heard with a number that is not greater than the last. What a
-    publisher that was killed leaves behind in DDS does no harm: it is silent.
+    Who controls a robot must not guess which of them is the robot.
+
+    Every publisher numbers its messages, so that one alone is never heard with a number that is not
+    greater than the last. What a publisher that was killed leaves behind in DDS does no harm: it is
+    silent.
     """
 
     def __init__(self, node: Node, topic: str) -> None:
@@ -50,10 +57,15 @@ class OneSource:
         if time.monotonic() < self._until:
             sources = self._node.get_publishers_info_by_topic(self._topic)
             names = sorted(f"{s.node_namespace.rstrip('/')}/{s.node_name}" for s in sources)
-            raise MessageRejectedError(f"{self._topic}: more than one publisher, {' and '.join(names)}; only one may be the robot")
+            raise MessageRejectedError(
+                f"{self._topic}: more than one publisher, {' and '.join(names)}; only one may be "
+                "the robot"
+            )
 
 
-def subscribe(node: Node, estimator: Estimator, take: Callable[[Callable[[], None]], None]) -> list[Any]:
+def subscribe(
+    node: Node, estimator: Estimator, take: Callable[[Callable[[], None]], None]
+) -> list[Any]:
     """Subscriptions that fill the estimator.
 
     Args:
@@ -66,7 +78,9 @@ def subscribe(node: Node, estimator: Estimator, take: Callable[[Callable[[], Non
     def on_joint_states(message: JointState, info: Mapping[str, Any]) -> None:
         def update() -> None:
             sources[JOINTS].check(info)
-            estimator.update_joints(to_seconds(message.header.stamp), message.name, message.position, message.velocity)
+            estimator.update_joints(
+                to_seconds(message.header.stamp), message.name, message.position, message.velocity
+            )
 
         take(update)
 
@@ -82,5 +96,7 @@ def subscribe(node: Node, estimator: Estimator, take: Callable[[Callable[[], Non
 
     kinds = {JOINTS: (JointState, on_joint_states), ODOMETRY: (Odometry, on_odom)}
     for topic, source in sources.items():
-        source.subscription = node.create_subscription(kinds[topic][0], topic, kinds[topic][1], SENSOR_QOS)
+        source.subscription = node.create_subscription(
+            kinds[topic][0], topic, kinds[topic][1], SENSOR_QOS
+        )
     return [source.subscription for source in sources.values()]
