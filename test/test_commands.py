@@ -6,7 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from diffusion_mpc.command.command import Actuator, CommandLimiter, actuators, plain, safe_command
+from diffusion_mpc.command.command import (
+    Actuator,
+    CommandLimiter,
+    actuators,
+    safe_command,
+    without_gains,
+)
 from diffusion_mpc.command.follower import Follower
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import OutputConfig
@@ -109,7 +115,7 @@ def test_the_safe_command_of_a_velocity_servo_is_standstill(kind):
 
 def test_a_plain_command_is_applied_as_it_is(arm):
     np.testing.assert_array_equal(
-        plain(np.array([0.5, 1.0])).applied(arm, np.ones(2), np.ones(2)), [0.5, 1.0]
+        without_gains(np.array([0.5, 1.0])).applied(arm, np.ones(2), np.ones(2)), [0.5, 1.0]
     )
 
 
