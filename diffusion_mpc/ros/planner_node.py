@@ -103,11 +103,8 @@ class PlannerNode(LifecycleNode):
         )
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
         # Steady: news of a clock that stopped must not wait for it.
-        self._timers = [
-            self.create_timer(
-                1.0, self.health_changed, clock=Clock(clock_type=ClockType.STEADY_TIME)
-            )
-        ]
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timers = [self.create_timer(1.0, self.health_changed, clock=steady)]
         if session.task.base is not None:
             self._outputs["markers"] = self.create_publisher(MarkerArray, "~/markers", 1)
             # With a timer, not with every plan: drawing must not delay commands.
@@ -165,11 +162,8 @@ class PlannerNode(LifecycleNode):
         return response
 
     def _publish_markers(self) -> None:
-        plan = (
-            self.session.controller.current
-            if self.session is not None and self.session.live
-            else None
-        )
+        session = self.session
+        plan = session.controller.current if session is not None and session.live else None
         if plan is not None and self._outputs["markers"].get_subscription_count():
             self._outputs["markers"].publish(marker_array(plan, "odom"))
 
@@ -188,14 +182,8 @@ class PlannerNode(LifecycleNode):
     ) -> None:
         """Publish commands, the first of which applies at `stamp` (s)."""
         assert self.session is not None, "a session sends"
-        message = encode(
-            self.session.config.output.type,
-            points,
-            self.session.follower.actuators,
-            stamp,
-            state_stamp,
-        )
-        self._outputs["command"].publish(message)
+        kind, actuators = self.session.config.output.type, self.session.follower.actuators
+        self._outputs["command"].publish(encode(kind, points, actuators, stamp, state_stamp))
 
     def is_heard(self) -> bool:
         """Whether anybody listens to the commands."""
