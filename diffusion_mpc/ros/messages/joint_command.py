@@ -1,4 +1,4 @@
-"""From commands to command messages, by joint name; `command_messages` is the way back."""
+"""From commands to command messages, by joint name; `command.decode` is the way back."""
 
 from __future__ import annotations
 
