@@ -72,7 +72,7 @@ class CapturedSearch:
 def capture_searches(works: Sequence[SearchWork], backend: RolloutBackend) -> list[CapturedSearch]:
     """Capture searches of one planner, of which only one runs at a time.
 
-    None where the backend cannot.
+    The list is empty where the backend cannot.
 
     Args:
         works: the searches, of which the first one has the most denoising steps
