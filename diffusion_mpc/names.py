@@ -28,7 +28,7 @@ BackendChoice = Literal[BackendName, "auto"]
 Capture = Literal["plan", "step", "none"]
 """Parts of a plan that are captured as a CUDA graph."""
 
-Integrator = Literal["euler", "rk4", "implicit", "implicitfast"]
+Integrator = Literal["euler", "rk4", "implicit", "implicitfast", "discrete"]
 """Integrators: the keys of `INTEGRATORS`."""
 
 Aggregate = Literal["mean", "worst", "cvar"]

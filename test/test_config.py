@@ -36,7 +36,7 @@ from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.spline import DEGREES
 from diffusion_mpc.rollout import BACKENDS
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.tasks.base import INTEGRATORS
+from diffusion_mpc.tasks.model_file import INTEGRATORS
 
 CONFIG = Path(__file__).parents[1] / "config"
 

@@ -6,7 +6,8 @@ import torch
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks import available_tasks, find_task
-from diffusion_mpc.tasks.base import Task, TaskError, cost, sensor_slices, smooth_abs
+from diffusion_mpc.tasks.base import Task, TaskError, cost, smooth_abs
+from diffusion_mpc.tasks.model_file import sensor_slices
 from diffusion_mpc.types import Reference, RolloutBatch
 
 

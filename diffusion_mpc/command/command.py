@@ -12,7 +12,8 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.names import SafeCommand
-from diffusion_mpc.tasks.base import TaskError, drives_joint, is_servo
+from diffusion_mpc.tasks.base import TaskError
+from diffusion_mpc.tasks.model_file import drives_joint, is_servo
 from diffusion_mpc.types import Array, ControlLaw
 
 

@@ -67,7 +67,7 @@ class SimConfig:
     )
     command_timeout: float = param(
         0.2,
-        "Time without a command after which the controls are set to zero.",
+        "Time without a command after which the controls return to rest.",
         unit="s",
         low=0.01,
         high=10.0,

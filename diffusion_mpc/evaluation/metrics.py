@@ -61,7 +61,7 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
         require_known("cost term", name, terms)
     stamps = run.states.stamps
     controls = _in_force(
-        stamps, run.commands.stamps, run.commands.values, before=np.zeros(task.model.nu)
+        stamps, run.commands.stamps, run.commands.values, before=task.action_centre
     )
     default = Reference()
     reference = _with_states(stamps, run.plans.stamps, run.plans.velocity, default.velocity)

@@ -13,7 +13,7 @@ import torch
 
 from diffusion_mpc.config import SearchConfig
 from diffusion_mpc.planner.objective import Demonstration, Objective, Problem
-from diffusion_mpc.tasks.base import columns
+from diffusion_mpc.tasks.cost import columns
 from diffusion_mpc.tasks.measured import rows_of, trajectory
 from diffusion_mpc.types import Array, RolloutBatch, State
 
@@ -107,7 +107,7 @@ def _batch(
     data = task.initial_data(backend.model)
     qpos, qvel = (np.tile(values, (len(positions), 1)) for values in (data.qpos, data.qvel))
     qpos[:, [q for q, _ in addresses]], qvel[:, [v for _, v in addresses]] = positions, speeds
-    controls = np.tile(np.clip(0.0, *task.ctrl_limits), (len(positions), 1))
+    controls = np.tile(task.action_centre, (len(positions), 1))
     return trajectory(backend.model, qpos, qvel, controls, backend.dtype, backend.device)
 
 

@@ -17,7 +17,8 @@ from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.rollout.backend import RolloutBackend, substeps
-from diffusion_mpc.tasks.base import Task, columns
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.cost import columns
 from diffusion_mpc.types import (
     Array,
     Reference,
@@ -140,11 +141,14 @@ class Objective:
             config.num_knots, config.horizon_steps, config.control_dt, config.spline
         )
         substeps(config.control_dt, backend.model.opt.timestep)
-        low, high = (
-            torch.as_tensor(limit, dtype=backend.dtype, device=backend.device)
-            for limit in task.ctrl_limits
+        self._centre, self._reach, self._low, self._high = (
+            torch.as_tensor(values, dtype=backend.dtype, device=backend.device)
+            for values in (task.action_centre, task.action_reach, *task.ctrl_limits)
         )
-        self._centre, self._half_range = (low + high) / 2, (high - low) / 2
+        # Most robots' actions cannot leave the range.
+        low, high = task.ctrl_limits
+        beyond = abs(task.action_centre - (low + high) / 2) + task.action_reach - (high - low) / 2
+        self._clipped = bool((beyond > 1e-9 * (high - low)).any())
         self._row_times = (
             np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
         )
@@ -153,7 +157,7 @@ class Objective:
 
     @property
     def origin(self) -> torch.Tensor:
-        """Knots (num_knots, nu) that stand for the middle of all control ranges."""
+        """Knots (num_knots, nu) that stand for the centre of the actions."""
         return self._centre.new_zeros((len(self.spline.knot_times), len(self._centre)))
 
     def configure(self, weights: Mapping[str, float], robust: RobustConfig) -> None:
@@ -163,7 +167,8 @@ class Objective:
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon, nu) in actuator units of knots (..., num_knots, nu)."""
-        return torch.addcmul(self._centre, self._half_range, self.spline.controls(knots))
+        controls = torch.addcmul(self._centre, self._reach, self.spline.controls(knots))
+        return controls.clamp_(self._low, self._high) if self._clipped else controls
 
     def inputs(self, state: State, reference: Reference) -> ProblemInput[Array]:
         """Inputs of the problem of a state and a reference, with the present weights."""

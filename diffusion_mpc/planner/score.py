@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusion_mpc.tasks.base import constant
+from diffusion_mpc.tasks.cost import constant
 from diffusion_mpc.types import Array
 
 

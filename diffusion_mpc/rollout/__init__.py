@@ -30,7 +30,7 @@ def make_backend(
         TaskError: task and backend do not fit
     """
     assert config.name != "auto", "a backend has been chosen"
-    planning_model = task.compile(
+    planning_model = task.planning_model(
         timestep=model.timestep, integrator=model.integrator, iterations=model.iterations
     )
     if config.name != "cpu" and robust.models > 1:

@@ -17,7 +17,7 @@ from mujoco.batch import Batch
 
 from diffusion_mpc.names import Capture
 from diffusion_mpc.rollout.backend import Work, substeps
-from diffusion_mpc.tasks.base import sensor_slices
+from diffusion_mpc.tasks.model_file import sensor_slices
 from diffusion_mpc.types import Array, RolloutBatch, StateTensors
 
 

@@ -25,7 +25,8 @@ from diffusion_mpc.names import Capture
 from diffusion_mpc.rollout.backend import Work, substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
 from diffusion_mpc.rollout.capture import CaptureError, CaptureMemory, capturing
-from diffusion_mpc.tasks.base import Task, TaskError, sensor_slices
+from diffusion_mpc.tasks.base import Task, TaskError
+from diffusion_mpc.tasks.model_file import sensor_slices
 from diffusion_mpc.types import RolloutBatch, StateTensors
 
 # That a solver ends at its last iteration is what `model.iterations` asks for; the other flags say

@@ -68,14 +68,14 @@ class SimNode(Node):
         )
         self.actuators = actuators(self.plant.model)
         self._joints = Estimator(self.plant.model, self.task.base).addresses
-        zero, seed = np.zeros(self.plant.model.nu), self.config.seed
+        rest, seed = self.task.action_centre, self.config.seed
         self._period = 1.0 / self.config.rate
         delay = self.config.state_delay
         if self.config.lockstep:
             delay = whole_periods(delay, self._period)
         self._measurements = Measurements(self.plant.model, delay, seed)
-        self._commands = Commands(without_gains(zero), seed)
-        self._actuation = Actuation(self.plant.model.opt.timestep, zero)
+        self._commands = Commands(without_gains(rest), seed)
+        self._actuation = Actuation(self.plant.model.opt.timestep, rest)
         self._commanded = False
         self._newest: State | None = None
         self._published = 0

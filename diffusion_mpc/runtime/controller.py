@@ -173,7 +173,7 @@ class Controller:
         if plan is not None and (not sent or time > sent[-1][0] + plan.control_dt - ROUNDING):
             return constant_control(plan.control(time))
         earlier = [command for moment, command in sent if moment <= time + ROUNDING]
-        return earlier[-1] if earlier else constant_control(np.clip(0.0, *self.task.ctrl_limits))
+        return earlier[-1] if earlier else constant_control(self.task.action_centre)
 
     def commands(self, begin: float, end: float) -> CommandHistory:
         """Commands in force from one time to another, s."""

@@ -116,7 +116,7 @@ class ClosedLoop:
         )
         self._period = 1.0 / self.config.planner.rate
         self._steps = 0
-        rest, seed = np.clip(0.0, *self.task.ctrl_limits), self.sim.seed + trial
+        rest, seed = self.task.action_centre, self.sim.seed + trial
         self._measurements = Measurements(self.plant.model, self.sim.state_delay, seed)
         # States are measured so that they arrive when a plan begins: that fraction of a period
         # after one did.
@@ -166,7 +166,7 @@ class ClosedLoop:
         self.controller.prepare()
         obeyed = now + self.config.prediction.command_delay
         plan = self.controller.current
-        control = plan.control(obeyed) if plan is not None else np.clip(0.0, *self.task.ctrl_limits)
+        control = plan.control(obeyed) if plan is not None else self.task.action_centre
         self.controller.sent(obeyed, constant_control(control))
         self._commands.send(
             [(0.0, without_gains(control))], now, sim.command_delay, sim.command_dropout

@@ -25,156 +25,57 @@ host wait for the device, nor send it numbers; `constant` and `columns` send the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import mujoco
 import numpy as np
 import torch
 
-from diffusion_mpc.names import Integrator
-from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
+from diffusion_mpc.names import Integrator, require_known
+from diffusion_mpc.tasks.actions import ActionScale, action_centre, action_scale
+from diffusion_mpc.tasks.cost import (
+    Constraint,
+    CostTerm,
+    constraint,
+    cost,
+    linear,
+    quadratic,
+    smooth_abs,
+)
+from diffusion_mpc.tasks.errors import TaskError
+from diffusion_mpc.tasks.model_file import (
+    INTEGRATORS,
+    Sensors,
+    add_sensors,
+    compile_spec,
+    control_limits,
+    drives_joint,
+    is_servo,
+    joint_names,
+    keyframe_number,
+    read_spec,
+)
+from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Norm = Callable[["Tensor"], "Tensor"]
-Residual = Callable[..., "Tensor"]
+__all__ = [
+    "TWO_STEPS",
+    "Dynamics",
+    "Task",
+    "TaskError",
+    "constraint",
+    "cost",
+    "linear",
+    "quadratic",
+    "smooth_abs",
+]
+
 Dynamics = Callable[["Tensor", "Tensor", "Tensor", float], tuple["Tensor", "Tensor"]]
-R = TypeVar("R", bound=Residual)
-
-
-class TaskError(ValueError):
-    """A task or its model cannot be used.
-
-    The message is one line that names the file or field and the cause.
-    """
-
-
-def quadratic(residual: Tensor) -> Tensor:
-    """Square of each component: `r^2`."""
-    return residual.square()
-
-
-def smooth_abs(residual: Tensor) -> Tensor:
-    """Quadratic near zero and linear far away: `sqrt(r^2 + 0.1^2) - 0.1`."""
-    return (residual.square() + 0.01).sqrt() - 0.1
-
-
-def linear(residual: Tensor) -> Tensor:
-    """The residual itself, for terms that are costs already."""
-    return residual
-
-
-@dataclass(frozen=True)
-class CostTerm:
-    """One named term of a task's cost; `weight` is its default, changeable while planning runs."""
-
-    name: str
-    residual: Residual
-    weight: float
-    norm: Norm
-    unit: str
-    description: str
-
-    def __call__(self, task: Task, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Unweighted cost (samples, horizon)."""
-        value = self.norm(self.residual(task, x, reference))
-        return value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value
-
-
-def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R], R]:
-    """Mark a method of a task as a cost term.
-
-    Args:
-        weight: default weight; a ROS parameter `cost.<method name>` changes it
-        norm: what turns the residual into a cost
-        unit: unit of the residual
-    """
-
-    def mark(method: R) -> R:
-        description = (method.__doc__ or "").strip()
-        if not description:
-            raise TaskError(
-                f"cost term '{method.__name__}' has no docstring; it becomes the parameter's "
-                "description"
-            )
-        term = CostTerm(method.__name__, method, weight, norm, unit, " ".join(description.split()))
-        method.__cost_term__ = term  # type: ignore[attr-defined]
-        return method
-
-    return mark
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """One named constraint of a task, `g(x, u) <= 0`; see `constraint`."""
-
-    name: str
-    value: Residual
-    tightening: float
-    unit: str
-    description: str
-
-    def violation(
-        self, task: Task, x: RolloutBatch, reference: ReferenceTensors, tightened: bool = True
-    ) -> Tensor:
-        """Mean over the horizon of the sum of all positive values, (samples,).
-
-        0 where the constraint is met throughout.
-        """
-        value = self.value(task, x, reference)
-        value = value if value.ndim > x.qpos.ndim - 1 else value[..., None]
-        if tightened and self.tightening:
-            horizon = value.shape[1]
-            value = (
-                value
-                + self.tightening
-                * torch.arange(1, horizon + 1, dtype=value.dtype, device=value.device)[:, None]
-                / horizon
-            )
-        return value.clamp(min=0.0).sum(-1).mean(-1)
-
-
-def constraint(tightening: float = 0.0, unit: str = "1") -> Callable[[R], R]:
-    """Mark a method of a task as a constraint.
-
-    Its values, (samples, horizon) or (samples, horizon, k), are to be 0 or less.
-
-    A plan that breaks a constraint is worse than any that does not, whatever they cost.
-
-    Args:
-        tightening: what is added to the values at the end of the horizon, and in proportion before.
-            The robot does not do quite what the model says; a plan that keeps more distance the
-            farther it looks leaves one that is feasible to the next
-        unit: unit of the values
-    """
-
-    def mark(method: R) -> R:
-        description = (method.__doc__ or "").strip()
-        if not description:
-            raise TaskError(
-                f"constraint '{method.__name__}' has no docstring; say in one what must hold"
-            )
-        method.__constraint__ = Constraint(  # type: ignore[attr-defined]
-            method.__name__, method, tightening, unit, " ".join(description.split())
-        )
-        return method
-
-    return mark
-
-
-@cache
-def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers, or tuples of them, as a tensor that is sent to the device once."""
-    return torch.tensor(values, dtype=dtype, device=device)
-
-
-def columns(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
-    """Columns of a tensor (..., dim) by number, (..., len(chosen))."""
-    return x.index_select(-1, constant(chosen, torch.int64, x.device))
 
 
 class Task:
@@ -189,6 +90,9 @@ class Task:
         base: body with the floating base, or None; its free joint is measured by `odom`, all other
             joints by `joint_states`
         keyframe: keyframe the simulation starts from; without it the model's `qpos0`
+        action_scale: reach of the actions on either side of their centre, the keyframe's control:
+            a fraction of the range, or values by actuator, see `ActionScale`
+        weights: default weights by term, where a base class has others
         defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps":
             25}`; those of the simulated robot begin with `sim.`, e.g. `{"sim.model.timestep":
             0.002}`
@@ -206,10 +110,12 @@ class Task:
 
     name: ClassVar[str]
     model_path: ClassVar[Path]
-    sensors: ClassVar[Mapping[str, tuple[str, str, str]]] = {}
+    sensors: ClassVar[Sensors] = {}
     reference: ClassVar[str] = "none"
     base: ClassVar[str | None] = None
     keyframe: ClassVar[str | None] = None
+    action_scale: ClassVar[ActionScale] = 1.0
+    weights: ClassVar[Mapping[str, float]] = {}
     defaults: ClassVar[Mapping[str, bool | int | float | str]] = {}
     demo: ClassVar[Mapping[str, bool | int | float | str]] = {}
     trial_duration: ClassVar[float] = 6.0
@@ -219,13 +125,22 @@ class Task:
     @classmethod
     @cache
     def cost_terms(cls) -> Mapping[str, CostTerm]:
-        """The task's terms by name, in the order of their definition, base classes first."""
+        """The task's terms by name, in the order of their definition, base classes first.
+
+        Raises:
+            TaskError: `weights` names a term that there is not
+        """
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
-        return {
+        terms: dict[str, CostTerm] = {
             name: value.__cost_term__
             for name, value in members.items()
             if hasattr(value, "__cost_term__")
         }
+        for name, weight in cls.weights.items():
+            terms[require_known("cost term", name, terms, TaskError)] = replace(
+                terms[name], weight=weight
+            )
+        return terms
 
     @classmethod
     @cache
@@ -288,10 +203,11 @@ class Task:
 
     @cache  # noqa: B019  (a handful of tasks, each kept as long as its planner)
     def _normaliser(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        low, high = (
-            torch.as_tensor(limit, dtype=dtype, device=device) for limit in self.ctrl_limits
+        centre, scale = (
+            torch.as_tensor(x, dtype=dtype, device=device)
+            for x in (self.action_centre, self.action_reach)
         )
-        return (low + high) / 2.0, 2.0 / (high - low)
+        return centre, 1.0 / scale
 
     def __init__(self, model_path: str | Path = "") -> None:
         """Read the model.
@@ -304,24 +220,65 @@ class Task:
         """
         self.path = Path(model_path) if str(model_path) else self.model_path
         self.model = self.compile()
-        self.ctrl_limits = _limits(self.model, self.path)
+        self.ctrl_limits = control_limits(self.model, self.path)
+        if self.keyframe is not None:
+            keyframe_number(self.model, self.keyframe, self.path)
+        self.action_centre: Array = action_centre(
+            self._spec(), self.model, self.keyframe, self.ctrl_limits
+        )
+        self.action_reach: Array = action_scale(
+            self.model, self.action_scale, self.action_centre, self.ctrl_limits
+        )
+
+    def _spec(self) -> mujoco.MjSpec:
+        spec = read_spec(self.path)
+        add_sensors(spec, self.required_sensors(spec))
+        return spec
+
+    def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
+        """Sensors that the terms read, for a model: `sensors`, where they do not depend on it."""
+        return self.sensors
+
+    def simplify(self, spec: mujoco.MjSpec) -> None:
+        """Change the robot's model to the one that plans are made with.
+
+        Joints, actuators and sensors stay. Here, nothing is changed; `tasks/reduction.py` has
+        ready-made reductions.
+        """
 
     def compile(self, **options: float | int | str) -> mujoco.MjModel:
-        """A model with the task's sensors.
+        """The robot's model with the task's sensors.
 
         Args:
             options: fields of `mjOption` to set, e.g. `timestep=0.02, integrator="implicitfast"`
         """
-        spec = _read(self.path)
-        for name, (kind, object_type, object_name) in self.sensors.items():
-            if spec.sensor(name) is None:
-                _add_sensor(spec, name, kind, object_type, object_name)
-        try:
-            model = spec.compile()
-        except ValueError as error:
+        return self._compile(self._spec(), options)
+
+    def planning_model(self, **options: float | int | str) -> mujoco.MjModel:
+        """The model that plans are made with: `compile` after `simplify`.
+
+        Raises:
+            TaskError: `simplify` changed joints, actuators or sensors
+        """
+        if type(self).simplify is Task.simplify:
+            return self.compile(**options)
+        spec = self._spec()
+        self.simplify(spec)
+        model = self._compile(spec, options)
+        mine, robots = (
+            (m.nq, m.nv, m.nu, m.na, m.nsensordata, joint_names(m)) for m in (model, self.model)
+        )
+        if mine != robots:
             raise TaskError(
-                f"task '{self.name}' does not fit model '{self.path}': {_one_line(error)}"
-            ) from None
+                f"task '{self.name}': simplify has changed joints, actuators or sensors, which "
+                "must stay"
+            )
+        return model
+
+    def _compile(
+        self, spec: mujoco.MjSpec, options: Mapping[str, float | int | str]
+    ) -> mujoco.MjModel:
+        model = compile_spec(spec, f"task '{self.name}' does not fit model '{self.path}'")
         for key, value in options.items():
             setattr(
                 model.opt,
@@ -356,13 +313,9 @@ class Task:
         """Data at the task's keyframe, with forward kinematics done."""
         data = mujoco.MjData(model)
         if self.keyframe is not None:
-            key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, self.keyframe)
-            if key < 0:
-                raise TaskError(
-                    f"model '{self.path}' has no keyframe '{self.keyframe}', which task "
-                    f"'{self.name}' starts from"
-                )
+            key = keyframe_number(model, self.keyframe, self.path)
             mujoco.mj_resetDataKeyframe(model, data, key)
+        data.ctrl[:] = self.action_centre
         mujoco.mj_forward(model, data)
         return data
 
@@ -397,66 +350,3 @@ TWO_STEPS = {
     "planner.temperature": 0.05,
 }
 """Defaults for tasks that two steps suit better than four, see docs/experiments/search.md."""
-
-INTEGRATORS: dict[Integrator, int] = {
-    "euler": int(mujoco.mjtIntegrator.mjINT_EULER),
-    "rk4": int(mujoco.mjtIntegrator.mjINT_RK4),
-    "implicit": int(mujoco.mjtIntegrator.mjINT_IMPLICIT),
-    "implicitfast": int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST),
-}
-
-
-def _read(path: Path) -> mujoco.MjSpec:
-    if not path.is_file():
-        raise TaskError(f"model file '{path}' does not exist; set model.path to an MJCF file")
-    try:
-        return mujoco.MjSpec.from_file(str(path))
-    except ValueError as error:
-        raise TaskError(f"model file '{path}' cannot be read: {_one_line(error)}") from None
-
-
-def _add_sensor(
-    spec: mujoco.MjSpec, name: str, kind: str, object_type: str, object_name: str
-) -> None:
-    try:
-        sensor_type = getattr(mujoco.mjtSensor, f"mjSENS_{kind.upper()}")
-        mujoco_type = getattr(mujoco.mjtObj, f"mjOBJ_{object_type.upper()}")
-    except AttributeError:
-        raise TaskError(
-            f"sensor '{name}' has an unknown type: '{kind}' of '{object_type}'"
-        ) from None
-    spec.add_sensor(name=name, type=sensor_type, objtype=mujoco_type, objname=object_name)
-
-
-def _limits(model: mujoco.MjModel, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if model.nu == 0:
-        raise TaskError(f"model file '{path}' has no actuators, so there is nothing to plan")
-    for i in range(model.nu):
-        if not model.actuator_ctrllimited[i]:
-            raise TaskError(
-                f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no "
-                "ctrlrange; give it one"
-            )
-    return model.actuator_ctrlrange[:, 0].copy(), model.actuator_ctrlrange[:, 1].copy()
-
-
-def drives_joint(model: mujoco.MjModel, actuator: int) -> bool:
-    """Whether an actuator acts on a joint, not on a tendon or a site."""
-    return int(model.actuator_trntype[actuator]) == int(mujoco.mjtTrn.mjTRN_JOINT)
-
-
-def is_servo(model: mujoco.MjModel, actuator: int) -> bool:
-    """Whether an actuator has gains of its own; one that has none is driven by effort."""
-    return int(model.actuator_biastype[actuator]) == int(mujoco.mjtBias.mjBIAS_AFFINE)
-
-
-def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:
-    """Columns of `sensordata` by sensor name."""
-    return {
-        model.sensor(i).name: slice(model.sensor_adr[i], model.sensor_adr[i] + model.sensor_dim[i])
-        for i in range(model.nsensor)
-    }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

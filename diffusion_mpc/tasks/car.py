@@ -9,7 +9,8 @@ import mujoco
 import torch
 
 from diffusion_mpc.models import MODELS
-from diffusion_mpc.tasks.base import Task, TaskError, constant, cost
+from diffusion_mpc.tasks.base import Task, TaskError, cost
+from diffusion_mpc.tasks.cost import constant
 from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:

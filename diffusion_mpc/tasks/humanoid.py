@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from diffusion_mpc.models import MODELS
-from diffusion_mpc.tasks.base import Task, columns, constant
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.cost import columns, constant
 from diffusion_mpc.tasks.terms import heading
 from diffusion_mpc.types import RolloutBatch
 
@@ -27,8 +28,7 @@ class Humanoid(Task):
 
     Attributes:
         joints: the servos' joints by name, in the order of the controls, with their columns in qpos
-        stance: their angles in the stance, rad: the middle of the servos' ranges, which a plan of
-            zeros commands
+        stance: their angles in the stance, rad, which a plan of zeros commands
     """
 
     model_path = MODELS / "humanoid" / "humanoid.xml"
@@ -51,8 +51,7 @@ class Humanoid(Task):
         self.joints = {
             self.model.joint(joint).name: int(self.model.jnt_qposadr[joint]) for joint in actuated
         }
-        low, high = self.ctrl_limits
-        self.stance = dict(zip(self.joints, (low + high) / 2, strict=True))
+        self.stance = dict(zip(self.joints, self.action_centre, strict=True))
 
     def from_stance(self, x: RolloutBatch, *besides: str) -> Tensor:
         """Deviation of joints from the stance, (samples, horizon, joints), rad.

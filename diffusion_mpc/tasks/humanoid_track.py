@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from diffusion_mpc.tasks.base import columns, cost, linear, smooth_abs
+from diffusion_mpc.tasks.base import cost, linear, smooth_abs
+from diffusion_mpc.tasks.cost import columns
 from diffusion_mpc.tasks.humanoid import Humanoid, off_balance, tilt
 from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 

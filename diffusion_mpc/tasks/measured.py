@@ -6,7 +6,8 @@ import mujoco
 import numpy as np
 import torch
 
-from diffusion_mpc.tasks.base import Task, sensor_slices
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.model_file import sensor_slices
 from diffusion_mpc.types import Array, RolloutBatch
 
 

@@ -1,0 +1,153 @@
+"""Models as files: reading them, the sensors that terms need, what actuators are and may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from diffusion_mpc.names import Integrator
+from diffusion_mpc.tasks.errors import TaskError
+from diffusion_mpc.types import Array
+
+INTEGRATORS: dict[Integrator, int] = {
+    "euler": int(mujoco.mjtIntegrator.mjINT_EULER),
+    "rk4": int(mujoco.mjtIntegrator.mjINT_RK4),
+    "implicit": int(mujoco.mjtIntegrator.mjINT_IMPLICIT),
+    "implicitfast": int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST),
+    "discrete": int(mujoco.mjtIntegrator.mjINT_DISCRETE),
+}
+
+CONTACT = "contact"
+"""Type of a sensor that measures the net force (3,), N, world frame, of an object on the world."""
+
+NET_FORCE = [1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE), 3, 1]
+"""A contact sensor's data, reduction and number of slots: one net force."""
+
+Sensors = Mapping[str, tuple[str, str, str]]
+"""Sensors by name: type, type of object, name of object; see `Task.sensors`."""
+
+
+def read_spec(path: Path) -> mujoco.MjSpec:
+    """A model file as a specification.
+
+    Raises:
+        TaskError: the file is missing or broken
+    """
+    if not path.is_file():
+        raise TaskError(f"model file '{path}' does not exist; set model.path to an MJCF file")
+    with _as_task_error(f"model file '{path}' cannot be read"):
+        return mujoco.MjSpec.from_file(str(path))
+
+
+def compile_spec(spec: mujoco.MjSpec, failure: str) -> mujoco.MjModel:
+    """The model of a specification.
+
+    Raises:
+        TaskError: MuJoCo refuses it; the message begins with `failure`
+    """
+    with _as_task_error(failure):
+        return spec.compile()
+
+
+def add_sensors(spec: mujoco.MjSpec, sensors: Sensors) -> None:
+    """Add the sensors that the specification lacks.
+
+    Raises:
+        TaskError: MuJoCo has no sensor or object of that type
+    """
+    for name, (kind, object_type, object_name) in sensors.items():
+        if spec.sensor(name) is not None:
+            continue
+        try:
+            sensor_type = getattr(mujoco.mjtSensor, f"mjSENS_{kind.upper()}")
+            mujoco_type = getattr(mujoco.mjtObj, f"mjOBJ_{object_type.upper()}")
+        except AttributeError:
+            raise TaskError(
+                f"sensor '{name}' has an unknown type: '{kind}' of '{object_type}'"
+            ) from None
+        sensor = spec.add_sensor(
+            name=name, type=sensor_type, objtype=mujoco_type, objname=object_name
+        )
+        if kind == CONTACT:
+            sensor.reftype, sensor.refname = mujoco.mjtObj.mjOBJ_BODY, "world"
+            sensor.intprm[:3] = NET_FORCE
+
+
+def control_limits(model: mujoco.MjModel, path: Path) -> tuple[Array, Array]:
+    """Lowest and highest controls (nu,).
+
+    Raises:
+        TaskError: the model has no actuators, or one without a range
+    """
+    if model.nu == 0:
+        raise TaskError(f"model file '{path}' has no actuators, so there is nothing to plan")
+    for i in range(model.nu):
+        if not model.actuator_ctrllimited[i]:
+            raise TaskError(
+                f"actuator '{model.actuator(i).name or i}' of model file '{path}' has no "
+                "ctrlrange; give it one"
+            )
+    return model.actuator_ctrlrange[:, 0].copy(), model.actuator_ctrlrange[:, 1].copy()
+
+
+def keyframe_number(model: mujoco.MjModel, name: str, path: Path) -> int:
+    """Number of a keyframe.
+
+    Raises:
+        TaskError: the model has none of that name
+    """
+    key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, name)
+    if key < 0:
+        raise TaskError(f"model '{path}' has no keyframe '{name}', which the task starts from")
+    return int(key)
+
+
+def drives_joint(model: mujoco.MjModel, actuator: int) -> bool:
+    """Whether an actuator acts on a joint, not on a tendon or a site."""
+    return int(model.actuator_trntype[actuator]) == int(mujoco.mjtTrn.mjTRN_JOINT)
+
+
+def is_servo(model: mujoco.MjModel, actuator: int) -> bool:
+    """Whether an actuator has gains of its own; one that has none is driven by effort."""
+    return int(model.actuator_biastype[actuator]) == int(mujoco.mjtBias.mjBIAS_AFFINE)
+
+
+def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:
+    """Columns of `sensordata` by sensor name."""
+    return {
+        model.sensor(i).name: slice(model.sensor_adr[i], model.sensor_adr[i] + model.sensor_dim[i])
+        for i in range(model.nsensor)
+    }
+
+
+def joint_names(model: mujoco.MjModel) -> list[str]:
+    """Names of the joints in MuJoCo's order."""
+    return [model.joint(i).name for i in range(model.njnt)]
+
+
+def actuator_names(model: mujoco.MjModel) -> list[str]:
+    """Names of the actuators in MuJoCo's order; the number of one that has none."""
+    return [model.actuator(i).name or str(i) for i in range(model.nu)]
+
+
+def finite(values: Array, what: str) -> Array:
+    """The values, which are finite.
+
+    Raises:
+        TaskError: they are not; the message names `what`
+    """
+    if not np.isfinite(values).all():
+        raise TaskError(f"{what} is not finite")
+    return values
+
+
+@contextmanager
+def _as_task_error(failure: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise TaskError(f"{failure}: {' '.join(str(error).split())}") from None
