@@ -139,7 +139,7 @@ def test_the_ant_that_is_told_to_walk_on_does_not_touch_the_wall():
     plans = drive(controller, plant, 2.0, Reference(velocity=np.array([1.5, 0.0, 0.0])))
     assert max(plan.stats.violation for plan in plans) == 0.0
     assert plant.data.qpos[0] > 0.9, "it walks up to the wall"
-    assert float(plant.data.sensor("torso_up").data[2]) > 0.7
+    assert float(plant.data.sensor("base_up").data[2]) > 0.7
 
 
 # Perturbed models

@@ -118,7 +118,7 @@ def test_sensors_are_found_by_name():
     task = find_task("ant")()
     backend, state, controls = backend_and_controls(task)
     batch = roll_out(backend, state, controls, 0.02)
-    up = batch.sensor("torso_up")
+    up = batch.sensor("base_up")
     assert up.shape == (SAMPLES, HORIZON, 3)
     torch.testing.assert_close(up.norm(dim=-1), torch.ones(SAMPLES, HORIZON, dtype=torch.float64))
 

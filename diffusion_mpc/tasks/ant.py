@@ -19,9 +19,9 @@ class Ant(Task):
     name = "ant"
     model_path = MODELS / "ant" / "ant.xml"
     sensors = {
-        "torso_velocity": ("framelinvel", "xbody", "torso"),
-        "torso_forward": ("framexaxis", "xbody", "torso"),
-        "torso_up": ("framezaxis", "xbody", "torso"),
+        "base_velocity": ("framelinvel", "xbody", "torso"),
+        "base_forward": ("framexaxis", "xbody", "torso"),
+        "base_up": ("framezaxis", "xbody", "torso"),
     }
     reference = "cmd_vel"
     base = "torso"
@@ -43,7 +43,7 @@ class Ant(Task):
     @cost(weight=20.0, norm=smooth_abs)
     def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Tilt of the torso's own vertical from the world's: 1 - cos(tilt)."""
-        return 1.0 - x.sensor("torso_up")[..., 2]
+        return 1.0 - x.sensor("base_up")[..., 2]
 
     @cost(weight=1.0, unit="0.1 m")
     def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
@@ -57,7 +57,7 @@ class Ant(Task):
 
     def failed(self, x: RolloutBatch) -> Tensor:
         """Fallen: the torso leans by more than 72 degrees, or lies lower than 0.2 m."""
-        return (x.sensor("torso_up")[..., 2] < 0.3) | (x.qpos[..., 2] < 0.2)
+        return (x.sensor("base_up")[..., 2] < 0.3) | (x.qpos[..., 2] < 0.2)
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the robot never fell, and went at half or more of the commanded velocity."""

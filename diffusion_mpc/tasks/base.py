@@ -92,7 +92,8 @@ class Task:
         keyframe: keyframe the simulation starts from; without it the model's `qpos0`
         action_scale: reach of the actions on either side of their centre, the keyframe's control:
             a fraction of the range, or values by actuator, see `ActionScale`
-        weights: default weights by term, where a base class has others
+        weights: default weights by term, where they differ from the base class's. These,
+            `sensors` and `defaults` add to those of the base classes
         defaults: parameters whose default differs for this task, e.g. `{"planner.horizon_steps":
             25}`; those of the simulated robot begin with `sim.`, e.g. `{"sim.model.timestep":
             0.002}`
@@ -121,6 +122,13 @@ class Task:
     trial_duration: ClassVar[float] = 6.0
     demonstrated: ClassVar[tuple[str, ...]] = ()
     dynamics: Dynamics | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Add what the base classes have of sensors, defaults and weights."""
+        super().__init_subclass__()
+        for name in ("sensors", "defaults", "weights"):
+            every = [vars(c).get(name, {}) for c in reversed(cls.__mro__)]
+            setattr(cls, name, {key: value for part in every for key, value in part.items()})
 
     @classmethod
     @cache

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks import terms
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.cost import columns, constant
-from diffusion_mpc.tasks.terms import heading
 from diffusion_mpc.types import RolloutBatch
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class Humanoid(Task):
 
     model_path = MODELS / "humanoid" / "humanoid.xml"
     sensors = {
-        "torso_velocity": ("framelinvel", "xbody", "torso"),
-        "torso_forward": ("framexaxis", "xbody", "torso"),
-        "torso_up": ("framezaxis", "xbody", "torso"),
+        "base_velocity": ("framelinvel", "xbody", "torso"),
+        "base_forward": ("framexaxis", "xbody", "torso"),
+        "base_up": ("framezaxis", "xbody", "torso"),
         "mass_position": ("subtreecom", "body", "torso"),
         "mass_velocity": ("subtreelinvel", "body", "torso"),
         "left_foot": ("framepos", "site", "left_foot"),
@@ -64,30 +64,15 @@ class Humanoid(Task):
 
     def failed(self, x: RolloutBatch) -> Tensor:
         """Fallen: the torso leans by more than 60 degrees, or is lower than 0.7 m."""
-        return (x.sensor("torso_up")[..., 2] < 0.5) | (x.qpos[..., 2] < 0.7)
+        return (x.sensor("base_up")[..., 2] < 0.5) | (x.qpos[..., 2] < 0.7)
 
 
 def tilt(x: RolloutBatch) -> Tensor:
     """Tilt of the torso's own vertical from the world's, 1 - cos(tilt), (samples, horizon)."""
-    return 1.0 - x.sensor("torso_up")[..., 2]
+    return 1.0 - x.sensor("base_up")[..., 2]
 
 
-def off_balance(x: RolloutBatch, velocity: Tensor | None = None) -> Tensor:
-    """Distance of the feet's middle from the place for a velocity, (samples, horizon, 2), m, world.
-
-    An inverted pendulum comes to rest over a foot put at `position + FALL_TIME * velocity` of its
-    mass, the capture point (Pratt et al., Humanoids 2006). Here the velocity counts from the wanted
-    one.
-
-    Args:
-        x: trajectories
-        velocity: (2,) wanted velocity along the heading and to its left, m/s; None: rest
-    """
-    excess = x.sensor("mass_velocity")[..., :2]
-    if velocity is not None:
-        (forward, left), (ahead_x, ahead_y) = velocity.unbind(), heading(x).unbind(-1)
-        excess = excess - torch.stack(
-            (forward * ahead_x - left * ahead_y, forward * ahead_y + left * ahead_x), dim=-1
-        )
+def off_balance(x: RolloutBatch) -> Tensor:
+    """Distance of the feet's middle from where it brings the robot to rest, see `terms`."""
     feet = (x.sensor("left_foot") + x.sensor("right_foot"))[..., :2] / 2.0
-    return x.sensor("mass_position")[..., :2] - feet + FALL_TIME * excess
+    return terms.off_balance(x, feet, FALL_TIME)

@@ -53,7 +53,7 @@ class HumanoidRun(Humanoid):
     @cost(weight=1.0, norm=linear)
     def heading(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Turn of the torso's forward axis from the x axis: 1 - cos(angle)."""
-        return 1.0 - x.sensor("torso_forward")[..., 0]
+        return 1.0 - x.sensor("base_forward")[..., 0]
 
     @cost(weight=0.1, unit="rad")
     def posture(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:

@@ -1,0 +1,273 @@
+"""Base classes of robots that walk as `cmd_vel` says.
+
+A user names model, base and feet:
+
+    class Go(Quadruped):
+        name = "go"
+        model_path = Path("go.xml")
+        base = "trunk"
+        feet = ("FL", "FR", "RL", "RR")
+
+Cost terms, falls and parameters come with the class; see docs/add-your-robot.md.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import mujoco
+import numpy as np
+import torch
+
+from diffusion_mpc.tasks.base import Task, TaskError, cost, linear
+from diffusion_mpc.tasks.cost import columns, constant
+from diffusion_mpc.tasks.gaits import Gait, find_gait
+from diffusion_mpc.tasks.model_file import CONTACT, Sensors
+from diffusion_mpc.tasks.terms import follows, heading_velocity, off_balance
+from diffusion_mpc.types import ReferenceTensors, RolloutBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STANDING = 0.05
+"""Commanded velocity, m/s or rad/s, below which the robot stands."""
+
+SINGLE = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+"""Joints of one degree of freedom."""
+
+BORNE = 0.2
+"""Share of the robot's weight on anything but its feet that counts as a fall."""
+
+
+class LeggedRobot(Task):
+    """Base class of walking robots.
+
+    Attributes:
+        base: body with the free joint
+        feet: their sites, geoms or bodies, in the order of the gait's phases. A site stands for all
+            geoms of its body; they are what may carry weight
+        keyframe: the nominal pose, in which the robot stands on the ground with all feet, and
+            which its servos' targets are centred on
+        gait: name of a gait, see `GAITS`, or a gait of one's own
+        height: of the base in the nominal pose above its feet's lowest, m
+        weight: of the robot, N
+    """
+
+    reference = "cmd_vel"
+    keyframe = "home"
+    feet: ClassVar[tuple[str, ...]]
+    gait: ClassVar[str | Gait]
+    demo = {"command.vx": 0.5}
+    trial_duration = 8.0
+
+    def __init__(self, model_path: str | Path = "") -> None:
+        """Read the model; see `Task`.
+
+        Raises:
+            TaskError: it has no such base, foot or keyframe
+        """
+        if self.base is None:
+            raise TaskError(f"task '{self.name}' names no base, the body with the free joint")
+        self.chosen_gait = find_gait(self.gait, len(self.feet))
+        super().__init__(model_path)
+        data = self.initial_data(self.model)
+        body = self.model.body(self.base)
+        if self.model.body_dofnum[body.id] != 6:
+            raise TaskError(f"body '{self.base}', the base of task '{self.name}', is not free")
+        self._qpos = int(self.model.jnt_qposadr[body.jntadr[0]])
+        self._qvel = int(self.model.jnt_dofadr[body.jntadr[0]])
+        gravity = float(np.linalg.norm(self.model.opt.gravity))
+        self.weight = float(self.model.body_subtreemass[body.id]) * gravity
+        self._fall_time = math.sqrt(data.subtree_com[body.id][2] / gravity)
+        self._standing = tuple(
+            float(data.sensor(f"{foot}_position").data[2]) for foot in self.feet
+        )
+        self.height = float(data.qpos[self._qpos + 2])
+        hinges = [
+            i
+            for i in range(self.model.njnt)
+            if mujoco.mjtJoint(int(self.model.jnt_type[i])) in SINGLE
+        ]
+        self._joints = tuple(int(self.model.jnt_qposadr[i]) for i in hinges)
+        self._nominal = tuple(data.qpos[list(self._joints)].tolist())
+
+    def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
+        """Sensors of the base and of each foot, beside the task's own."""
+        base = str(self.base)
+        if spec.body(base) is None:
+            raise TaskError(f"model '{self.path}' has no body '{base}', the base")
+        found = {
+            **self.sensors,
+            "base_velocity": ("framelinvel", "xbody", base),
+            "base_forward": ("framexaxis", "xbody", base),
+            "base_up": ("framezaxis", "xbody", base),
+            "base_contact": (CONTACT, "xbody", base),
+        }
+        for foot in self.feet:
+            kind, contact = self._foot(spec, foot)
+            found[f"{foot}_position"] = ("framepos", kind, foot)
+            found[f"{foot}_velocity"] = ("framelinvel", kind, foot)
+            found[f"{foot}_contact"] = (CONTACT, *contact)
+        return found
+
+    def _foot(self, spec: mujoco.MjSpec, foot: str) -> tuple[str, tuple[str, str]]:
+        """Type of object that a foot is, and what of it touches the ground."""
+        if (site := spec.site(foot)) is not None:
+            return "site", ("body", site.parent.name)
+        if spec.geom(foot) is not None:
+            return "geom", ("geom", foot)
+        if spec.body(foot) is not None:
+            return "xbody", ("body", foot)
+        raise TaskError(f"model '{self.path}' has no site, geom or body '{foot}', a foot")
+
+    @cost(weight=2.0, unit="m/s")
+    def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Horizontal velocity of the base, in its heading frame, against the commanded one."""
+        return heading_velocity(x) - reference.velocity[:2]
+
+    @cost(weight=0.5, unit="rad/s")
+    def yaw_rate(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Yaw rate of the base against the commanded one."""
+        return x.qvel[..., self._qvel + 5] - reference.velocity[2]
+
+    @cost(weight=10.0, norm=linear)
+    def upright(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Tilt of the base's own vertical from the world's: 1 - cos(tilt)."""
+        return 1.0 - x.sensor("base_up")[..., 2]
+
+    @cost(weight=1.0, unit="nominal height / 6")
+    def base_height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Height of the base against that of the nominal pose."""
+        return (x.qpos[..., self._qpos + 2] - self.height) * (6.0 / self.height)
+
+    @cost(weight=0.25, unit="swing height")
+    def foot_heights(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Heights of the feet against those of the gait; all on the ground to stand."""
+        wanted = self.chosen_gait.heights(reference.times).to(x.qpos) * moves(reference)
+        unit = max(self.chosen_gait.swing_height, 0.02)
+        return (self.lifts(x) - wanted) / unit
+
+    @cost(weight=0.1, unit="m/s")
+    def foot_slip(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Horizontal speed of the feet that carry weight."""
+        over = [self._columns(x, "velocity", axis) for axis in (0, 1)]
+        return torch.cat([component * self.loaded(x) for component in over], dim=-1)
+
+    @cost(weight=1.0, norm=linear)
+    def other_contacts(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Share of the robot's weight that anything but its feet carries."""
+        return self.borne(x)
+
+    @cost(weight=0.2, unit="rad")
+    def posture(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Deviation of the joints from the nominal pose."""
+        nominal = constant(self._nominal, x.qpos.dtype, x.qpos.device)
+        return columns(x.qpos, self._joints) - nominal
+
+    @cost(weight=0.02)
+    def effort(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Deviation of the controls from the nominal ones, as a fraction of their reach."""
+        return self.normalise(x.ctrl)
+
+    @cost(weight=0.02)
+    def action_rate(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Change of the controls from one row to the next, as a fraction of their reach."""
+        actions = self.normalise(x.ctrl)
+        return torch.nn.functional.pad(actions.diff(dim=-2), (0, 0, 1, 0))
+
+    def failed(self, x: RolloutBatch) -> Tensor:
+        """Fallen.
+
+        The base leans by more than 60 degrees, is lower than half its nominal height, or
+        something other than the feet carries a fifth of the robot's weight.
+        """
+        low = x.qpos[..., self._qpos + 2] < 0.5 * self.height
+        return (x.sensor("base_up")[..., 2] < 0.5) | low | (self.borne(x) > BORNE)
+
+    def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Whether the robot never fell, and went at half or more of the commanded velocity."""
+        return super().succeeded(x, reference) & follows(x, reference.velocity[:2])
+
+    def lifts(self, x: RolloutBatch) -> Tensor:
+        """Heights (samples, horizon, feet) of the feet above where they stand, m."""
+        return self._columns(x, "position", 2) - constant(
+            self._standing, x.qpos.dtype, x.qpos.device
+        )
+
+    def loaded(self, x: RolloutBatch) -> Tensor:
+        """Whether each foot is on the ground, (samples, horizon, feet), 0 or 1."""
+        return (self._columns(x, "contact", 2) != 0.0).to(x.qpos.dtype)
+
+    def borne(self, x: RolloutBatch) -> Tensor:
+        """Share (samples, horizon) of the robot's weight that anything but its feet carries."""
+        feet = self._columns(x, "contact", 2).sum(-1)
+        return (x.sensor("base_contact")[..., 2] - feet).abs() / self.weight
+
+    def _columns(self, x: RolloutBatch, quantity: str, axis: int) -> Tensor:
+        """One component of a quantity of all feet, (samples, horizon, feet)."""
+        slices = x.sensor_slices
+        chosen = tuple(slices[f"{foot}_{quantity}"].start + axis for foot in self.feet)
+        return columns(x.sensordata, chosen)
+
+
+class Quadruped(LeggedRobot):
+    """Base class of robots with four legs.
+
+    Feet are front left, front right, rear left, rear right.
+    """
+
+    gait = "trot"
+    action_scale = {"*": 0.5}
+    defaults = {
+        "model.integrator": "discrete",
+        "planner.horizon_steps": 20,
+        "planner.num_knots": 5,
+        "planner.iterations": 2,
+    }
+
+
+class Biped(LeggedRobot):
+    """Base class of robots with two legs; feet are left, right."""
+
+    gait = "walk"
+    weights = {
+        "velocity": 8.0,
+        "base_height": 22.0,
+        "foot_heights": 0.35,
+        "upright": 10.0,
+        "effort": 0.01,
+    }
+    defaults = {
+        "planner.rate": 25.0,
+        "planner.horizon_steps": 25,
+        "planner.num_knots": 4,
+        "planner.temperature": 0.4,
+        "planner.noise_start": 0.18,
+        "planner.noise_end": 0.04,
+    }
+
+    def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
+        """Sensors of a legged robot, and of its centre of mass."""
+        return {
+            **super().required_sensors(spec),
+            "mass_position": ("subtreecom", "body", str(self.base)),
+            "mass_velocity": ("subtreelinvel", "body", str(self.base)),
+        }
+
+    @cost(weight=20.0, unit="m")
+    def balance(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Distance of the feet's middle from where it keeps the robot at the commanded velocity.
+
+        An inverted pendulum comes to rest over a foot put at `position + velocity * sqrt(height /
+        gravity)` of its mass, the capture point (Pratt et al., Humanoids 2006). Here the velocity
+        counts from the commanded one.
+        """
+        feet = [self._columns(x, "position", axis).mean(-1) for axis in (0, 1)]
+        return off_balance(x, torch.stack(feet, -1), self._fall_time, reference.velocity[:2])
+
+
+def moves(reference: ReferenceTensors) -> Tensor:
+    """Whether a motion is commanded, 0 or 1, ()."""
+    return (reference.velocity.abs().amax() > STANDING).to(reference.velocity.dtype)

@@ -1,0 +1,17 @@
+"""The quadruped trots as `cmd_vel` says."""
+
+from __future__ import annotations
+
+from diffusion_mpc.models import MODELS
+from diffusion_mpc.tasks.legged import Quadruped
+
+
+class OurQuadruped(Quadruped):
+    """Track forward and lateral velocity and yaw rate with a quadruped of twelve servos."""
+
+    name = "quadruped"
+    model_path = MODELS / "quadruped" / "quadruped.xml"
+    base = "base"
+    feet = ("FL_foot", "FR_foot", "RL_foot", "RR_foot")
+    action_scale = {"*_hip": 0.3, "*_thigh": 0.6, "*_calf": 0.6}
+    demo = {"command.vx": 1.0}
