@@ -20,8 +20,15 @@ ActionScale = float | Mapping[str, float]
 """Reach of the actions on either side of the centre.
 
 A number is a fraction of the range; a mapping gives one value an actuator, in the unit of its
-control, by its name, its joint's or a pattern such as `*_hip`. The range ends either.
+control, by its name, its joint's or a pattern such as `*_hip`, the later one where two fit. The
+range ends either.
 """
+
+SERVOS = "<servos>"
+"""Stands in an `ActionScale` for all position servos; other actuators then have their range."""
+
+SERVO_REACH: ActionScale = {SERVOS: 0.5}
+"""Half a radian on either side for position servos."""
 
 
 def action_centre(
@@ -76,9 +83,11 @@ def action_scale(
             )
         return wanted * reach
     names = [_names(model, i) for i in range(model.nu)]
-    scale = np.zeros(model.nu)
+    scale = reach.copy() if SERVOS in wanted else np.zeros(model.nu)
     for pattern, value in wanted.items():
         fits = [any(fnmatch.fnmatchcase(name, pattern) for name in found) for found in names]
+        if pattern == SERVOS and not any(fits):
+            continue
         if not any(fits) or not value > 0.0:
             reason = "fits no actuator" if not any(fits) else "must be positive"
             raise TaskError(
@@ -93,6 +102,8 @@ def action_scale(
 
 def _names(model: mujoco.MjModel, actuator: int) -> list[str]:
     names = [actuator_names(model)[actuator]]
+    if is_position_servo(model, actuator):
+        names.append(SERVOS)
     if drives_joint(model, actuator):
         names.append(model.joint(model.actuator_trnid[actuator, 0]).name)
     return names

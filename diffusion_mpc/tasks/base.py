@@ -240,8 +240,12 @@ class Task:
 
     def _spec(self) -> mujoco.MjSpec:
         spec = read_spec(self.path)
+        self.prepare(spec)
         add_sensors(spec, self.required_sensors(spec))
         return spec
+
+    def prepare(self, spec: mujoco.MjSpec) -> None:
+        """Add to the file's model what the task needs; here nothing."""
 
     def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
         """Sensors that the terms read, for a model: `sensors`, where they do not depend on it."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks import terms
 from diffusion_mpc.tasks.base import Task

@@ -13,7 +13,9 @@ Cost terms, falls and parameters come with the class; see docs/add-your-robot.md
 
 from __future__ import annotations
 
+import fnmatch
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,10 +23,13 @@ import mujoco
 import numpy as np
 import torch
 
+from diffusion_mpc.tasks.actions import SERVO_REACH, ActionScale
 from diffusion_mpc.tasks.base import Task, TaskError, cost, linear
 from diffusion_mpc.tasks.cost import columns, constant
 from diffusion_mpc.tasks.gaits import Gait, find_gait
-from diffusion_mpc.tasks.model_file import CONTACT, Sensors
+from diffusion_mpc.tasks.model_file import CONTACT, Sensors, compile_spec
+from diffusion_mpc.tasks.servos import Gains, as_servos
+from diffusion_mpc.tasks.stance import FAR, clearance, geoms_of, on_the_ground, posed, sole
 from diffusion_mpc.tasks.terms import follows, heading_velocity, off_balance
 from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
@@ -47,18 +52,29 @@ class LeggedRobot(Task):
     Attributes:
         base: body with the free joint
         feet: their sites, geoms or bodies, in the order of the gait's phases. A site stands for all
-            geoms of its body; they are what may carry weight
+            geoms of its body, and a body for its lowest point; they are what may carry weight
         keyframe: the nominal pose, in which the robot stands on the ground with all feet, and
             which its servos' targets are centred on
+        pose: the nominal pose of a robot that has no such keyframe: angles by joint, or by a
+            pattern such as `*_calf`, the others 0; the base is put where the feet touch the ground
+        servos: gains of the joint controllers of a robot whose model has motors; it is planned for,
+            commanded and simulated as one with position servos
+        action_scale: as `Task.action_scale`; by default targets of servos move by 0.5 rad round the
+            nominal pose, and motors have their whole range
         gait: name of a gait, see `GAITS`, or a gait of one's own
+        free_joints: joints, by name or pattern, that the posture does not hold
         height: of the base in the nominal pose above its feet's lowest, m
         weight: of the robot, N
     """
 
     reference = "cmd_vel"
     keyframe = "home"
+    pose: ClassVar[Mapping[str, float]] = {}
+    servos: ClassVar[Gains] = {}
+    action_scale: ClassVar[ActionScale] = SERVO_REACH
     feet: ClassVar[tuple[str, ...]]
     gait: ClassVar[str | Gait]
+    free_joints: ClassVar[tuple[str, ...]] = ()
     demo = {"command.vx": 0.5}
     trial_duration = 8.0
 
@@ -70,6 +86,9 @@ class LeggedRobot(Task):
         """
         if self.base is None:
             raise TaskError(f"task '{self.name}' names no base, the body with the free joint")
+        self._posed: list[float] | None = None
+        self._touching: dict[str, tuple[str, str]] = {}
+        self._soles: dict[str, list[float]] | None = None
         self.chosen_gait = find_gait(self.gait, len(self.feet))
         super().__init__(model_path)
         data = self.initial_data(self.model)
@@ -81,23 +100,84 @@ class LeggedRobot(Task):
         gravity = float(np.linalg.norm(self.model.opt.gravity))
         self.weight = float(self.model.body_subtreemass[body.id]) * gravity
         self._fall_time = math.sqrt(data.subtree_com[body.id][2] / gravity)
+        clearances = [self._clearance(data, foot) for foot in self.feet]
         self._standing = tuple(
-            float(data.sensor(f"{foot}_position").data[2]) for foot in self.feet
+            float(data.sensor(f"{foot}_position").data[2]) - clearance
+            for foot, clearance in zip(self.feet, clearances, strict=True)
         )
-        self.height = float(data.qpos[self._qpos + 2])
-        hinges = [
+        self.height = float(data.qpos[self._qpos + 2]) - float(np.mean(clearances))
+        held = [
             i
             for i in range(self.model.njnt)
             if mujoco.mjtJoint(int(self.model.jnt_type[i])) in SINGLE
+            and self.model.body_rootid[self.model.jnt_bodyid[i]] == body.rootid
+            and not any(fnmatch.fnmatchcase(self.model.joint(i).name, p) for p in self.free_joints)
         ]
-        self._joints = tuple(int(self.model.jnt_qposadr[i]) for i in hinges)
+        self._joints = tuple(int(self.model.jnt_qposadr[i]) for i in held)
         self._nominal = tuple(data.qpos[list(self._joints)].tolist())
+
+    def prepare(self, spec: mujoco.MjSpec) -> None:
+        """Make servos of motors; add the keyframe of the pose, and sites to feet that are bodies.
+
+        Raises:
+            TaskError: the model has no such base, joint or foot
+        """
+        base = str(self.base)
+        if spec.body(base) is None:
+            raise TaskError(f"model '{self.path}' has no body '{base}', the base")
+        as_servos(spec, self.servos)
+        key = spec.key(str(self.keyframe))
+        if key is not None and self.servos:
+            # Its controls were the motors'.
+            key.ctrl = []
+        if self.pose:
+            if key is not None:
+                spec.delete(key)
+            if self._posed is None:
+                model = compile_spec(spec, f"model '{self.path}' cannot be used")
+                self._posed = on_the_ground(model, posed(model, self.pose), base).tolist()
+            key = spec.add_key(name=self.keyframe, qpos=self._posed)
+        elif key is None:
+            raise TaskError(
+                f"model '{self.path}' has no keyframe '{self.keyframe}'; name the nominal pose's "
+                "keyframe, or give its angles as 'pose'"
+            )
+        self._add_soles(spec, key)
+
+    def _add_soles(self, spec: mujoco.MjSpec, key: mujoco.MjsKey) -> None:
+        """Put a site under each foot that is named by its body."""
+        bodies = [f for f in self.feet if spec.site(f) is None and spec.geom(f) is None]
+        if bodies and self._soles is None:
+            for foot in bodies:
+                if spec.body(foot) is None:
+                    raise TaskError(
+                        f"model '{self.path}' has no site, geom or body '{foot}', a foot"
+                    )
+            model = compile_spec(spec, f"model '{self.path}' cannot be used")
+            qpos = model.key_qpos[model.key(key.name).id]
+            self._soles = {
+                foot: sole(model, on_the_ground(model, qpos, str(self.base), 0.1), foot).tolist()
+                for foot in bodies
+            }
+        for foot, position in (self._soles or {}).items():
+            spec.body(foot).add_site(name=foot, pos=position)
+
+    def _clearance(self, data: mujoco.MjData, foot: str) -> float:
+        """Distance (m) of a foot from the ground in the nominal pose; negative: it is in it.
+
+        Keyframes are often a little above the ground or in it.
+        """
+        found = clearance(self.model, data, geoms_of(self.model, *self._touching[foot]))
+        if found >= FAR:
+            raise TaskError(
+                f"there is no ground below foot '{foot}' in model '{self.path}'; add a plane to "
+                "its worldbody, or load the scene that has one"
+            )
+        return found
 
     def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
         """Sensors of the base and of each foot, beside the task's own."""
         base = str(self.base)
-        if spec.body(base) is None:
-            raise TaskError(f"model '{self.path}' has no body '{base}', the base")
         found = {
             **self.sensors,
             "base_velocity": ("framelinvel", "xbody", base),
@@ -107,6 +187,7 @@ class LeggedRobot(Task):
         }
         for foot in self.feet:
             kind, contact = self._foot(spec, foot)
+            self._touching[foot] = contact
             found[f"{foot}_position"] = ("framepos", kind, foot)
             found[f"{foot}_velocity"] = ("framelinvel", kind, foot)
             found[f"{foot}_contact"] = (CONTACT, *contact)
@@ -116,11 +197,7 @@ class LeggedRobot(Task):
         """Type of object that a foot is, and what of it touches the ground."""
         if (site := spec.site(foot)) is not None:
             return "site", ("body", site.parent.name)
-        if spec.geom(foot) is not None:
-            return "geom", ("geom", foot)
-        if spec.body(foot) is not None:
-            return "xbody", ("body", foot)
-        raise TaskError(f"model '{self.path}' has no site, geom or body '{foot}', a foot")
+        return "geom", ("geom", foot)
 
     @cost(weight=2.0, unit="m/s")
     def velocity(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
@@ -162,7 +239,7 @@ class LeggedRobot(Task):
 
     @cost(weight=0.2, unit="rad")
     def posture(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Deviation of the joints from the nominal pose."""
+        """Deviation of the joints from the nominal pose, without those that are free."""
         nominal = constant(self._nominal, x.qpos.dtype, x.qpos.device)
         return columns(x.qpos, self._joints) - nominal
 
@@ -219,12 +296,13 @@ class Quadruped(LeggedRobot):
     """
 
     gait = "trot"
-    action_scale = {"*": 0.5}
+    weights = {"velocity": 8.0, "foot_heights": 1.0}
     defaults = {
         "model.integrator": "discrete",
-        "planner.horizon_steps": 20,
-        "planner.num_knots": 5,
+        "planner.num_samples": 24,
         "planner.iterations": 2,
+        "planner.horizon_steps": 16,
+        "planner.num_knots": 5,
     }
 
 
@@ -234,9 +312,8 @@ class Biped(LeggedRobot):
     gait = "walk"
     weights = {
         "velocity": 8.0,
-        "base_height": 22.0,
-        "foot_heights": 0.35,
-        "upright": 10.0,
+        "base_height": 2.3,
+        "foot_heights": 0.32,
         "effort": 0.01,
     }
     defaults = {
