@@ -17,7 +17,6 @@ from diffusion_mpc.tasks.actuation import Drive, drive
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import Array, ControlLaw
 
-
 NO_JOINT = -1
 """Address of the joint of an actuator that drives none of its own."""
 

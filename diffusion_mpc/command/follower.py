@@ -19,6 +19,7 @@ from diffusion_mpc.command.command import (
 )
 from diffusion_mpc.config import JointGains, OutputConfig
 from diffusion_mpc.names import OutputType, SafeCommand
+from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.types import Array, Plan
 
 Point = tuple[float, Command]
@@ -145,3 +146,17 @@ class Follower:
 def needs_planned_states(config: OutputConfig, gains: Gains) -> bool:
     """Whether commands carry planned joint positions and velocities."""
     return config.type == TRAJECTORY or any(g != NO_GAINS for g in gains.values())
+
+
+def require_carried(actuators: Sequence[Actuator], kind: OutputType) -> None:
+    """Check that messages of a type carry commands to all actuators.
+
+    Raises:
+        TaskError: they do not
+    """
+    controlled = [a.name for a in actuators if a.field == "control"]
+    if kind == TRAJECTORY and controlled:
+        raise TaskError(
+            f"output.type is {TRAJECTORY}, which carries joints only, and no joint stands for "
+            f"actuator '{controlled[0]}'; set output.type to joint_command or float64_multi_array"
+        )

@@ -38,9 +38,7 @@ class ControlRecord:
             return control
         self._times.append(time)
         self._values.append(np.array(control))
-        return np.array(
-            [self.at(time - delay)[i] for i, delay in enumerate(self._delays.tolist())]
-        )
+        return np.array([self.at(time - delay)[i] for i, delay in enumerate(self._delays.tolist())])
 
     def past(self, time: float) -> PastControls | None:
         """Controls that some actuator has yet to obey at a time (s); None without delays."""

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from diffusion_mpc.config import RobustConfig, SearchConfig
+from diffusion_mpc.estimation.delays import HistoryBuffer
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.rollout.backend import RolloutBackend, substeps
-from diffusion_mpc.estimation.delays import HistoryBuffer
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.cost import columns
 from diffusion_mpc.types import (

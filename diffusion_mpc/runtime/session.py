@@ -23,7 +23,7 @@ from typing import Protocol
 import torch
 
 from diffusion_mpc.command.command import Command, actuators
-from diffusion_mpc.command.follower import Follower, Point
+from diffusion_mpc.command.follower import Follower, Point, require_carried
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
@@ -129,11 +129,16 @@ class PlannerSession(ABC):
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
         model = self.controller.backend.model
-        self.estimator = Estimator(model, self.task.base)
+        self.estimator = Estimator(model, self.task.base, together=self.config.lockstep)
+        self.estimator.motion = self.config.objects
         self.reference = ReferenceKeeper(self.task.reference)
+        commanded = actuators(model, self.task.action_centre)
+        require_carried(commanded, self.config.output.type)
         self.follower = Follower(
-            actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains
+            commanded, *self.task.ctrl_limits, self.config.output, self.config.gains
         )
+        if estimated := self.controller.actuator_states.describe():
+            output.inform(estimated)
         self.health = Health()
         self.level = Level.OK
         self.live = False
@@ -166,7 +171,7 @@ class PlannerSession(ABC):
         # First what may refuse.
         change, config = self.swap.prepare(values), build(PlannerNodeConfig, values)
         self.follower.configure(config.output, config.gains)
-        self.config = config
+        self.config, self.estimator.motion = config, config.objects
         change()
 
     def accept(self, update: Callable[[], None]) -> bool:
@@ -182,6 +187,18 @@ class PlannerSession(ABC):
             return False
         return True
 
+    def on_object(self, topic: str, stamp: float, update: Callable[[], None]) -> None:
+        """Run an update of the estimator by a pose measured at `stamp`, s (thread: messages)."""
+        age = self._age(stamp, self._now())
+
+        def checked() -> None:
+            self._check_clock(age)
+            update()
+            # Also one that is too old: what comes next tells how old it is.
+            self._watchdog.object_arrived(topic, time.monotonic(), age)
+
+        self.on_state(checked)
+
     def on_state(self, update: Callable[[], None]) -> None:
         """Run an update of the estimator, and hand its state to the planner (thread: messages).
 
@@ -194,7 +211,7 @@ class PlannerSession(ABC):
         if state is None or not self._complete():
             return
         now = self._now()
-        age = self._age(state, now)
+        age = self._age(state.stamp, now)
         if not self.accept(lambda: self._check_clock(age)):
             return
         jumped = self._last_state is not None and state.stamp < self._last_state.stamp
@@ -275,8 +292,8 @@ class PlannerSession(ABC):
         """Whether a state may be planned from (thread: messages)."""
 
     @abstractmethod
-    def _age(self, state: State, now: float) -> float:
-        """Age of a state on its arrival, s (thread: messages)."""
+    def _age(self, stamp: float, now: float) -> float:
+        """Age of what carries a stamp (s) on its arrival, s (thread: messages)."""
 
     def _check_clock(self, age: float) -> None:
         if age < -self.config.state_timeout:
@@ -394,9 +411,12 @@ class PlannerSession(ABC):
 
     def _lost(self) -> str:
         """Reason for which control is lost; empty while it is not (any thread)."""
-        return self._watchdog.lost(
-            time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age)
-        )
+        return self._watchdog.lost(time.monotonic(), self._timeouts)
+
+    @property
+    def _timeouts(self) -> Timeouts:
+        c = self.config
+        return Timeouts(c.state_timeout, c.max_plan_age, c.objects.timeout)
 
     @abstractmethod
     def _stamp(self, due: float) -> float:

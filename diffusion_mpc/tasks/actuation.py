@@ -19,7 +19,9 @@ The effort, position or velocity of its joint, or its control, where that is non
 """
 
 INTEGRATOR = int(mujoco.mjtDyn.mjDYN_INTEGRATOR)
-RELAXING = [int(getattr(mujoco.mjtDyn, f"mjDYN_{kind}")) for kind in ("NONE", "FILTER", "FILTEREXACT")]
+RELAXING = [
+    int(getattr(mujoco.mjtDyn, f"mjDYN_{kind}")) for kind in ("NONE", "FILTER", "FILTEREXACT")
+]
 FOLLOWING = [*RELAXING[1:], int(mujoco.mjtDyn.mjDYN_MUSCLE)]
 """Dynamics whose activation comes to rest at the control."""
 
@@ -101,7 +103,9 @@ def begin_at_rest(model: mujoco.MjModel, data: mujoco.MjData, act: Array | None)
         data: state and controls, with kinematics done
         act: (na,) activations; None: see `resting_activations`
     """
-    data.act[:] = resting_activations(model, data.actuator_length, data.ctrl) if act is None else act
+    data.act[:] = (
+        resting_activations(model, data.actuator_length, data.ctrl) if act is None else act
+    )
     for i in np.flatnonzero(model.actuator_delay > 0.0):
         samples = int(model.actuator_history[i, 0])
         times = data.time + model.opt.timestep * np.arange(-samples, 0.0)
