@@ -700,7 +700,7 @@ def test_an_object_that_is_lost_brings_the_safe_command_and_control_returns(
         ),
         pytest.param(
             {"position": (0.6, 0.0, 0.05), "ahead": 3600.0},
-            "s ahead of this node's clock",
+            "objects/cube: stamp is 3.6e+03 s ahead of this node's clock",
             marks=fault("stamps of an object hours ahead", REJECTED),
             id="ahead",
         ),

@@ -1,5 +1,6 @@
 """Robots and surroundings beyond joints and motors: each runs, or one line says why it does not."""
 
+import json
 from dataclasses import replace
 
 import mujoco
@@ -8,6 +9,8 @@ import pytest
 import torch
 from worlds import REFUSED, WORLDS, write_world
 
+from diffusion_mpc.bags.recorded_states import read_states
+from diffusion_mpc.cli import main
 from diffusion_mpc.command.command import (
     actuators,
     constant_control,
@@ -16,9 +19,10 @@ from diffusion_mpc.command.command import (
 )
 from diffusion_mpc.command.decode import decode
 from diffusion_mpc.command.follower import require_carried
-from diffusion_mpc.config import PlannerNodeConfig, load_parameters
+from diffusion_mpc.config import ObjectsConfig, PlannerNodeConfig, load_parameters
 from diffusion_mpc.estimation.actuator_states import ActuatorStates
 from diffusion_mpc.estimation.delays import ControlRecord, HistoryBuffer
+from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.real_time import RealTimeSession
@@ -304,3 +308,195 @@ def test_rollouts_keep_equalities(tmp_path):
     q = backend.rollout(state.on(backend.dtype, backend.device), pushed, 0.02).qpos[0, -1].numpy()
     assert abs(q[0]) > 0.05
     assert q[1] == pytest.approx(q[0], abs=0.02)
+
+
+# Objects
+
+CUBE = "objects/cube"
+POSE = (np.array([0.6, 0.0, 0.05]), np.array([0.0, 0.0, 0.0, 1.0]))
+
+
+@pytest.fixture
+def beside_a_cube(tmp_path):
+    """Estimator of an arm of one joint with a cube beside it."""
+    return Estimator(load(write_world(tmp_path, "second free body")).model, None)
+
+
+def joints(estimator, stamp):
+    estimator.update_joints(stamp, ["shoulder"], [0.1], [0.2])
+
+
+def slide(estimator, stamps, speed=1.0, topic=CUBE):
+    """Poses of a cube that slides along y."""
+    for stamp in stamps:
+        estimator.update_object(topic, stamp, POSE[0] + [0.0, speed * stamp, 0.0], POSE[1])
+
+
+def test_a_state_needs_the_pose_of_every_object_and_the_robot_sets_its_pace(beside_a_cube):
+    assert beside_a_cube.waiting_for() == ["joint_states", CUBE]
+    joints(beside_a_cube, 1.0)
+    assert beside_a_cube.take() is None
+    slide(beside_a_cube, [1.0])
+    assert beside_a_cube.take() is None
+    for stamp in (1.02, 1.04):
+        joints(beside_a_cube, stamp)
+        assert beside_a_cube.take().stamp == stamp
+        assert beside_a_cube.take() is None
+
+
+def test_in_lockstep_a_state_waits_for_the_object_of_the_same_stamp(tmp_path):
+    model = load(write_world(tmp_path, "second free body")).model
+    estimator = Estimator(model, None, together=True)
+    slide(estimator, [1.0])
+    joints(estimator, 1.0)
+    assert estimator.take().stamp == 1.0
+    joints(estimator, 1.02)
+    assert estimator.take() is None
+    slide(estimator, [1.02])
+    assert estimator.take().stamp == 1.02
+    assert estimator.consistent()
+
+
+def test_an_object_is_moved_on_to_the_time_of_the_joints_for_so_long_at_most(beside_a_cube):
+    slide(beside_a_cube, [0.0, 0.03, 0.06], speed=2.0)
+    for stamp, y in [(0.05, 0.1), (0.06, 0.12), (0.08, 0.16), (0.56, 1.12), (3.0, 1.12)]:
+        joints(beside_a_cube, stamp)
+        state = beside_a_cube.state()
+        np.testing.assert_allclose(state.qpos[1:4], POSE[0] + [0.0, y, 0.0], atol=1e-9)
+        np.testing.assert_allclose(state.qvel[1:4], [0.0, 2.0, 0.0], atol=1e-9)
+
+
+def test_velocities_of_poses_are_those_of_a_free_joint():
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body name='cube'><freejoint/><geom size='.1'/></body></worldbody>"
+        "</mujoco>"
+    )
+    estimator, random = Estimator(model, None), np.random.default_rng(1)
+    data = mujoco.MjData(model)
+    data.qpos[3:], data.qvel[:] = random.normal(size=4), random.normal(size=6)
+    mujoco.mj_normalizeQuat(model, data.qpos)
+    qpos, velocity = data.qpos.copy(), data.qvel.copy()
+    for stamp in (1.0, 1.02, 1.04):
+        w, *xyz = qpos[3:]
+        estimator.update_object(CUBE, stamp, qpos[:3], np.array([*xyz, w]))
+        mujoco.mj_integratePos(model, qpos, velocity, 0.02)
+    # There is no robot: the object sets the pace.
+    state = estimator.take()
+    assert estimator.take() is None
+    np.testing.assert_allclose(state.qvel, velocity, atol=1e-9)
+
+
+def test_velocities_are_filtered_and_begin_anew_after_a_gap_or_a_jump_back(beside_a_cube):
+    beside_a_cube.motion = ObjectsConfig(filter_time=0.1, timeout=0.5)
+
+    def speed():
+        joints(beside_a_cube, 10.0)
+        return beside_a_cube.state().qvel[2]
+
+    slide(beside_a_cube, [1.0])
+    assert speed() == 0.0
+    slide(beside_a_cube, [1.05])
+    assert speed() == pytest.approx(1.0)
+    beside_a_cube.update_object(CUBE, 1.1, POSE[0] + [0.0, 1.05, 0.0], POSE[1])
+    # It stands; the filter forgets.
+    assert speed() == pytest.approx(np.exp(-0.05 / 0.1))
+    slide(beside_a_cube, [2.0])
+    assert speed() == 0.0
+    slide(beside_a_cube, [2.05, 1.5])
+    assert speed() == 0.0
+
+
+def test_an_odometry_of_an_object_has_its_twist(beside_a_cube):
+    joints(beside_a_cube, 1.0)
+    turned = np.array([0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)])
+    twist = (np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 3.0]))
+    beside_a_cube.update_object(CUBE, 1.0, POSE[0], turned, twist)
+    velocity = beside_a_cube.state().qvel[1:]
+    # Linear in the world's frame, angular in the body's.
+    np.testing.assert_allclose(velocity, [0.0, 1.0, 0.0, 0.0, 0.0, 3.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("position", "quaternion", "reason"),
+    [
+        ([np.nan, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], "objects/cube: NaN or infinite value"),
+        ([0.0] * 3, [0.0] * 4, "objects/cube: quaternion of length 0; it must be 1"),
+    ],
+)
+def test_a_bad_pose_is_rejected_and_changes_nothing(beside_a_cube, position, quaternion, reason):
+    joints(beside_a_cube, 1.0)
+    slide(beside_a_cube, [1.0])
+    before = beside_a_cube.state()
+    with pytest.raises(MessageRejectedError) as caught:
+        beside_a_cube.update_object(CUBE, 1.1, np.array(position), np.array(quaternion))
+    assert str(caught.value) == reason
+    np.testing.assert_array_equal(beside_a_cube.state().qpos, before.qpos)
+
+
+def test_of_another_time_no_object_is_kept(beside_a_cube):
+    joints(beside_a_cube, 100.0)
+    slide(beside_a_cube, [100.0])
+    joints(beside_a_cube, 1.0)
+    assert beside_a_cube.waiting_for() == [CUBE]
+    # One that came first in the new time stays.
+    slide(beside_a_cube, [100.0])
+    joints(beside_a_cube, 100.0)
+    slide(beside_a_cube, [1.0])
+    joints(beside_a_cube, 1.0)
+    assert beside_a_cube.waiting_for() == []
+
+
+def record(tmp_path, *options):
+    """States in the bag of a simulation in lockstep, of a cube that falls."""
+    xml = WORLDS["second free body"].replace("pos='.6 0 .05'", "pos='.6 0 .8'")
+    file = write_world(tmp_path / "task", "second free body", xml)
+    arguments = ["--lockstep", "--duration", "0.3", "--record", str(tmp_path / "run"), *options]
+    assert main(["sim", str(file), *arguments]) == 0
+    return read_states(tmp_path / "run" / "bag", load(file))
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_simulated_object_is_measured_planned_with_and_recorded(tmp_path):
+    states, again = (record(tmp_path / name) for name in ("first", "second"))
+    height, speed = states.qpos[:, 3], states.qvel[:, 3]
+    time = states.stamps - states.stamps[0]
+    assert len(time) > 13
+    np.testing.assert_allclose(height, 0.8 - 9.81 / 2 * time**2, atol=0.02)
+    # The filter is late by its time constant, and a difference by half a period.
+    late = speed[8:] + 9.81 * (time[8:] - 0.01)
+    assert (late > 0.0).all()
+    assert (late < 1.05 * 9.81 * 0.05).all()
+    np.testing.assert_array_equal(states.qpos, again.qpos)
+    np.testing.assert_array_equal(states.qvel, again.qvel)
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_planner_and_simulation_agree_on_the_type_of_messages(tmp_path):
+    states = record(tmp_path, "--set", "objects.type=odometry")
+    time = states.stamps - states.stamps[0]
+    assert len(time) > 13
+    np.testing.assert_allclose(states.qvel[:, 3], -9.81 * time, atol=1e-6)
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["drone", "muscle on a tendon", "delayed filter"])
+def test_it_runs_as_nodes(tmp_path, kind):
+    file = write_world(tmp_path, kind)
+    figures = tmp_path / "figures.json"
+    arguments = ["--lockstep", "--duration", "0.3", "--json", str(figures)]
+    assert main(["sim", str(file), *arguments]) == 0
+    assert json.loads(figures.read_text())["plans"] >= 14
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_simulation_that_cannot_be_ends_with_one_line(tmp_path, capfd):
+    xml, line = REFUSED["ball joint"]
+    file = write_world(tmp_path, "ball joint", xml)
+    assert main(["sim", str(file), "--lockstep", "--duration", "0.3"]) == 1
+    told = capfd.readouterr().err
+    assert line in told
+    assert "Traceback" not in told

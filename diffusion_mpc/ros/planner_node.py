@@ -34,8 +34,9 @@ from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
+from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.real_time import RealTimeSession
-from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.tasks.measured import base_place
 from diffusion_mpc.types import Plan
 
@@ -170,7 +171,7 @@ class PlannerNode(LifecycleNode):
             place = base_place(session.task)
             self._outputs["markers"].publish(marker_array(plan, place, "odom"))
 
-    # Out, see `session.Output`; any thread
+    # Out, see `output.Output`; any thread
 
     def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
         """Publish a plan and its figures."""

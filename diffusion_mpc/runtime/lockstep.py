@@ -6,7 +6,8 @@ import gc
 import math
 import threading
 
-from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
+from diffusion_mpc.runtime.output import PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
 
 
 class LockstepSession(PlannerSession):

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 
 from diffusion_mpc.config import Value
 from diffusion_mpc.runtime.loops import Arrival, CommandLoop, Lead, Pacer
+from diffusion_mpc.runtime.output import Output, PlanTiming
 from diffusion_mpc.runtime.scheduling import scheduled
-from diffusion_mpc.runtime.session import Output, PlannerSession, PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.runtime.trace_events import span
 from diffusion_mpc.types import Plan
 

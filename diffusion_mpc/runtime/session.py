@@ -15,15 +15,13 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 import torch
 
 from diffusion_mpc.command.command import Command, actuators
-from diffusion_mpc.command.follower import Follower, Point, require_carried
+from diffusion_mpc.command.follower import Follower, require_carried
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
@@ -33,68 +31,13 @@ from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.controller_swap import ControllerSwap
 from diffusion_mpc.runtime.health import Health, Level, PlanFigures
 from diffusion_mpc.runtime.loops import Loop, Mailbox
+from diffusion_mpc.runtime.output import Output, PlanTiming
 from diffusion_mpc.runtime.scheduling import resident_memory, scheduled
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, Reference, State
 
 MAX_BACK_OFF = 2.0
 """Longest time between two tries to plan where planning raises, s."""
-
-
-@dataclass(frozen=True)
-class PlanTiming:
-    """Timing of a plan.
-
-    Attributes:
-        state_age: age of the state when planning began, s
-        allowed: time that planning was allowed to take, s
-        missed: whether the plan came after its first command was due
-    """
-
-    state_age: float
-    allowed: float
-    missed: bool
-
-
-class Output(Protocol):
-    """Receiver of a session's plans and commands. Any thread may call."""
-
-    def send_command(
-        self, points: Sequence[Point], stamp: float, state_stamp: float | None
-    ) -> None:
-        """Send commands; the first applies at `stamp` (s).
-
-        `state_stamp` None: it is the safe command.
-        """
-        ...
-
-    def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
-        """Publish a plan and its figures."""
-        ...
-
-    def is_heard(self) -> bool:
-        """Whether anybody listens to the commands."""
-        ...
-
-    def all_listen(self) -> bool:
-        """Whether all who are waited for in lockstep listen."""
-        ...
-
-    def health_changed(self) -> None:
-        """Publish the health now."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Log a warning."""
-        ...
-
-    def error(self, text: str) -> None:
-        """Log an error."""
-        ...
-
-    def inform(self, text: str) -> None:
-        """Log what is worth knowing."""
-        ...
 
 
 class PlannerSession(ABC):
@@ -192,7 +135,7 @@ class PlannerSession(ABC):
         age = self._age(stamp, self._now())
 
         def checked() -> None:
-            self._check_clock(age)
+            self._check_clock(age, topic)
             update()
             # Also one that is too old: what comes next tells how old it is.
             self._watchdog.object_arrived(topic, time.monotonic(), age)
@@ -295,11 +238,12 @@ class PlannerSession(ABC):
     def _age(self, stamp: float, now: float) -> float:
         """Age of what carries a stamp (s) on its arrival, s (thread: messages)."""
 
-    def _check_clock(self, age: float) -> None:
+    def _check_clock(self, age: float, topic: str = "") -> None:
         if age < -self.config.state_timeout:
+            about = f"{topic}: " if topic else ""
             raise MessageRejectedError(
-                f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set "
-                "use_sim_time"
+                f"{about}stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or "
+                "set use_sim_time"
             )
 
     def _on_swap(self) -> None:

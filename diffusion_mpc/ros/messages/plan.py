@@ -16,7 +16,8 @@ from diffusion_mpc.names import OutputType
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.runtime.controller import Controller
-from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
+from diffusion_mpc.runtime.output import PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.tasks.measured import base_place
 from diffusion_mpc.types import Plan
 
