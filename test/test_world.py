@@ -160,6 +160,29 @@ def test_rollouts_of_a_delayed_actuator_begin_with_the_controls_on_their_way(tmp
     np.testing.assert_allclose(batch.qpos[0].numpy(), true, atol=1e-9)
 
 
+def test_plans_begin_with_the_controls_on_their_way(tmp_path):
+    file = write_world(tmp_path, "delay")
+    loop = ClosedLoop({"task": str(file), **EXACT, "model.timestep": 0.005}, trial=0)
+    for control in (0.9, -0.8, 0.7):
+        loop.controller.current = None
+        loop.plan()
+        # As if a plan had said so.
+        loop.controller.current = replace(
+            loop.controller.current, controls=np.full((6, 1), control)
+        )
+        loop.advance()
+    loop.plan()
+    backend, objective = loop.controller.backend, loop.controller.objective
+    start = objective.pose(loop.controller.start, loop.reference).start
+    controls = torch.full((1, 5, 1), 0.4, dtype=torch.float64)
+    path = backend.rollout(start, controls, 0.02).qpos[0].numpy().copy()
+    true = []
+    for _ in range(5):
+        loop.plant.step(lambda qpos, qvel: np.array([0.4]), 0.02)
+        true.append(loop.plant.data.qpos.copy())
+    np.testing.assert_allclose(path, true, atol=1e-9)
+
+
 def test_a_delay_is_as_long_at_any_time_step(tmp_path):
     task = load(write_world(tmp_path, "delay"))
     for timestep in (0.001, 0.002, 0.01):
