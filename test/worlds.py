@@ -76,6 +76,10 @@ WORLDS = {
     "intvelocity": world(
         "<intvelocity name='m' joint='shoulder' kp='20' ctrlrange='-2 2' actrange='-1 1'/>"
     ),
+    "dcmotor": world(
+        "<dcmotor name='m' joint='shoulder' motorconst='.5' resistance='1' inductance='.01' "
+        "ctrlrange='-2 2'/>"
+    ),
     "muscle on a tendon": world(
         f"<muscle name='m' tendon='cord' ctrlrange='0 1' force='20' {RANGE}/>", more=TENDON
     ),
@@ -166,6 +170,11 @@ REFUSED = {
     "muscle without a range": (
         world(f"<muscle name='m' tendon='cord' {RANGE}/>", more=TENDON),
         "has no ctrlrange; give it one",
+    ),
+    "actuator of two controls": (
+        world("<pid name='m' joint='shoulder' kp='20' ki='5' ctrlrange='-1 1'/>"),
+        "actuator 'm' has 2 controls, and commands have one for each actuator; put actuators of "
+        "one control in its place",
     ),
     "activation of the user's": (
         world("<general name='m' joint='shoulder' dyntype='user' ctrlrange='-1 1'/>"),

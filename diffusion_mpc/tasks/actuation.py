@@ -137,6 +137,21 @@ def place_mocap_bodies(model: mujoco.MjModel, key: int) -> None:
             model.body_quat[body] = model.key_mquat[key].reshape(-1, 4)[mocap]
 
 
+def require_single_controls(model: mujoco.MjModel) -> None:
+    """Check that every actuator has one control.
+
+    Raises:
+        TaskError: one has several
+    """
+    for i in range(model.nactuator):
+        if (count := int(model.actuator_ctrlnum[i])) != 1:
+            name = mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i) or i
+            raise TaskError(
+                f"actuator '{name}' has {count} controls, and commands have one for each actuator; "
+                "put actuators of one control in its place"
+            )
+
+
 def require_known_dynamics(model: mujoco.MjModel) -> None:
     """Check that the activations of all actuators can be computed.
 

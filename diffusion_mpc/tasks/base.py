@@ -42,6 +42,7 @@ from diffusion_mpc.tasks.actuation import (
     fit_delays,
     has_memory,
     place_mocap_bodies,
+    require_single_controls,
 )
 from diffusion_mpc.tasks.cost import (
     Constraint,
@@ -285,6 +286,7 @@ class Task:
     ) -> mujoco.MjModel:
         fit_delays(spec, float(options.get("timestep", spec.option.timestep)))
         model = compile_spec(spec, f"task '{self.name}' does not fit model '{self.path}'")
+        require_single_controls(model)
         if self.keyframe is not None and model.nmocap:
             place_mocap_bodies(model, keyframe_number(model, self.keyframe, self.path))
         for key, value in options.items():
