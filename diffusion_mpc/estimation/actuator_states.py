@@ -1,6 +1,6 @@
-"""What actuators remember and no message carries: activations, and controls on their way.
+"""Estimate of what actuators remember: activations, and controls on their way.
 
-They follow from the commands sent. A copy of the model is led along the measured states, from each
+No message carries them, and they follow from the commands sent. A copy of the model is led along the measured states, from each
 to the next, and its actuators are given those commands.
 """
 
@@ -54,7 +54,7 @@ class ActuatorStates:
         self.reset()
 
     def describe(self) -> str:
-        """What is estimated, in one line; empty where nothing is."""
+        """Line of text on what is estimated; empty where nothing is."""
         if not self.needed:
             return ""
         model, names = self._model, actuator_names(self._model)

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion_mpc.config import ObjectsConfig
 from diffusion_mpc.estimation.frames import odometry_to_qpos_qvel
-from diffusion_mpc.estimation.objects import ObjectTrack, object_topic
+from diffusion_mpc.estimation.objects import MeasuredObject, object_topic
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import Array, State
 
@@ -67,7 +67,7 @@ class Estimator:
                 self.objects[object_topic(model, int(body))] = addresses
         if base is not None and self._free is None:
             raise TaskError(f"body '{base}', the task's base, has no free joint in the model")
-        self._tracks = {topic: ObjectTrack() for topic in self.objects}
+        self._measured = {topic: MeasuredObject() for topic in self.objects}
         self.required = ((JOINTS,) if self.addresses else ()) + ((ODOMETRY,) if self._free else ())
 
     @property
@@ -154,11 +154,11 @@ class Estimator:
             MessageRejectedError: as `update_odometry`
         """
         require_finite(topic, (stamp, *position, *quaternion_xyzw, *np.ravel(twist or ())))
-        quaternion, track = normalised(topic, quaternion_xyzw), self._tracks[topic]
+        quaternion, thing = normalised(topic, quaternion_xyzw), self._measured[topic]
         if twist is None:
-            track.update_pose(stamp, position, quaternion, self.motion)
+            thing.update_pose(stamp, position, quaternion, self.motion)
         else:
-            track.update_odometry(stamp, position, quaternion, *twist)
+            thing.update_odometry(stamp, position, quaternion, *twist)
         self._stamps[topic] = stamp
         self._fresh.add(topic)
 
@@ -178,14 +178,14 @@ class Estimator:
     def state(self) -> State | None:
         """The newest state, stamped with the robot's oldest part; None as long as one is missing.
 
-        Objects are where they are at that time, see `ObjectTrack.at`.
+        Objects are where they are at that time, see `MeasuredObject.at`.
         """
         if self.waiting_for():
             return None
         stamp = min(self._stamps[topic] for topic in self.required or self.topics)
         qpos, qvel = self._qpos.copy(), self._qvel.copy()
         for topic, (positions, velocities) in self.objects.items():
-            qpos[positions], qvel[velocities] = self._tracks[topic].at(stamp, self.motion)
+            qpos[positions], qvel[velocities] = self._measured[topic].at(stamp, self.motion)
         return State(stamp, qpos, qvel)
 
     def consistent(self) -> bool:
@@ -209,7 +209,7 @@ class Estimator:
             self._fresh.discard(topic)
 
     def _forget_object(self, topic: str) -> None:
-        self._tracks[topic].reset()
+        self._measured[topic].reset()
         self._stamps.pop(topic, None)
         self._fresh.discard(topic)
 

@@ -40,7 +40,7 @@ def object_topic(model: mujoco.MjModel, body: int) -> str:
     return OBJECTS + name
 
 
-class ObjectTrack:
+class MeasuredObject:
     """The newest pose of a free body, and its velocity.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a session gives away: commands, plans, and what is worth knowing."""
+"""Receiver of what a session makes: commands, plans, and what is worth knowing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What actuators are driven through, what they remember, and where that begins."""
+"""Actuators: quantities that they are commanded by, what they remember, where that begins."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class StatePublisher:
         }
 
     def listeners(self) -> int:
-        """How many hear every topic."""
+        """Number of those who hear every topic."""
         return min(p.get_subscription_count() for p in self._publishers.values())
 
     def publish(self, state: State) -> None:
