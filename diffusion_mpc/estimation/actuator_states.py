@@ -1,7 +1,7 @@
 """Estimate of what actuators remember: activations, and controls on their way.
 
-No message carries them, and they follow from the commands sent. A copy of the model is led along the measured states, from each
-to the next, and its actuators are given those commands.
+No message carries them, and they follow from the commands sent. A copy of the model is led along
+the measured states, from each to the next, and its actuators are given those commands.
 """
 
 from __future__ import annotations
