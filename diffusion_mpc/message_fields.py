@@ -25,3 +25,14 @@ def xyz(vector: Any) -> Array:  # noqa: ANN401
 def xyzw(quaternion: Any) -> Array:  # noqa: ANN401
     """Components (4,) of a geometry_msgs/Quaternion, in ROS's order."""
     return np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])
+
+
+def pose_and_twist(message: Any) -> tuple[Array, Array, tuple[Array, Array] | None]:  # noqa: ANN401
+    """Position (3,), quaternion xyzw (4,) and twist of a PoseStamped, which has none, or Odometry.
+
+    The twist is linear (3,) and angular (3,).
+    """
+    if not hasattr(message, "twist"):
+        return xyz(message.pose.position), xyzw(message.pose.orientation), None
+    pose, twist = message.pose.pose, message.twist.twist
+    return xyz(pose.position), xyzw(pose.orientation), (xyz(twist.linear), xyz(twist.angular))

@@ -37,6 +37,9 @@ Aggregate = Literal["mean", "worst", "cvar"]
 OutputType = Literal["joint_command", "float64_multi_array", "joint_trajectory"]
 """Types of command messages: the keys of `MESSAGES`."""
 
+ObjectType = Literal["pose_stamped", "odometry"]
+"""Types of messages that measure objects: the keys of `OBJECT_MESSAGES`."""
+
 SafeCommand = Literal["zero", "hold", "damping"]
 """Commands for when control is lost."""
 

@@ -28,6 +28,20 @@ CommandHistory = Sequence[tuple[float, ControlLaw]]
 
 
 @dataclass(frozen=True)
+class PastControls:
+    """Controls before a state, some of which delayed actuators have yet to obey.
+
+    Attributes:
+        times: (n,) s from the state's stamp on, none above 0, rising; the first control was in
+            force before, too
+        values: (n, nu) controls in actuator units, each in force until the time of the next
+    """
+
+    times: Array
+    values: Array
+
+
+@dataclass(frozen=True)
 class State:
     """State of the robot in MuJoCo's order and frames.
 
@@ -40,12 +54,14 @@ class State:
         qpos: (nq,) positions
         qvel: (nv,) velocities
         act: (na,) actuator activations; empty where actuators have none
+        past: controls on their way to delayed actuators; None: as at rest
     """
 
     stamp: float
     qpos: Array
     qvel: Array
     act: Array = field(default_factory=lambda: np.zeros(0))
+    past: PastControls | None = None
 
     def on(self, dtype: dtype, device: device) -> StateTensors:
         """The state on a device."""
@@ -62,11 +78,14 @@ class StateTensors:
         qpos: (nq,) positions
         qvel: (nv,) velocities
         act: (na,) actuator activations
+        history: (nhistory,) controls on their way to delayed actuators, as MuJoCo keeps them, at
+            time 0; None: the model's own
     """
 
     qpos: Tensor
     qvel: Tensor
     act: Tensor
+    history: Tensor | None = None
 
 
 @dataclass(frozen=True)

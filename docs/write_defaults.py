@@ -38,6 +38,7 @@ MAIN = (
     "command.vy",
     "command.yaw_rate",
     "goal.*",
+    "objects.*",
     "output.*",
     "state_timeout",
     "max_plan_age",

@@ -39,7 +39,14 @@ SERVICES = {
 class Robot:
     """A node of its own context; `spin_until` runs it."""
 
-    def __init__(self, joints=("slider", "pole"), base=False, command=JointCommand, name="robot"):
+    def __init__(
+        self,
+        joints=("slider", "pole"),
+        base=False,
+        command=JointCommand,
+        name="robot",
+        objects=(),
+    ):
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node(name, context=self.context)
@@ -60,6 +67,9 @@ class Robot:
         self.node.create_subscription(PlannerStats, "planner/stats", self.stats.append, DEEP)
         self.node.create_subscription(Plan, "planner/plan", self.plans.append, DEEP)
         self._goal = self.node.create_publisher(PoseStamped, "goal_pose", 10)
+        self._objects = {
+            body: self.node.create_publisher(PoseStamped, f"objects/{body}", 10) for body in objects
+        }
         self._timer = None
         self.clock = self.node.create_publisher(Clock, "/clock", 10)
 
@@ -105,11 +115,15 @@ class Robot:
             self._odom.publish(self.edit_odom(odom))
         return time.monotonic()
 
+    def publish_object(self, body, position, quaternion_xyzw=(0.0, 0.0, 0.0, 1.0), stamp=None):
+        """A pose of an object. Returns the steady time."""
+        message = pose_message(position, quaternion_xyzw)
+        message.header.stamp = to_stamp(self.now() if stamp is None else stamp)
+        self._objects[body].publish(message)
+        return time.monotonic()
+
     def goal(self, position, quaternion_xyzw=(0.0, 0.0, 0.0, 1.0)):
-        message = PoseStamped()
-        p, q = message.pose.position, message.pose.orientation
-        p.x, p.y, p.z = map(float, position)
-        q.x, q.y, q.z, q.w = map(float, quaternion_xyzw)
+        message = pose_message(position, quaternion_xyzw)
         self.spin_until(self._goal.get_subscription_count, "a subscriber of goal_pose")
         self._goal.publish(message)
 
@@ -172,3 +186,11 @@ class Robot:
         self.spin_until(future.done, f"answer of {client.srv_name}")
         self.node.destroy_client(client)
         return future.result()
+
+
+def pose_message(position, quaternion_xyzw):
+    message = PoseStamped()
+    p, q = message.pose.position, message.pose.orientation
+    p.x, p.y, p.z = map(float, position)
+    q.x, q.y, q.z, q.w = map(float, quaternion_xyzw)
+    return message

@@ -31,7 +31,7 @@ from diffusion_mpc.config import (
     split_sim,
 )
 from diffusion_mpc.config.renamed import GAINS, RENAMED
-from diffusion_mpc.names import Capture, OutputType, hint
+from diffusion_mpc.names import Capture, ObjectType, OutputType, hint
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.spline import DEGREES
 from diffusion_mpc.rollout import BACKENDS
@@ -225,6 +225,9 @@ def test_choices_are_those_of_the_registries_that_they_name():
         == set(parameters(SimConfig)["model.integrator"].choices)
     )
     assert choices.pop("output.type") == set(get_args(OutputType))
+    types = set(get_args(ObjectType))
+    assert choices.pop("objects.type") == types
+    assert set(parameters(SimConfig)["object_type"].choices) == types
     assert choices.keys() == {"robust.aggregate", "safe_command"}
 
 
@@ -232,8 +235,10 @@ def test_choices_are_those_of_the_registries_that_they_name():
 def test_types_of_commands_are_those_of_the_messages():
     pytest.importorskip("diffusion_mpc.msg", reason="needs the built messages")
     from diffusion_mpc.ros.messages.joint_command import MESSAGES
+    from diffusion_mpc.ros.messages.state import OBJECT_MESSAGES
 
     assert MESSAGES.keys() == set(get_args(OutputType))
+    assert OBJECT_MESSAGES.keys() == set(get_args(ObjectType))
 
 
 def test_the_backend_of_the_launch_files_may_be_any_of_the_parameters_or_none():

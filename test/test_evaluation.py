@@ -135,6 +135,7 @@ class BagMaker:
             ].copy(),
             kp=empty,
             kd=empty,
+            control=empty,
         )
         self.write("/joint_command", time, message)
 

@@ -627,3 +627,96 @@ def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(
             time.sleep(0.05)
         assert running.ended() == {"planner": 1}
     assert message in running.log("planner", lines=1)
+
+
+# Objects
+
+
+@pytest.fixture
+def beside_a_cube(start_planner, tmp_path):
+    """A planner of an arm with a cube beside it, and its robot, which tells of its joint only."""
+    from worlds import write_world
+
+    task = str(write_world(tmp_path / "task", "second free body"))
+    robot = {"joints": ("shoulder",), "objects": ("cube",)}
+    _, robot = start_planner(robot=robot, task=task, objects__timeout=0.2)
+    robot.start()
+    return robot
+
+
+def follow_the_cube(robot, rate=30.0):
+    """Publish its pose evenly, as a camera does, until the timer is destroyed."""
+
+    def tick():
+        robot.last_seen = robot.publish_object("cube", (0.6, 0.0, 0.05))
+
+    return robot.node.create_timer(1.0 / rate, tick)
+
+
+@fault("no pose of an object yet", "no command; WARN names the topic")
+def test_without_the_pose_of_an_object_there_is_no_command(beside_a_cube):
+    robot = beside_a_cube
+    robot.spin_until(lambda: len(robot.diagnostics) > 2, "diagnostics")
+    assert robot.diagnostics[-1].level == b"\x01"
+    assert robot.diagnostics[-1].message == "waiting for objects/cube"
+    assert not robot.commands
+    follow_the_cube(robot)
+    robot.spin_until(lambda: robot.commands, "commands")
+    assert not robot.commands[-1][1].safe
+
+
+@fault("poses of an object stop", "safe command, ERROR names the topic; control returns with them")
+def test_an_object_that_is_lost_brings_the_safe_command_and_control_returns(
+    beside_a_cube, time_to_safe
+):
+    robot = beside_a_cube
+    timer = follow_the_cube(robot)
+    robot.spin_until(lambda: len(robot.commands) > 20, "commands")
+    assert not any(command.safe for _, command in robot.commands)
+    robot.node.destroy_timer(timer)
+    when, _ = robot.first_safe()
+    time_to_safe(when - robot.last_seen - 0.2, "objects.timeout after the last pose")
+    said = error(robot)
+    assert "safe command: objects/cube is " in said
+    assert "ms old, more than objects.timeout of 200 ms" in said
+    follow_the_cube(robot)
+    robot.regains_control()
+
+
+@pytest.mark.parametrize(
+    ("pose", "reason"),
+    [
+        pytest.param(
+            {"position": (np.nan, 0.0, 0.0)},
+            "objects/cube: NaN or infinite value",
+            marks=fault("NaN in the pose of an object", REJECTED),
+            id="NaN",
+        ),
+        pytest.param(
+            {"position": (0.6, 0.0, 0.05), "quaternion_xyzw": (0.0, 0.0, 0.0, 0.5)},
+            "objects/cube: quaternion of length 0.5; it must be 1",
+            marks=fault("quaternion of an object not of unit length", REJECTED),
+            id="quaternion",
+        ),
+        pytest.param(
+            {"position": (0.6, 0.0, 0.05), "ahead": 3600.0},
+            "objects/cube: stamp is 3.6e+03 s ahead of this node's clock",
+            marks=fault("stamps of an object hours ahead", REJECTED),
+            id="ahead",
+        ),
+    ],
+)
+def test_a_bad_pose_of_an_object_is_rejected_and_ages_like_none(beside_a_cube, pose, reason):
+    robot = beside_a_cube
+    timer = follow_the_cube(robot)
+    robot.spin_until(lambda: len(robot.commands) > 20, "commands")
+    robot.node.destroy_timer(timer)
+    ahead = pose.pop("ahead", 0.0)
+    while not any(command.safe for _, command in robot.commands):
+        robot.publish_object("cube", **pose, stamp=robot.now() + ahead)
+        robot.spin(PERIOD)
+        assert time.monotonic() - robot.last_seen < 5.0
+    assert time.monotonic() - robot.last_seen > 0.2 - 0.5 * PERIOD
+    robot.spin_until(lambda: reason in values(robot).get("last_rejection", ""), reason)
+    follow_the_cube(robot)
+    robot.regains_control()

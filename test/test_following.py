@@ -219,7 +219,7 @@ def test_bad_trajectories_are_rejected_with_a_reason(messages, actuated, plan):
     )
     assert (
         spoilt(lambda m: setattr(m.points[1], "effort", [1.0]))
-        == "joint_command: 1 values of effort for 3 joints"
+        == "joint_command: 1 values of effort for 3 names"
     )
     assert (
         spoilt(lambda m: setattr(m.points[1], "effort", [np.nan, 0, 0]))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from rollouts import roll_out
+from worlds import write_world
 
 from diffusion_mpc.benchmark.stages import count_launches
 from diffusion_mpc.config import (
@@ -23,6 +24,7 @@ from diffusion_mpc.config import (
     load_parameters,
     split_sim,
 )
+from diffusion_mpc.estimation.delays import HistoryBuffer
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.score import effective_sample_size, sample_weights, weighted_mean
 from diffusion_mpc.rollout import make_backend
@@ -33,7 +35,7 @@ from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import TaskError
-from diffusion_mpc.types import Reference, State
+from diffusion_mpc.types import PastControls, Reference, State, StateTensors
 
 SAMPLES, HORIZON = 8, 18
 # Of single precision, amplified by stiff contacts over 0.36 s.
@@ -297,3 +299,21 @@ def test_without_warp_the_error_says_what_to_install(monkeypatch):
         make_backend(
             BackendConfig(name="warp"), ModelConfig(), RobustConfig(), find_task("cartpole")()
         )
+
+
+def test_a_delayed_actuator_obeys_the_controls_on_their_way_as_on_the_cpu(tmp_path):
+    task = find_task(str(write_world(tmp_path, "delayed filter")))()
+    model = task.compile(timestep=0.01, integrator="implicitfast")
+    past = PastControls(np.array([-0.03, -0.02, -0.01]), np.array([[1.0], [-1.0], [0.5]]))
+    history = HistoryBuffer(model, np.zeros(1)).at(past)
+    controls = torch.from_numpy(np.random.default_rng(0).uniform(-1.0, 1.0, (4, 8, 1)))
+    paths = []
+    for backend in (WarpBackend(task, model, "cpu"), CpuBackend([model], 1)):
+        values = (np.zeros(1), np.zeros(1), np.array([0.3]), history)
+        start = StateTensors(*(torch.from_numpy(v).to(backend.dtype) for v in values))
+        # Twice: nothing of a rollout is left for the next.
+        for _ in range(2):
+            path = backend.rollout(start, controls.to(backend.dtype), 0.02).qpos
+        paths.append(path.double().numpy().copy())
+    assert np.ptp(paths[1]) > 0.1
+    np.testing.assert_allclose(paths[0], paths[1], atol=ATOL["qpos"])

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diffusion_mpc.bags.bag_reader import BagError, Message, Messages, read_messages
 from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
-from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
+from diffusion_mpc.message_fields import pose_and_twist, to_seconds
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Array
 
 STATE_TYPES = {JOINTS: ("sensor_msgs/msg/JointState",), ODOMETRY: ("nav_msgs/msg/Odometry",)}
-"""Message types of the topics that the state comes from."""
+"""Message types of the topics that the robot's own state comes from."""
+
+OBJECT_TYPES = ("geometry_msgs/msg/PoseStamped", "nav_msgs/msg/Odometry")
+"""Message types of the topics that measure objects."""
 
 PAIRING = 0.005
 """Joint states and odometry belong together if their stamps (s) differ by no more than this."""
@@ -48,7 +52,7 @@ def read_states(bag: Path, task: Task) -> RecordedStates:
         BagError: nothing can be read, or the bag has no states
         TaskError: the task's model has joints that no message describes
     """
-    kinds = {kind for types in STATE_TYPES.values() for kind in types}
+    kinds = {kind for types in (*STATE_TYPES.values(), OBJECT_TYPES) for kind in types}
     messages = read_messages(bag, lambda topic, kind: kind in kinds)
     problems: list[str] = []
     states = states_of(messages, task, problems)
@@ -70,36 +74,29 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
     """
     estimator = Estimator(task.model, task.base)
     rejected: Counter[str] = Counter()
-    topics = [
-        messages.find_topic(name, STATE_TYPES[name], problems)
-        for name in (JOINTS, *((ODOMETRY,) if task.base else ()))
+    found = [
+        messages.on(messages.find_topic(name, STATE_TYPES[name], problems))
+        for name in estimator.required
     ]
-    joints, *odometry = (messages.on(topic) for topic in topics)
+    objects = _Objects(messages, estimator, problems)
     rows = []
-    for joint, base in (
-        _pairs(joints, odometry[0], rejected) if odometry else ((joint, None) for joint in joints)
-    ):
-        estimator.reset()
-        stamp = _stamp(joint)
+    together: Iterable[tuple[Message, ...]]
+    together = _pairs(found[0], found[1], rejected) if len(found) > 1 else zip(*found, strict=True)
+    for parts in together:
+        estimator.forget_robot()
+        stamp = _stamp(parts[0])
         try:
-            estimator.update_joints(
-                stamp, joint.content.name, joint.content.position, joint.content.velocity
-            )
-            if base is not None:
-                pose, twist = base.content.pose.pose, base.content.twist.twist
-                parts = (
-                    xyz(pose.position),
-                    xyzw(pose.orientation),
-                    xyz(twist.linear),
-                    xyz(twist.angular),
-                )
-                estimator.update_odometry(stamp, *parts)
+            for topic, message in zip(estimator.required, parts, strict=True):
+                _update(estimator, topic, stamp, message.content)
         except MessageRejectedError as error:
             rejected[str(error)] += 1
             continue
+        objects.take_until(stamp + PAIRING, rejected)
         state = estimator.state()
-        assert state is not None
-        rows.append(state)
+        if state is None:
+            rejected[f"no {' or '.join(estimator.waiting_for())} before joint_states"] += 1
+        else:
+            rows.append(state)
     problems += [f"{reason} ({count} messages)" for reason, count in rejected.items()]
     stamps = np.array([s.stamp for s in rows])
     if (np.diff(stamps) < 0).any():
@@ -110,6 +107,42 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
     qpos = np.array([s.qpos for s in rows]).reshape(-1, task.model.nq)
     qvel = np.array([s.qvel for s in rows]).reshape(-1, task.model.nv)
     return RecordedStates(stamps[order], qpos[order], qvel[order])
+
+
+def _update(estimator: Estimator, topic: str, stamp: float, content: Any) -> None:  # noqa: ANN401
+    """Run an update of the robot's own state."""
+    if topic == JOINTS:
+        estimator.update_joints(stamp, content.name, content.position, content.velocity)
+        return
+    position, quaternion, twist = pose_and_twist(content)
+    assert twist is not None, "an odometry has a twist"
+    estimator.update_odometry(stamp, position, quaternion, *twist)
+
+
+class _Objects:
+    """Poses of objects, taken in by the estimator in the order of their stamps."""
+
+    def __init__(self, messages: Messages, estimator: Estimator, problems: list[str]) -> None:
+        self._estimator = estimator
+        self._waiting = deque(
+            sorted(
+                (
+                    (_stamp(message), topic, message)
+                    for topic in estimator.objects
+                    for message in messages.on(messages.find_topic(topic, OBJECT_TYPES, problems))
+                ),
+                key=lambda entry: entry[0],
+            )
+        )
+
+    def take_until(self, time: float, rejected: Counter[str]) -> None:
+        """Take those measured up to a time, s."""
+        while self._waiting and self._waiting[0][0] <= time:
+            stamp, topic, message = self._waiting.popleft()
+            try:
+                self._estimator.update_object(topic, stamp, *pose_and_twist(message.content))
+            except MessageRejectedError as error:
+                rejected[str(error)] += 1
 
 
 def _pairs(

@@ -63,7 +63,11 @@ class RawRollout:
         start = np.concatenate(
             [
                 [0.0],
-                *(torch.as_tensor(x).cpu().numpy() for x in (state.qpos, state.qvel, state.act)),
+                *(
+                    torch.as_tensor(x).cpu().numpy()
+                    for x in (state.qpos, state.qvel, state.act, state.history)
+                    if x is not None
+                ),
             ]
         )
         starts = np.repeat(start[None], len(inputs), axis=0)

@@ -173,11 +173,13 @@ def processes(options: Options) -> list[Process]:
     }
     backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
     planner = {**task.demo, **given["planner"], **together, **backend, **settings["planner"]}
-    # Rates of planner and simulation belong together unless the user says otherwise.
-    rate = _checked("planner", planner)["planner.rate"]
+    # Rates and message types of planner and simulation belong together unless the user says
+    # otherwise.
+    asked = _checked("planner", planner)
     # The simulation is the source of time, so it follows the wall clock itself.
     sim = {
-        "rate": rate,
+        "rate": asked["planner.rate"],
+        "object_type": asked["objects.type"],
         **given["sim"],
         **together,
         **simulation,

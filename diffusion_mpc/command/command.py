@@ -5,6 +5,7 @@ What the actuators drive, gains round targets, limits, and the safe command.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,61 +13,104 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.names import SafeCommand
+from diffusion_mpc.tasks.actuation import Drive, drive
 from diffusion_mpc.tasks.base import TaskError
-from diffusion_mpc.tasks.model_file import drives_joint, is_servo
 from diffusion_mpc.types import Array, ControlLaw
+
+NO_JOINT = -1
+"""Address of the joint of an actuator that drives none of its own."""
 
 
 @dataclass(frozen=True)
 class Actuator:
-    """An actuator: its joint, and the unit of its control.
+    """An actuator: what it is commanded by, and the unit of its control.
 
     Attributes:
         name: actuator name
-        joint: joint name
-        field: "effort", "position" or "velocity"
+        joint: name of the joint that it alone drives; empty: there is none
+        field: "effort", "position" or "velocity" of that joint; "control": the control itself
         scale: value of that field per unit of control
-        qpos, qvel: addresses of the joint
+        qpos, qvel: addresses of the joint; `NO_JOINT` where there is none
+        rest: control at rest, in actuator units
     """
 
     name: str
     joint: str
-    field: str
+    field: Drive
     scale: float
     qpos: int
     qvel: int
+    rest: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Name in messages: the joint's, or its own where it has no joint."""
+        return self.joint or self.name
 
 
-def actuators(model: mujoco.MjModel) -> list[Actuator]:
+def actuators(model: mujoco.MjModel, rest: Array | None = None) -> list[Actuator]:
     """The actuators in MuJoCo's order.
 
+    Args:
+        model: model of the robot
+        rest: (nu,) controls at rest, in actuator units; None: zero
+
     Raises:
-        TaskError: an actuator does not drive a single hinge or slide, or is neither a motor nor a
-            position or velocity servo
+        TaskError: an actuator has no gain, or no name of its own in messages
     """
-    return [_actuator(model, i) for i in range(model.nu)]
+    found = [_actuator(model, i, 0.0 if rest is None else float(rest[i])) for i in range(model.nu)]
+    for label, count in Counter(a.label for a in found).items():
+        if count > 1:
+            raise TaskError(
+                f"commands to '{label}' would be ambiguous: it is a joint and an actuator of "
+                "another; rename the actuator"
+            )
+    return found
 
 
-def _actuator(model: mujoco.MjModel, i: int) -> Actuator:
-    name = model.actuator(i).name or str(i)
-    if not drives_joint(model, i):
-        raise TaskError(
-            f"actuator '{name}' does not drive a joint; only joint actuators can be commanded"
-        )
+def _actuator(model: mujoco.MjModel, i: int, rest: float) -> Actuator:
+    name, field = model.actuator(i).name, drive(model, i)
+    if field == "control":
+        if not name:
+            raise TaskError(
+                f"actuator {i} has no name, and does not drive a joint of its own by whose name it "
+                "could be commanded; give it a name"
+            )
+        return Actuator(name, "", field, 1.0, NO_JOINT, NO_JOINT, rest)
     joint = int(model.actuator_trnid[i, 0])
-    gain, bias = model.actuator_gainprm[i], model.actuator_biasprm[i]
-    field = "effort" if not is_servo(model, i) else "position" if bias[1] != 0 else "velocity"
-    scale = float(model.actuator_gear[i, 0] * gain[0]) if field == "effort" else 1.0
-    if scale == 0.0:
-        raise TaskError(f"actuator '{name}' has no gain; give it a gear or a gain")
+    gear = float(model.actuator_gear[i, 0])
+    # A servo looks at the length of its transmission, which is the joint's times the gear.
+    per_unit = gear * float(model.actuator_gainprm[i, 0]) if field == "effort" else gear
+    if per_unit == 0.0:
+        raise TaskError(f"actuator '{name or i}' has no gain; give it a gear or a gain")
+    if not model.joint(joint).name:
+        raise TaskError(
+            f"the joint of body '{model.body(model.jnt_bodyid[joint]).name}' that actuator "
+            f"'{name or i}' drives has no name to be commanded by; give it one"
+        )
     return Actuator(
-        name,
+        name or str(i),
         model.joint(joint).name,
         field,
-        scale,
+        per_unit if field == "effort" else 1.0 / per_unit,
         int(model.jnt_qposadr[joint]),
         int(model.jnt_dofadr[joint]),
+        rest,
     )
+
+
+def joint_values(actuators: Sequence[Actuator], values: Array, field: str) -> Array:
+    """Positions or velocities (..., nu) of the actuators' joints; 0 where there is no joint.
+
+    Args:
+        actuators: the actuators
+        values: (..., nq) or (..., nv)
+        field: "qpos" or "qvel", which says which of them
+    """
+    addresses = np.array([getattr(a, field) for a in actuators], dtype=int)
+    found = values[..., addresses]
+    found[..., addresses == NO_JOINT] = 0.0
+    return np.asarray(found)
 
 
 def constant_control(control: Array) -> ControlLaw:
@@ -93,7 +137,7 @@ class Command:
 
     def applied(self, actuators: Sequence[Actuator], qpos: Array, qvel: Array) -> Array:
         """Control (nu,) that results at a state, gains included."""
-        q, v = qpos[[a.qpos for a in actuators]], qvel[[a.qvel for a in actuators]]
+        q, v = joint_values(actuators, qpos, "qpos"), joint_values(actuators, qvel, "qvel")
         effort = self.kp * (self.position - q) + self.kd * (self.velocity - v)
         return self.control + np.array(
             [
@@ -118,17 +162,22 @@ def safe_command(
 
     Args:
         kind: "zero": no effort; "damping": velocity gain towards standstill; "hold": position gain
-            towards the last good state as well. These are for actuators driven by effort; whatever
-            the kind, position servos hold the last good state and velocity servos stand still.
+            towards the last good state as well. These are for joints driven by effort; whatever the
+            kind, position servos hold the last good state, velocity servos stand still, and
+            actuators that no joint stands for have their control at rest.
         actuators: the actuators of the robot
         qpos: (nq,) last good positions
         kp: position gain, SI units
         kd: velocity gain, SI units
     """
-    position = np.array([qpos[a.qpos] for a in actuators])
+    position = joint_values(actuators, qpos, "qpos")
     zero = np.zeros(len(actuators))
+    still = {"position": lambda a, q: q / a.scale, "control": lambda a, q: a.rest}
     control = np.array(
-        [position[i] if a.field == "position" else 0.0 for i, a in enumerate(actuators)]
+        [
+            still[a.field](a, q) if a.field in still else 0.0
+            for a, q in zip(actuators, position, strict=True)
+        ]
     )
     # A servo has gains of its own.
     by_effort = np.array([float(a.field == "effort") for a in actuators])

@@ -1,4 +1,4 @@
-"""From a command message to commands, by joint name.
+"""From a command message to commands, by the names of joints and actuators.
 
 JointCommand, Float64MultiArray or JointTrajectory, from rclpy or a bag.
 """
@@ -22,7 +22,7 @@ class CommandRejectedError(ValueError):
 
 
 def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa: ANN401
-    """Commands of a message; joints are matched by name where the message names them.
+    """Commands of a message; joints and actuators are matched by name where it names them.
 
     Args:
         message: message of any of the three types, which are told apart by their fields
@@ -51,8 +51,9 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
         return _decode_trajectory(message, actuators)
     rows = [_row(message.name, actuator) for actuator in actuators]
     columns = {
-        field: list(getattr(message, field))
-        for field in ("position", "velocity", "effort", "kp", "kd")
+        # A bag of before there were controls has none.
+        field: list(getattr(message, field, ()))
+        for field in ("position", "velocity", "effort", "control", "kp", "kd")
     }
     count = len(message.name)
     control = _control(columns, rows, actuators, count)
@@ -72,6 +73,10 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
 
 def _decode_trajectory(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa: ANN401
     rows = [_row(message.joint_names, actuator) for actuator in actuators]
+    if controlled := [a.name for a in actuators if a.field == "control"]:
+        raise CommandRejectedError(
+            f"joint_command: a trajectory has no controls, which actuator '{controlled[0]}' needs"
+        )
     points: list[Point] = []
     for point in message.points:
         columns = {
@@ -107,16 +112,17 @@ def _control(
 
 
 def _row(names: Sequence[str], actuator: Actuator) -> int:
-    if actuator.joint not in names:
-        raise CommandRejectedError(f"joint_command: joint '{actuator.joint}' is missing")
-    return list(names).index(actuator.joint)
+    if actuator.label not in names:
+        kind = "joint" if actuator.joint else "actuator"
+        raise CommandRejectedError(f"joint_command: {kind} '{actuator.label}' is missing")
+    return list(names).index(actuator.label)
 
 
 def _value(columns: Mapping[str, Sequence[float]], field: str, row: int, count: int) -> float:
     values = columns[field]
     if len(values) != count:
         raise CommandRejectedError(
-            f"joint_command: {len(values)} values of {field} for {count} joints"
+            f"joint_command: {len(values)} values of {field} for {count} names"
         )
     return float(values[row])
 

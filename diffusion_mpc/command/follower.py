@@ -10,9 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffusion_mpc.command.command import Actuator, Command, CommandLimiter, safe_command
+from diffusion_mpc.command.command import (
+    Actuator,
+    Command,
+    CommandLimiter,
+    joint_values,
+    safe_command,
+)
 from diffusion_mpc.config import JointGains, OutputConfig
 from diffusion_mpc.names import OutputType, SafeCommand
+from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.types import Array, Plan
 
 Point = tuple[float, Command]
@@ -40,7 +47,6 @@ class Follower:
         """Take the actuators, their limits (nu,) in actuator units, and parameters."""
         self.actuators = actuators
         self._limiter = CommandLimiter(low, high)
-        self._qpos, self._qvel = [a.qpos for a in actuators], [a.qvel for a in actuators]
         self.configure(config, gains)
         self.reset()
 
@@ -121,8 +127,8 @@ class Follower:
         position, velocity = self._planned(plan, time)
         for i, a in enumerate(self.actuators):
             # What a servo is sent is its target, and its gains are its own.
-            position[i] = control[i] if a.field == "position" else position[i]
-            velocity[i] = control[i] if a.field == "velocity" else velocity[i]
+            position[i] = control[i] * a.scale if a.field == "position" else position[i]
+            velocity[i] = control[i] * a.scale if a.field == "velocity" else velocity[i]
         return Command(control, kp, kd, position, velocity)
 
     def _planned(self, plan: Plan, time: float) -> tuple[Array, Array]:
@@ -132,10 +138,25 @@ class Follower:
         before = min(int(row), len(plan.controls) - 1)
         fraction = row - before
         rows, states = slice(before, before + 2), plan.planned_states
-        qpos, qvel = states.qpos[rows, self._qpos], states.qvel[rows, self._qvel]
+        qpos = joint_values(self.actuators, states.qpos[rows], "qpos")
+        qvel = joint_values(self.actuators, states.qvel[rows], "qvel")
         return qpos[0] + fraction * (qpos[1] - qpos[0]), qvel[0] + fraction * (qvel[1] - qvel[0])
 
 
 def needs_planned_states(config: OutputConfig, gains: Gains) -> bool:
     """Whether commands carry planned joint positions and velocities."""
     return config.type == TRAJECTORY or any(g != NO_GAINS for g in gains.values())
+
+
+def require_carried(actuators: Sequence[Actuator], kind: OutputType) -> None:
+    """Check that messages of a type carry commands to all actuators.
+
+    Raises:
+        TaskError: they do not
+    """
+    controlled = [a.name for a in actuators if a.field == "control"]
+    if kind == TRAJECTORY and controlled:
+        raise TaskError(
+            f"output.type is {TRAJECTORY}, which carries joints only, and no joint stands for "
+            f"actuator '{controlled[0]}'; set output.type to joint_command or float64_multi_array"
+        )

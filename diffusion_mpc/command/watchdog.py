@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Ages at which control counts as lost, s."""
+    """Ages of state, plan and poses of objects at which control counts as lost, s."""
 
     state: float
     plan: float
+    object: float = math.inf
 
 
 class Watchdog:
@@ -25,7 +26,13 @@ class Watchdog:
         """Nothing has arrived."""
         self._state_born: float | None = None
         self._plan_born: float | None = None
+        self._objects_born: dict[str, float] = {}
         self.fault = ""
+
+    def object_arrived(self, topic: str, steady: float, age: float) -> None:
+        """A good pose of an object arrived at a steady time, `age` seconds old by its stamp."""
+        # In one assignment: another thread may be looking.
+        self._objects_born = {**self._objects_born, topic: steady - max(age, 0.0)}
 
     def state_arrived(self, steady: float, age: float) -> None:
         """A good state arrived at a steady time, already `age` seconds old by its stamp."""
@@ -41,7 +48,10 @@ class Watchdog:
         self.fault = reason
 
     def reset(self) -> None:
-        """Nothing has arrived any more."""
+        """Nothing has arrived any more.
+
+        Poses of objects have: they come when they are measured, not when a state is.
+        """
         self._state_born = self._plan_born = None
         self.fault = ""
 
@@ -60,6 +70,13 @@ class Watchdog:
         if age > timeouts.state:
             limit = timeouts.state * 1e3
             return f"state is {age * 1e3:.0f} ms old, more than state_timeout of {limit:.0f} ms"
+        for topic, born in self._objects_born.items():
+            if steady - born > timeouts.object:
+                limit = timeouts.object * 1e3
+                return (
+                    f"{topic} is {(steady - born) * 1e3:.0f} ms old, more than objects.timeout of "
+                    f"{limit:.0f} ms"
+                )
         if self.fault:
             return self.fault
         if self._plan_born is not None and steady - self._plan_born > timeouts.plan:
@@ -78,6 +95,7 @@ class Watchdog:
         if self._state_born is None:
             return math.inf
         ends = [self._state_born + timeouts.state]
+        ends += [born + timeouts.object for born in self._objects_born.values()]
         if self._plan_born is not None:
             ends.append(self._plan_born + timeouts.plan)
         # A little later: at the very moment it is not lost yet.

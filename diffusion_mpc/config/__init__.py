@@ -25,6 +25,7 @@ from diffusion_mpc.config.parameter import (
 )
 from diffusion_mpc.config.planner_parameters import (
     JointGains,
+    ObjectsConfig,
     OutputConfig,
     PlannerNodeConfig,
     RealtimeConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "JointGains",
     "ModelConfig",
     "NoiseConfig",
+    "ObjectsConfig",
     "OutputConfig",
     "Parameter",
     "PlannerNodeConfig",

@@ -12,7 +12,7 @@ from diffusion_mpc.config.search_parameters import (
     RobustConfig,
     SearchConfig,
 )
-from diffusion_mpc.names import OutputType, SafeCommand
+from diffusion_mpc.names import ObjectType, OutputType, SafeCommand
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,29 @@ class GoalConfig:
     z: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
     yaw: float = param(
         0.0, "Goal angle about the world's vertical.", unit="rad", low=-10.0, high=10.0, live=True
+    )
+
+
+@dataclass(frozen=True)
+class ObjectsConfig:
+    """Free bodies other than the base, measured by the topics `objects/<body>`."""
+
+    type: ObjectType = param("pose_stamped", "Message type of objects/<body>.")
+    filter_time: float = param(
+        0.05,
+        "Time constant of the filter of velocities that poses do not carry; 0: none.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
+    timeout: float = param(
+        0.5,
+        "Age of an object's pose from which the safe command is sent.",
+        unit="s",
+        low=0.005,
+        high=3600.0,
+        live=True,
     )
 
 
@@ -180,6 +203,7 @@ class PlannerNodeConfig:
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
+    objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     gains: Mapping[str, JointGains] = field(default_factory=dict)
     markers: MarkerConfig = field(default_factory=MarkerConfig)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from diffusion_mpc.config.parameter import param
 from diffusion_mpc.config.search_parameters import ModelConfig
-from diffusion_mpc.names import Integrator
+from diffusion_mpc.names import Integrator, ObjectType
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class SimConfig:
         low=0.0,
         high=0.5,
     )
+    object_type: ObjectType = param("pose_stamped", "Message type of objects/<body>.")
     state_noise: NoiseConfig = field(default_factory=NoiseConfig)
     command_delay: float = param(
         0.0,

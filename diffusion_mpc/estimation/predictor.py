@@ -8,6 +8,7 @@ import math
 import mujoco
 import numpy as np
 
+from diffusion_mpc.estimation.delays import ControlRecord
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Array, CommandHistory, PlannedStates, State
 
@@ -29,12 +30,12 @@ class Predictor:
                 steps to the commands
         """
         self._task = task
-        self._model = copy.copy(model)
+        self._model, self._delays = undelayed(model)
         self._timestep = model.opt.timestep
         self._data = mujoco.MjData(self._model)
 
     def predict(self, state: State, time: float, commands: CommandHistory) -> State:
-        """State at `time`, positions and velocities.
+        """State at `time`, with what the actuators remember.
 
         Args:
             state: measured state
@@ -44,21 +45,27 @@ class Predictor:
         # Stamps are rounded on their way.
         if time - state.stamp < 1e-6:
             return state
-        data = self._begin(state)
+        data, record = self._begin(state)
         ends = [*(begin for begin, _ in commands[1:]), time]
         for (begin, law), end in zip(commands, ends, strict=True):
             for _ in range(self._divide(end - begin)):
-                data.ctrl[:] = law(data.qpos, data.qvel)
+                data.ctrl[:] = record.give(data.time, law(data.qpos, data.qvel))
                 self._task.step(self._model, data)
-        return State(time, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
+        return State(
+            time,
+            np.array(data.qpos),
+            np.array(data.qvel),
+            np.array(data.act),
+            record.past(data.time),
+        )
 
     def planned_states(self, state: State, controls: Array, control_dt: float) -> PlannedStates:
         """States that controls (horizon, nu), each held for `control_dt` (s), lead to."""
-        data, steps = self._begin(state), self._divide(control_dt)
+        (data, record), steps = self._begin(state), self._divide(control_dt)
         qpos, qvel = [np.array(data.qpos)], [np.array(data.qvel)]
         for control in controls:
-            data.ctrl[:] = control
             for _ in range(steps):
+                data.ctrl[:] = record.give(data.time, control)
                 self._task.step(self._model, data)
             qpos.append(np.array(data.qpos))
             qvel.append(np.array(data.qvel))
@@ -70,8 +77,18 @@ class Predictor:
         self._model.opt.timestep = interval / steps
         return steps
 
-    def _begin(self, state: State) -> mujoco.MjData:
+    def _begin(self, state: State) -> tuple[mujoco.MjData, ControlRecord]:
         data = self._data
         mujoco.mj_resetData(self._model, data)
         data.qpos[:], data.qvel[:], data.act[: len(state.act)] = state.qpos, state.qvel, state.act
-        return data
+        return data, ControlRecord(self._delays, state.past, self._task.action_centre)
+
+
+def undelayed(model: mujoco.MjModel) -> tuple[mujoco.MjModel, Array]:
+    """A copy of a model whose actuators obey at once, and their delays (nu,), s.
+
+    MuJoCo counts what it remembers in time steps, and these are fitted to the commands.
+    """
+    changed, delays = copy.copy(model), np.array(model.actuator_delay)
+    changed.actuator_delay[:] = 0.0
+    return changed, delays

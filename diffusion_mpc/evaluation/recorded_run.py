@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_mpc.bags.bag_reader import BagError, Messages, read_messages
-from diffusion_mpc.bags.recorded_states import STATE_TYPES, RecordedStates, states_of
+from diffusion_mpc.bags.recorded_states import OBJECT_TYPES, STATE_TYPES, RecordedStates, states_of
 from diffusion_mpc.command.command import actuators
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.estimation.frames import pose_to_goal
@@ -125,7 +125,7 @@ def read_run(bag: Path, task: Task) -> RecordedRun:
         BagError: nothing can be read, or nothing in the bag is of use
         TaskError: the task's model has joints or actuators that no message describes
     """
-    kinds = {kind for types in TYPES.values() for kind in types}
+    kinds = {kind for types in (*TYPES.values(), OBJECT_TYPES) for kind in types}
     messages = read_messages(bag, lambda topic, kind: kind in kinds)
     unused: list[str] = []
     if not any(messages.find_topic(name, types, unused) for name, types in TYPES.items()):

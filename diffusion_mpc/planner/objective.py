@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from diffusion_mpc.config import RobustConfig, SearchConfig
+from diffusion_mpc.estimation.delays import HistoryBuffer
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
@@ -64,6 +65,7 @@ class ProblemInput(Generic[Values]):
 
     Attributes:
         qpos: (nq,), qvel: (nv,) and act: (na,), see `State`
+        history: (nhistory,), see `StateTensors`; empty where nothing is delayed
         velocity: (3,), pose: (7,) and times: (horizon,), see `Reference`
         weights: (terms,) of the cost terms
     """
@@ -71,6 +73,7 @@ class ProblemInput(Generic[Values]):
     qpos: Values
     qvel: Values
     act: Values
+    history: Values
     velocity: Values
     pose: Values
     times: Values
@@ -153,6 +156,8 @@ class Objective:
             np.arange(1, config.horizon_steps + 1, dtype=np.float64) * config.control_dt
         )
         self.constrained = bool(task.constraints())
+        delayed = bool((backend.model.actuator_delay > 0.0).any()) and task.dynamics is None
+        self._history = HistoryBuffer(backend.model, task.action_centre) if delayed else None
         self.configure(weights, robust or RobustConfig())
 
     @property
@@ -176,6 +181,7 @@ class Objective:
             qpos=state.qpos,
             qvel=state.qvel,
             act=state.act,
+            history=self._history.at(state.past) if self._history is not None else np.zeros(0),
             velocity=reference.velocity,
             pose=reference.pose,
             times=state.stamp + self._row_times,
@@ -184,7 +190,8 @@ class Objective:
 
     def problem(self, inputs: ProblemInput[torch.Tensor]) -> Problem:
         """The problem that inputs on the device make, without a demonstration."""
-        start = StateTensors(inputs.qpos, inputs.qvel, inputs.act)
+        history = inputs.history if self._history is not None else None
+        start = StateTensors(inputs.qpos, inputs.qvel, inputs.act, history)
         return Problem(
             start, ReferenceTensors(inputs.velocity, inputs.pose, inputs.times), inputs.weights
         )

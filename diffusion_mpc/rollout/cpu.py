@@ -28,9 +28,9 @@ class Simulations:
     Attributes:
         batch: MuJoCo's simulations, one for each row
         start: (nstate,) state that all of them start from; what a `State` does not hold is the
-            model's own (mocap bodies, active equalities) or zero (time, warm start, histories of
-            delayed actuators)
+            model's own (mocap bodies, active equalities) or zero (time, warm start)
         qpos_qvel_act: (nq + nv + na,) the part of `start` that a `State` holds
+        history: (nhistory,) the part of `start` with controls on their way to delayed actuators
         records: (samples, steps, dim) by name, what MuJoCo writes after each physics step
         ends: (samples, horizon, dim) by name, of these the rows at the end of each control step
         repeats: physics steps in a control step
@@ -40,6 +40,7 @@ class Simulations:
     batch: Batch
     start: Array
     qpos_qvel_act: Array
+    history: Array
     records: dict[str, Array]
     ends: dict[str, torch.Tensor]
     repeats: int
@@ -87,6 +88,8 @@ class CpuBackend:
             (start.qpos.numpy(), start.qvel.numpy(), start.act.numpy()),
             out=simulations.qpos_qvel_act,
         )
+        if start.history is not None:
+            simulations.history[:] = start.history.numpy()
         batch.state[:] = simulations.start
         # A simulation stops where its warnings become more, so they have to begin at none.
         batch.warning[:] = 0
@@ -122,12 +125,14 @@ class CpuBackend:
         sizes = {"qpos": model.nq, "qvel": model.nv, "sensordata": model.nsensordata}
         records = {name: np.empty((samples, steps, size)) for name, size in sizes.items()}
         start = batch.state[0].copy()
+        end = 1 + model.nq + model.nv + model.na
         return Simulations(
             batch=batch,
             start=start,
-            # The full physics state of MuJoCo begins with the time, and positions, velocities and
-            # activations follow.
-            qpos_qvel_act=start[1 : 1 + model.nq + model.nv + model.na],
+            # The full physics state of MuJoCo begins with the time; positions, velocities,
+            # activations and histories follow.
+            qpos_qvel_act=start[1:end],
+            history=start[end : end + model.nhistory],
             records=records,
             ends={
                 name: torch.from_numpy(rows[:, repeats - 1 :: repeats])

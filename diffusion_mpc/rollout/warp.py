@@ -268,6 +268,8 @@ class WarpBackend:
             worlds.views[name].copy_(initial)
         for name in ("qpos", "qvel", "act"):
             worlds.views[name].copy_(getattr(start, name))
+        if start.history is not None:
+            worlds.views["history"].copy_(start.history)
 
     def _run(self, worlds: Worlds, controls: torch.Tensor) -> None:
         """Step all worlds through the horizon and note their trajectories."""

@@ -34,8 +34,10 @@ from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
+from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.real_time import RealTimeSession
-from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
+from diffusion_mpc.tasks.measured import base_place
 from diffusion_mpc.types import Plan
 
 
@@ -97,7 +99,7 @@ class PlannerNode(LifecycleNode):
         session = make(self._values, self, self.now)
         self._wanted_listeners = config.wait_for_subscribers
         self._outputs = outputs(self, config.output.type)
-        self._inputs = subscribe_states(self, session.estimator, session.on_state)
+        self._inputs = subscribe_states(self, session)
         self._inputs += subscribe_reference(
             self, session.reference, config.command.stamped, session.accept
         )
@@ -164,10 +166,12 @@ class PlannerNode(LifecycleNode):
     def _publish_markers(self) -> None:
         session = self.session
         plan = session.controller.current if session is not None and session.live else None
-        if plan is not None and self._outputs["markers"].get_subscription_count():
-            self._outputs["markers"].publish(marker_array(plan, "odom"))
+        heard = self._outputs["markers"].get_subscription_count()
+        if session is not None and plan is not None and heard:
+            place = base_place(session.task)
+            self._outputs["markers"].publish(marker_array(plan, place, "odom"))
 
-    # Out, see `session.Output`; any thread
+    # Out, see `output.Output`; any thread
 
     def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
         """Publish a plan and its figures."""

@@ -28,6 +28,7 @@ from rosbags.typesys.store import Typestore
 
 from diffusion_mpc.bags.bag_writer import BagWriter
 from diffusion_mpc.config import ConfigError, RecorderConfig, build
+from diffusion_mpc.estimation.objects import OBJECTS
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
 
@@ -42,7 +43,7 @@ TOPICS = (
     "/diagnostics",
     "/clock",
 )
-"""Recorded topics, as far as somebody publishes them.
+"""Recorded topics, as far as somebody publishes them, beside those of all objects.
 
 Names are relative to the node's namespace and may be remapped.
 """
@@ -75,6 +76,8 @@ class RecorderNode(Node):
         self._stop_on = self.resolve_topic_name(config.stop_on) if config.stop_on else ""
         topics = [*map(self.resolve_topic_name, TOPICS), self._start_on, self._stop_on]
         self._undiscovered = [topic for topic in dict.fromkeys(topics) if topic]
+        # Which objects there are, only the model of a task knows, and the recorder has none.
+        self._objects, self._known = self.resolve_topic_name(OBJECTS.rstrip("/")) + "/", set[str]()
         self._since: int | None = None if self._start_on else 0
         self._early: dict[str, deque[tuple[int, int, bytes]]] = {}
         self._until: int | None = None
@@ -116,6 +119,10 @@ class RecorderNode(Node):
             idle = idle + 1 if self._taken == before else 0
 
     def _discover(self) -> None:
+        for topic, _ in self.get_topic_names_and_types():
+            if topic.startswith(self._objects) and topic not in self._known:
+                self._known.add(topic)
+                self._undiscovered.append(topic)
         for topic in list(self._undiscovered):
             publishers = self.get_publishers_info_by_topic(topic)
             if publishers:

@@ -11,17 +11,14 @@ import gc
 import math
 import os
 import time
-from array import array
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import WrenchStamped
-from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -29,12 +26,12 @@ from trajectory_msgs.msg import JointTrajectory
 from diffusion_mpc.command.command import actuators, without_gains
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.config import SimConfig, Value, build
-from diffusion_mpc.estimation.estimator import Estimator, bad_number
-from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
+from diffusion_mpc.estimation.estimator import bad_number
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
+from diffusion_mpc.ros.messages.state import StatePublisher
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
@@ -67,7 +64,9 @@ class SimNode(Node):
             self.task, self.config.model, self.config.mass_scale, self.config.friction_scale
         )
         self.actuators = actuators(self.plant.model)
-        self._joints = Estimator(self.plant.model, self.task.base).addresses
+        self._states = StatePublisher(
+            self, self.plant.model, self.task.base, self.config.object_type
+        )
         rest, seed = self.task.action_centre, self.config.seed
         self._period = 1.0 / self.config.rate
         delay = self.config.state_delay
@@ -86,9 +85,6 @@ class SimNode(Node):
         self._viewer: Any = None
         self._offset = 0.0
 
-        state_qos = QoSProfile(depth=10)
-        self._joint_states = self.create_publisher(JointState, "joint_states", state_qos)
-        self._odom = self.create_publisher(Odometry, "odom", state_qos) if self.task.base else None
         self._clock_publisher = (
             self.create_publisher(Clock, "/clock", 10) if self.config.publish_clock else None
         )
@@ -127,8 +123,7 @@ class SimNode(Node):
         wanted = self.config.wait_for_subscribers
         # Whoever listens to the states besides the planner listens to the commands besides this
         # node.
-        states = (self._joint_states,) if self._odom is None else (self._joint_states, self._odom)
-        there = all(publisher.get_subscription_count() >= wanted for publisher in states)
+        there = self._states.listeners() >= wanted
         there = there and self.count_subscribers("joint_command") >= wanted
         if wanted and not (there and self._subscription is not None):
             self._ready_since = None
@@ -254,35 +249,14 @@ class SimNode(Node):
         state = self._newest
         if state is None:
             return
-        stamp = to_stamp(state.stamp)
         self._publish_clock()
         if self._viewer is not None:
             self._viewer.sync()
-        joints = JointState(name=list(self._joints))
-        joints.header.stamp = stamp
-        joints.position = array("d", (state.qpos[q] for q, _ in self._joints.values()))
-        joints.velocity = array("d", (state.qvel[v] for _, v in self._joints.values()))
-        self._joint_states.publish(joints)
-        if self._odom is not None:
-            self._odom.publish(self._odometry(state))
+        self._states.publish(state)
 
     def _publish_clock(self) -> None:
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=to_stamp(self._stamp())))
-
-    def _odometry(self, state: State) -> Odometry:
-        joint = self.plant.model.body(self.task.base).jntadr[0]
-        q, v = int(self.plant.model.jnt_qposadr[joint]), int(self.plant.model.jnt_dofadr[joint])
-        parts = qpos_qvel_to_odometry(state.qpos[q : q + 7], state.qvel[v : v + 6])
-        position, quaternion, linear, angular = (part.tolist() for part in parts)
-        message = Odometry(child_frame_id=self.task.base or "")
-        message.header.stamp, message.header.frame_id = to_stamp(state.stamp), "odom"
-        pose, twist = message.pose.pose, message.twist.twist
-        pose.position.x, pose.position.y, pose.position.z = position
-        pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = quaternion
-        twist.linear.x, twist.linear.y, twist.linear.z = linear
-        twist.angular.x, twist.angular.y, twist.angular.z = angular
-        return message
 
     # In: commands
 

@@ -1,4 +1,4 @@
-"""The data path in one place: state -> predict -> plan -> command.
+"""The data path in one place: state -> actuators' memory -> predict -> plan -> command.
 
 Knows nothing of ROS; the planner node is a shell around it.
 """
@@ -19,6 +19,7 @@ from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.command.follower import needs_planned_states
 from diffusion_mpc.config import PlannerNodeConfig
+from diffusion_mpc.estimation.actuator_states import ActuatorStates
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
@@ -54,7 +55,7 @@ class Controller:
     """
 
     def __init__(self, task: Task, config: PlannerNodeConfig, weights: Mapping[str, float]) -> None:
-        """Build backend, planner and predictor.
+        """Build backend, planner, predictor and the estimate of what actuators remember.
 
         Args:
             task: task to control
@@ -78,7 +79,9 @@ class Controller:
         demonstration = read_demonstration(named, task) if named else None
         self.planner = Planner(self.objective, config.planner, self._traces(config), demonstration)
         fine = {"timestep": config.prediction.timestep, "iterations": config.prediction.iterations}
-        self.predictor = Predictor(task, task.compile(integrator=config.model.integrator, **fine))
+        model = task.compile(integrator=config.model.integrator, **fine)
+        self.predictor = Predictor(task, model)
+        self.actuator_states = ActuatorStates(task, model)
         self.configure(config, weights)
         self.current: Plan | None = None
         self.start: State | None = None
@@ -101,12 +104,14 @@ class Controller:
     def reset(self) -> None:
         """Forget the plan and the commands sent."""
         self.planner.reset()
+        self.actuator_states.reset()
         self.current = self.start = None
         self._sent.clear()
 
     def take_over(self, before: Controller) -> None:
         """Go on from where another controller of the same task is."""
         self.current, self.start, self._sent = before.current, before.start, before._sent
+        self.actuator_states.take_over(before.actuator_states)
         if before.current is not None:
             self.planner.take_over(before.planner, before.current)
 
@@ -126,7 +131,7 @@ class Controller:
         """One cycle of the data path.
 
         Args:
-            state: measured state
+            state: measured state; what its actuators remember is estimated
             reference: what to track
             start_time: time that the plan's first action is meant to take effect, s
             budget: time that planning may take, s
@@ -135,6 +140,7 @@ class Controller:
             NoFeasibleSampleError: no sample has a finite cost; the previous plan stays in force
         """
         began = clock.perf_counter()
+        state = self.actuator_states.estimate(state, self.commands)
         if self._predicted:
             start = self.predictor.predict(
                 state, start_time, self.commands(state.stamp, start_time)

@@ -6,8 +6,8 @@ import gc
 import math
 import threading
 
-from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
-from diffusion_mpc.types import State
+from diffusion_mpc.runtime.output import PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
 
 
 class LockstepSession(PlannerSession):
@@ -47,7 +47,7 @@ class LockstepSession(PlannerSession):
         # The simulation asks again for a state that was not answered.
         return self.estimator.consistent() and self._output.all_listen()
 
-    def _age(self, state: State, now: float) -> float:
+    def _age(self, stamp: float, now: float) -> float:
         return 0.0
 
     def _stamp(self, due: float) -> float:

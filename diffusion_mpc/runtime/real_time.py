@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from diffusion_mpc.command.watchdog import Timeouts
 from diffusion_mpc.config import Value
 from diffusion_mpc.runtime.loops import Arrival, CommandLoop, Lead, Pacer
+from diffusion_mpc.runtime.output import Output, PlanTiming
 from diffusion_mpc.runtime.scheduling import scheduled
-from diffusion_mpc.runtime.session import Output, PlannerSession, PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.runtime.trace_events import span
-from diffusion_mpc.types import Plan, State
+from diffusion_mpc.types import Plan
 
 
 class RealTimeSession(PlannerSession):
@@ -89,8 +89,8 @@ class RealTimeSession(PlannerSession):
     def _complete(self) -> bool:
         return True
 
-    def _age(self, state: State, now: float) -> float:
-        return now - state.stamp
+    def _age(self, stamp: float, now: float) -> float:
+        return now - stamp
 
     def _stamp(self, due: float) -> float:
         return self._now()
@@ -100,9 +100,7 @@ class RealTimeSession(PlannerSession):
         return None if plan is None else self._due(plan)
 
     def _remaining(self) -> float:
-        return self._watchdog.remaining(
-            time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age)
-        )
+        return self._watchdog.remaining(time.monotonic(), self._timeouts)
 
 
 def _timing(

@@ -15,15 +15,13 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 import torch
 
 from diffusion_mpc.command.command import Command, actuators
-from diffusion_mpc.command.follower import Follower, Point
+from diffusion_mpc.command.follower import Follower, require_carried
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
@@ -33,68 +31,13 @@ from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.controller_swap import ControllerSwap
 from diffusion_mpc.runtime.health import Health, Level, PlanFigures
 from diffusion_mpc.runtime.loops import Loop, Mailbox
+from diffusion_mpc.runtime.output import Output, PlanTiming
 from diffusion_mpc.runtime.scheduling import resident_memory, scheduled
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, Reference, State
 
 MAX_BACK_OFF = 2.0
 """Longest time between two tries to plan where planning raises, s."""
-
-
-@dataclass(frozen=True)
-class PlanTiming:
-    """Timing of a plan.
-
-    Attributes:
-        state_age: age of the state when planning began, s
-        allowed: time that planning was allowed to take, s
-        missed: whether the plan came after its first command was due
-    """
-
-    state_age: float
-    allowed: float
-    missed: bool
-
-
-class Output(Protocol):
-    """Receiver of a session's plans and commands. Any thread may call."""
-
-    def send_command(
-        self, points: Sequence[Point], stamp: float, state_stamp: float | None
-    ) -> None:
-        """Send commands; the first applies at `stamp` (s).
-
-        `state_stamp` None: it is the safe command.
-        """
-        ...
-
-    def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
-        """Publish a plan and its figures."""
-        ...
-
-    def is_heard(self) -> bool:
-        """Whether anybody listens to the commands."""
-        ...
-
-    def all_listen(self) -> bool:
-        """Whether all who are waited for in lockstep listen."""
-        ...
-
-    def health_changed(self) -> None:
-        """Publish the health now."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Log a warning."""
-        ...
-
-    def error(self, text: str) -> None:
-        """Log an error."""
-        ...
-
-    def inform(self, text: str) -> None:
-        """Log what is worth knowing."""
-        ...
 
 
 class PlannerSession(ABC):
@@ -129,11 +72,16 @@ class PlannerSession(ABC):
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
         model = self.controller.backend.model
-        self.estimator = Estimator(model, self.task.base)
+        self.estimator = Estimator(model, self.task.base, together=self.config.lockstep)
+        self.estimator.motion = self.config.objects
         self.reference = ReferenceKeeper(self.task.reference)
+        commanded = actuators(model, self.task.action_centre)
+        require_carried(commanded, self.config.output.type)
         self.follower = Follower(
-            actuators(model), *self.task.ctrl_limits, self.config.output, self.config.gains
+            commanded, *self.task.ctrl_limits, self.config.output, self.config.gains
         )
+        if estimated := self.controller.actuator_states.describe():
+            output.inform(estimated)
         self.health = Health()
         self.level = Level.OK
         self.live = False
@@ -166,7 +114,7 @@ class PlannerSession(ABC):
         # First what may refuse.
         change, config = self.swap.prepare(values), build(PlannerNodeConfig, values)
         self.follower.configure(config.output, config.gains)
-        self.config = config
+        self.config, self.estimator.motion = config, config.objects
         change()
 
     def accept(self, update: Callable[[], None]) -> bool:
@@ -182,6 +130,18 @@ class PlannerSession(ABC):
             return False
         return True
 
+    def on_object(self, topic: str, stamp: float, update: Callable[[], None]) -> None:
+        """Run an update of the estimator by a pose measured at `stamp`, s (thread: messages)."""
+        age = self._age(stamp, self._now())
+
+        def checked() -> None:
+            self._check_clock(age, topic)
+            update()
+            # Also one that is too old: what comes next tells how old it is.
+            self._watchdog.object_arrived(topic, time.monotonic(), age)
+
+        self.on_state(checked)
+
     def on_state(self, update: Callable[[], None]) -> None:
         """Run an update of the estimator, and hand its state to the planner (thread: messages).
 
@@ -194,7 +154,7 @@ class PlannerSession(ABC):
         if state is None or not self._complete():
             return
         now = self._now()
-        age = self._age(state, now)
+        age = self._age(state.stamp, now)
         if not self.accept(lambda: self._check_clock(age)):
             return
         jumped = self._last_state is not None and state.stamp < self._last_state.stamp
@@ -275,14 +235,15 @@ class PlannerSession(ABC):
         """Whether a state may be planned from (thread: messages)."""
 
     @abstractmethod
-    def _age(self, state: State, now: float) -> float:
-        """Age of a state on its arrival, s (thread: messages)."""
+    def _age(self, stamp: float, now: float) -> float:
+        """Age of what carries a stamp (s) on its arrival, s (thread: messages)."""
 
-    def _check_clock(self, age: float) -> None:
+    def _check_clock(self, age: float, topic: str = "") -> None:
         if age < -self.config.state_timeout:
+            about = f"{topic}: " if topic else ""
             raise MessageRejectedError(
-                f"stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or set "
-                "use_sim_time"
+                f"{about}stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or "
+                "set use_sim_time"
             )
 
     def _on_swap(self) -> None:
@@ -394,9 +355,12 @@ class PlannerSession(ABC):
 
     def _lost(self) -> str:
         """Reason for which control is lost; empty while it is not (any thread)."""
-        return self._watchdog.lost(
-            time.monotonic(), Timeouts(self.config.state_timeout, self.config.max_plan_age)
-        )
+        return self._watchdog.lost(time.monotonic(), self._timeouts)
+
+    @property
+    def _timeouts(self) -> Timeouts:
+        c = self.config
+        return Timeouts(c.state_timeout, c.max_plan_age, c.objects.timeout)
 
     @abstractmethod
     def _stamp(self, due: float) -> float:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
+from diffusion_mpc.tasks.actuation import INTEGRATOR, holds_position
 from diffusion_mpc.tasks.errors import TaskError
-from diffusion_mpc.tasks.model_file import actuator_names, drives_joint, is_servo
+from diffusion_mpc.tasks.model_file import actuator_names, drives_joint
 from diffusion_mpc.types import Array
 
 ActionScale = float | Mapping[str, float]
@@ -59,8 +60,9 @@ def is_position_servo(model: mujoco.MjModel, actuator: int) -> bool:
     """Whether an actuator's control is the position of a joint."""
     return (
         drives_joint(model, actuator)
-        and is_servo(model, actuator)
-        and bool(model.actuator_biasprm[actuator, 1] != 0.0)
+        and holds_position(model, actuator)
+        # That one's control is a velocity.
+        and int(model.actuator_dyntype[actuator]) != INTEGRATOR
     )
 
 

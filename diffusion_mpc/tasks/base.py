@@ -36,6 +36,14 @@ import torch
 
 from diffusion_mpc.names import Integrator, require_known
 from diffusion_mpc.tasks.actions import ActionScale, action_centre, action_scale
+from diffusion_mpc.tasks.actuation import (
+    begin_at_rest,
+    drive,
+    fit_delays,
+    has_memory,
+    place_mocap_bodies,
+    require_single_controls,
+)
 from diffusion_mpc.tasks.cost import (
     Constraint,
     CostTerm,
@@ -52,8 +60,6 @@ from diffusion_mpc.tasks.model_file import (
     add_sensors,
     compile_spec,
     control_limits,
-    drives_joint,
-    is_servo,
     joint_names,
     keyframe_number,
     read_spec,
@@ -290,7 +296,11 @@ class Task:
     def _compile(
         self, spec: mujoco.MjSpec, options: Mapping[str, float | int | str]
     ) -> mujoco.MjModel:
+        fit_delays(spec, float(options.get("timestep", spec.option.timestep)))
         model = compile_spec(spec, f"task '{self.name}' does not fit model '{self.path}'")
+        require_single_controls(model)
+        if self.keyframe is not None and model.nmocap:
+            place_mocap_bodies(model, keyframe_number(model, self.keyframe, self.path))
         for key, value in options.items():
             setattr(
                 model.opt,
@@ -302,9 +312,7 @@ class Task:
     def effort_joints(self) -> list[str]:
         """Named joints that an actuator drives by effort, in the order of the actuators."""
         model = self.model
-        by_effort = [
-            i for i in range(model.nu) if drives_joint(model, i) and not is_servo(model, i)
-        ]
+        by_effort = [i for i in range(model.nu) if drive(model, i) == "effort"]
         joints = dict.fromkeys(model.joint(model.actuator_trnid[i, 0]).name for i in by_effort)
         return [name for name in joints if name]
 
@@ -322,14 +330,28 @@ class Task:
         mujoco.mj_forward(model, data)
 
     def initial_data(self, model: mujoco.MjModel) -> mujoco.MjData:
-        """Data at the task's keyframe, with forward kinematics done."""
+        """Data at the task's keyframe, with forward kinematics done.
+
+        The robot has stood there under the controls at the centre, which is what its actuators
+        remember, unless the keyframe gives activations.
+        """
         data = mujoco.MjData(model)
         if self.keyframe is not None:
             key = keyframe_number(model, self.keyframe, self.path)
             mujoco.mj_resetDataKeyframe(model, data, key)
         data.ctrl[:] = self.action_centre
         mujoco.mj_forward(model, data)
+        if has_memory(model):
+            begin_at_rest(model, data, self.initial_activations(model))
+            mujoco.mj_forward(model, data)
         return data
+
+    def initial_activations(self, model: mujoco.MjModel) -> Array | None:
+        """Activations (na,) at the keyframe; None where it gives none."""
+        if self.keyframe is None or not model.na:
+            return None
+        act = model.key_act[keyframe_number(model, self.keyframe, self.path)]
+        return np.array(act) if act.any() else None
 
     def trial_state(
         self, model: mujoco.MjModel, data: mujoco.MjData, random: np.random.Generator

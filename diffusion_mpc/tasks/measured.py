@@ -50,6 +50,12 @@ def rows_of(x: RolloutBatch, rows: slice | torch.Tensor) -> RolloutBatch:
     )
 
 
+def base_place(task: Task) -> slice:
+    """Place of the position (3,) of a floating base, m, in qpos."""
+    q = int(task.model.jnt_qposadr[task.model.body(task.base).jntadr[0]])
+    return slice(q, q + 3)
+
+
 def heading_velocity(task: Task, qpos: Array, qvel: Array) -> Array | None:
     """Forward and lateral velocity, m/s, and yaw rate, rad/s, of the floating base, (T, 3).
 

@@ -1,4 +1,7 @@
-"""From commands to command messages, by joint name; `command.decode` is the way back."""
+"""From commands to command messages, by the names of joints and of actuators that have none.
+
+`command.decode` is the way back.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def encode(
             MultiArrayDimension(label="joint", size=len(values), stride=len(values))
         ]
         return message
-    message = JointCommand(name=[a.joint for a in actuators], safe=state_stamp is None)
+    message = JointCommand(name=[a.label for a in actuators], safe=state_stamp is None)
     message.header.stamp = to_stamp(time)
     message.state_stamp = to_stamp(state_stamp or 0.0)
     for field in {a.field for a in actuators}:

@@ -15,22 +15,23 @@ TRACE = ColorRGBA(r=0.2, g=0.5, b=0.9, a=0.4)
 LIFETIME = Duration(sec=1)
 
 
-def marker_array(plan: Plan, frame: str) -> MarkerArray:
+def marker_array(plan: Plan, base: slice, frame: str) -> MarkerArray:
     """Path of the cheapest sample as a line strip, those of `plan.traces` as one list of lines.
 
     Args:
-        plan: plan of a robot whose base floats; the base's position comes first in its positions
+        plan: plan of a robot whose base floats
+        base: place of the base's position in qpos
         frame: frame of the positions
     """
     segments = [
         point
         for trace in plan.traces
-        for pair in zip(trace[:-1, :3], trace[1:, :3], strict=True)
+        for pair in zip(trace[:-1, base], trace[1:, base], strict=True)
         for point in pair
     ]
     return MarkerArray(
         markers=[
-            _marker(plan, frame, "plan", Marker.LINE_STRIP, 0.02, PLAN, list(plan.path[:, :3])),
+            _marker(plan, frame, "plan", Marker.LINE_STRIP, 0.02, PLAN, list(plan.path[:, base])),
             _marker(plan, frame, "traces", Marker.LINE_LIST, 0.005, TRACE, segments),
         ]
     )

@@ -16,7 +16,9 @@ from diffusion_mpc.names import OutputType
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.runtime.controller import Controller
-from diffusion_mpc.runtime.session import PlannerSession, PlanTiming
+from diffusion_mpc.runtime.output import PlanTiming
+from diffusion_mpc.runtime.session import PlannerSession
+from diffusion_mpc.tasks.measured import base_place
 from diffusion_mpc.types import Plan
 
 
@@ -48,7 +50,8 @@ def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage
     message.header.stamp = to_stamp(plan.stamp)
     if controller.task.base is not None:
         message.header.frame_id = "odom"
-        message.path = [Point(x=x, y=y, z=z) for x, y, z in plan.path[:, :3].tolist()]
+        path = plan.path[:, base_place(controller.task)]
+        message.path = [Point(x=x, y=y, z=z) for x, y, z in path.tolist()]
     return message
 
 

@@ -1,19 +1,34 @@
-"""The robot's state over ROS: subscribes to `joint_states`, and to `odom` where the base floats."""
+"""The robot's state over ROS: `joint_states`, `odom` where the base floats, `objects/<body>`.
+
+Subscriptions for a planner, publishers for a simulation.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Mapping
 from typing import Any
 
+import mujoco
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
 from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
-from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
+from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
+from diffusion_mpc.estimation.objects import OBJECTS
+from diffusion_mpc.message_fields import pose_and_twist, to_seconds, xyz, xyzw
+from diffusion_mpc.names import ObjectType
+from diffusion_mpc.ros.messages.stamps import to_stamp
+from diffusion_mpc.runtime.session import PlannerSession
+from diffusion_mpc.types import Array, State
+
+OBJECT_MESSAGES: dict[ObjectType, type] = {"pose_stamped": PoseStamped, "odometry": Odometry}
+"""Messages of objects by the value of the parameter `objects.type`."""
 
 SENSOR_QOS = QoSProfile(
     depth=1,
@@ -63,17 +78,15 @@ class OneSource:
             )
 
 
-def subscribe(
-    node: Node, estimator: Estimator, take: Callable[[Callable[[], None]], None]
-) -> list[Any]:
-    """Subscriptions that fill the estimator.
+def subscribe(node: Node, session: PlannerSession) -> list[Any]:
+    """Subscriptions that fill the estimator of a session.
 
     Args:
         node: the planner
-        estimator: what holds the newest messages
-        take: runs an update, and handles a message that the update rejects
+        session: what takes the updates, and handles messages that an update rejects
     """
-    sources = {topic: OneSource(node, topic) for topic in estimator.required}
+    estimator = session.estimator
+    sources = {topic: OneSource(node, topic) for topic in estimator.topics}
 
     def on_joint_states(message: JointState, info: Mapping[str, Any]) -> None:
         def update() -> None:
@@ -82,7 +95,7 @@ def subscribe(
                 to_seconds(message.header.stamp), message.name, message.position, message.velocity
             )
 
-        take(update)
+        session.on_state(update)
 
     def on_odom(message: Odometry, info: Mapping[str, Any]) -> None:
         pose, twist = message.pose.pose, message.twist.twist
@@ -92,11 +105,102 @@ def subscribe(
             sources[ODOMETRY].check(info)
             estimator.update_odometry(to_seconds(message.header.stamp), *parts)
 
-        take(update)
+        session.on_state(update)
 
-    kinds = {JOINTS: (JointState, on_joint_states), ODOMETRY: (Odometry, on_odom)}
+    def on_object(topic: str, message: PoseStamped | Odometry, info: Mapping[str, Any]) -> None:
+        stamp = to_seconds(message.header.stamp)
+
+        def update() -> None:
+            sources[topic].check(info)
+            estimator.update_object(topic, stamp, *pose_and_twist(message))
+
+        session.on_object(topic, stamp, update)
+
+    def listen(topic: str) -> Any:  # noqa: ANN401
+        if topic in estimator.objects:
+            kind = OBJECT_MESSAGES[session.config.objects.type]
+
+            # rclpy looks at the signature of what it calls: two arguments, of which the second is
+            # about the message.
+            def on_this(message: PoseStamped | Odometry, info: Mapping[str, Any]) -> None:
+                on_object(topic, message, info)
+
+            return node.create_subscription(kind, topic, on_this, SENSOR_QOS)
+        kinds = {JOINTS: (JointState, on_joint_states), ODOMETRY: (Odometry, on_odom)}
+        return node.create_subscription(kinds[topic][0], topic, kinds[topic][1], SENSOR_QOS)
+
     for topic, source in sources.items():
-        source.subscription = node.create_subscription(
-            kinds[topic][0], topic, kinds[topic][1], SENSOR_QOS
-        )
+        source.subscription = listen(topic)
     return [source.subscription for source in sources.values()]
+
+
+class StatePublisher:
+    """Publishes the state of a simulated robot, and of the objects beside it."""
+
+    def __init__(
+        self, node: Node, model: mujoco.MjModel, base: str | None, object_type: ObjectType
+    ) -> None:
+        """Open the topics.
+
+        Args:
+            node: the simulation
+            model: model of the robot
+            base: body that `odom` tells of; None: the base is fixed
+            object_type: type of the messages of objects
+
+        Raises:
+            TaskError: the model has joints that no message carries
+        """
+        parts = Estimator(model, base)
+        self._base, self._joints, self._objects = base, parts.addresses, parts.objects
+        if base is not None:
+            joint = model.body(base).jntadr[0]
+            self._base_at = (int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint]))
+        self._object_type = OBJECT_MESSAGES[object_type]
+        kinds = {JOINTS: JointState, ODOMETRY: Odometry}
+        self._publishers = {
+            topic: node.create_publisher(
+                kinds.get(topic, self._object_type), topic, QoSProfile(depth=10)
+            )
+            for topic in parts.topics
+        }
+
+    def listeners(self) -> int:
+        """Number of those who hear every topic."""
+        return min(p.get_subscription_count() for p in self._publishers.values())
+
+    def publish(self, state: State) -> None:
+        """Publish a state; objects first, for planners go by the robot's own messages."""
+        for topic, (positions, velocities) in self._objects.items():
+            qpos, qvel = state.qpos[positions], state.qvel[velocities]
+            body = topic.removeprefix(OBJECTS)
+            message = odometry(state.stamp, body, qpos, qvel)
+            if self._object_type is PoseStamped:
+                message = PoseStamped(header=message.header, pose=message.pose.pose)
+            self._publishers[topic].publish(message)
+        if JOINTS in self._publishers:
+            joints = JointState(name=list(self._joints))
+            joints.header.stamp = to_stamp(state.stamp)
+            joints.position = array("d", (state.qpos[q] for q, _ in self._joints.values()))
+            joints.velocity = array("d", (state.qvel[v] for _, v in self._joints.values()))
+            self._publishers[JOINTS].publish(joints)
+        if self._base is not None:
+            q, v = self._base_at
+            self._publishers[ODOMETRY].publish(
+                odometry(state.stamp, self._base, state.qpos[q : q + 7], state.qvel[v : v + 6])
+            )
+
+
+def odometry(stamp: float, body: str, qpos: Array, qvel: Array) -> Odometry:
+    """Pose and twist of a body at a time (s), of its free joint's qpos (7,) and qvel (6,)."""
+    position, quaternion, linear, angular = (
+        part.tolist() for part in qpos_qvel_to_odometry(qpos, qvel)
+    )
+    message = Odometry(child_frame_id=body)
+    message.header.stamp, message.header.frame_id = to_stamp(stamp), "odom"
+    pose, twist = message.pose.pose, message.twist.twist
+    pose.position.x, pose.position.y, pose.position.z = position
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = quaternion
+    twist.linear.x, twist.linear.y, twist.linear.z = linear
+    twist.angular.x, twist.angular.y, twist.angular.z = angular
+    return message
