@@ -13,6 +13,7 @@ import torch
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.cost import columns, constant
+from diffusion_mpc.tasks.model_file import ModelFile
 from diffusion_mpc.tasks.terms import heading
 from diffusion_mpc.types import RolloutBatch
 
@@ -44,7 +45,7 @@ class Humanoid(Task):
     base = "torso"
     keyframe = "stand"
 
-    def __init__(self, model_path: str | Path = "") -> None:
+    def __init__(self, model_path: str | Path | ModelFile = "") -> None:
         """Read the model; see `Task`."""
         super().__init__(model_path)
         actuated = self.model.actuator_trnid[:, 0]
