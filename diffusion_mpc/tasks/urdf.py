@@ -82,7 +82,6 @@ def _parse(path: Path) -> ET.Element:
         robot = ET.parse(path).getroot()
     except (ET.ParseError, UnicodeDecodeError) as error:
         raise TaskError(f"model file '{path}' cannot be read: {error}") from None
-    # Arguments and properties are no elements of xacro's where a file is expanded already.
     if path.suffix == ".xacro" or any("xacro}" in str(e.tag) for e in robot.iter()):
         raise TaskError(
             f"model file '{path}' is a xacro; expand it first: xacro {path} > {path.stem}.urdf"
@@ -140,23 +139,24 @@ def _mesh(name: str, path: Path, folder: Path) -> Path:
 
 
 def _places(name: str, path: Path, folder: Path) -> Iterator[Path]:
-    """Where a mesh may be, the likeliest first."""
+    """Places in which a mesh may be, the likeliest first."""
     above = path.resolve().parents
     if name.startswith(PACKAGE):
         package, _, rest = name.removeprefix(PACKAGE).partition("/")
-        if (share := _share_folder(package)) is not None:
-            yield share / rest
+        if (installed := _installed(package)) is not None:
+            yield installed / rest
         # A description that is not installed: the package is one of the folders that the URDF is
         # in, or beside one of them.
         yield from (place / rest for place in above if place.name == package)
         yield from (place / package / rest for place in above)
         yield from (place / rest for place in above if (place / "package.xml").is_file())
         return
-    plain = name.removeprefix("file://")
-    yield from (folder / plain, path.parent / plain, folder / Path(plain).name)
+    local = name.removeprefix("file://")
+    yield from (folder / local, path.parent / local, folder / Path(local).name)
 
 
-def _share_folder(package: str) -> Path | None:
+def _installed(package: str) -> Path | None:
+    """Folder of a ROS package's files; None where it is not installed, or ROS is not."""
     try:
         from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
     except ImportError:
