@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import mujoco
 import numpy as np
 
@@ -56,18 +54,19 @@ def points(model: mujoco.MjModel, geom: int) -> tuple[Array, float]:
     return np.zeros((0, 3)), 0.0
 
 
-def lowest_point(
-    model: mujoco.MjModel, data: mujoco.MjData, geoms: Collection[int]
-) -> float | None:
-    """Height of the lowest point of some geoms, m, world frame; None where they have none.
+def lowest_point(model: mujoco.MjModel, data: mujoco.MjData) -> float | None:
+    """Height of the lowest point of all that moves and may touch something, m, world frame.
+
+    None where there is nothing of that kind.
 
     Args:
-        model: their model
-        data: kinematics
-        geoms: numbers of the geoms
+        model: the model
+        data: its state, with kinematics done
     """
     heights = []
-    for geom in geoms:
+    for geom in range(model.ngeom):
+        if not collides(model, geom) or model.body_weldid[model.geom_bodyid[geom]] == 0:
+            continue
         own, radius = points(model, geom)
         if len(own):
             world = own @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]

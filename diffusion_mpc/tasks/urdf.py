@@ -12,7 +12,7 @@ import numpy as np
 from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.tasks.added_actuators import add_actuators
 from diffusion_mpc.tasks.errors import TaskError, as_task_error
-from diffusion_mpc.tasks.geometry import collides, lowest_point
+from diffusion_mpc.tasks.geometry import lowest_point
 
 HOME = "home"
 """Keyframe that is added: all joints at zero, or at the nearest end of their range."""
@@ -205,12 +205,7 @@ def _add_surroundings(spec: mujoco.MjSpec, path: Path) -> None:
             follows, leads = (model.jnt_qposadr[i[e]] for i in (model.eq_obj1id, model.eq_obj2id))
             data.qpos[follows] = np.polynomial.Polynomial(model.eq_data[e, :5])(data.qpos[leads])
     mujoco.mj_kinematics(model, data)
-    moving = [
-        geom
-        for geom in range(model.ngeom)
-        if collides(model, geom) and model.body_weldid[model.geom_bodyid[geom]]
-    ]
-    lowest = lowest_point(model, data, moving) or 0.0
+    lowest = lowest_point(model, data) or 0.0
     free = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
     for i in free:
         data.qpos[model.jnt_qposadr[i] + 2] -= lowest
