@@ -121,6 +121,17 @@ def test_the_sole_is_found_in_the_keyframe_whatever_way_the_foots_axes_point():
     np.testing.assert_allclose(np.ptp(after[:, :2], axis=0).max(), np.ptp(before[:, :2], 0).max())
 
 
+def test_a_reduced_foot_can_be_reduced_further():
+    spec = robot()
+    limit_contacts(spec, ["foot"], 4, "stand")
+    limit_contacts(spec, ["foot"], 2, "stand")
+    model = spec.compile()
+    full = robot().compile()
+    before = contact_points(full, standing(full), "foot")
+    after = contact_points(model, standing(model), "foot")
+    np.testing.assert_allclose(np.sort(after[:, 0]), [before[:, 0].min(), before[:, 0].max()])
+
+
 def test_a_foot_with_few_contacts_stays_as_it_is():
     ball = '<geom name="sole0" size="0.03" pos="0 0 -0.04"/>'
     reduced = robot(ball)

@@ -8,6 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from diffusion_mpc.check.parts import KINDS
 from diffusion_mpc.check.rest import size
 from diffusion_mpc.check.subject import Subject
 from diffusion_mpc.tasks.actions import is_position_servo
@@ -16,6 +17,9 @@ from diffusion_mpc.tasks.urdf import is_urdf
 
 DEEP = 0.005
 """Penetration at the keyframe that is worth a word, m."""
+
+FEWEST = 8
+"""Number of samples below which a search is not worth calling one."""
 
 NAMES = 3
 """Number of names in a sentence."""
@@ -28,7 +32,7 @@ STIFF = 2.0
 
 
 def suggestions(subject: Subject, figures: dict[str, Any]) -> list[str]:
-    """What to change or to know, one sentence each, from the model and the figures of its check."""
+    """Advice on what to change or to know, one sentence each, from the figures of a check."""
     return [
         *_names(subject),
         *_nominal(subject, figures),
@@ -171,11 +175,11 @@ def _actuators(subject: Subject) -> Iterator[str]:
         for e in range(model.neq)
         if model.eq_type[e] == mujoco.mjtEq.mjEQ_JOINT
     }
-    hinge_or_slide = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+    hinge_or_slide = {int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)}
     passive = [
         model.joint(j).name
         for j in range(model.njnt)
-        if model.jnt_type[j] in hinge_or_slide and j not in moved | equality
+        if int(model.jnt_type[j]) in hinge_or_slide and j not in moved | equality
     ]
     if passive:
         yield f"no actuator drives {_listed(passive)}"
@@ -191,11 +195,14 @@ def _rest(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
         )
         return
     if rest["fine"]["stands"] is False:
-        yield (
-            "the robot falls when it is left to its rest command (also at steps of a millisecond); "
-            "a plan of zeros falls, too. Where it should stand, correct the keyframe or stiffen "
+        kinds = {row["kind"] for row in figures["actuators"]}
+        reason = (
+            "its motors hold no pose at rest, so the task has to keep it up; servos would"
+            if kinds == {KINDS["effort"]}
+            else "so does a plan of zeros; where it should stand, correct the keyframe or stiffen "
             "the servos"
         )
+        yield f"at its rest command the robot falls, at steps of a millisecond, too: {reason}"
     rows = rest["integrators"]
     own = next(row for row in rows if row["own"])
     best = min(rows, key=lambda row: size(row["deviation"]))
@@ -224,13 +231,23 @@ def _costs(figures: dict[str, Any]) -> Iterator[str]:
 def _speed(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
     speed = figures["speed"]
     configured = speed["configured"]
-    if not configured["fits"]:
-        fitting = next(
-            row for row in speed["fitting"] if row["iterations"] == configured["iterations"]
-        )
-        possible = speed["physics_steps_in_period"] / configured["physics_steps"]
+    if configured["fits"]:
+        return
+    period = f"a period of {1000 * speed['period_s']:g} ms here"
+    samples = next(
+        row["num_samples"]
+        for row in speed["fitting"]
+        if row["iterations"] == configured["iterations"]
+    )
+    possible = speed["physics_steps_in_period"] / configured["physics_steps"]
+    if samples >= FEWEST:
         yield (
-            f"the search does not fit a period of {1000 * speed['period_s']:g} ms here: set "
-            f"planner.num_samples to {fitting['num_samples']}, or planner.rate to "
-            f"{subject.config.planner.rate * possible:.0f}, or shorten the horizon"
+            f"the search does not fit {period}: set planner.num_samples to {samples}, or "
+            f"planner.rate to {max(1.0, subject.config.planner.rate * possible):.0f}, or shorten "
+            "the horizon"
+        )
+    else:
+        yield (
+            f"the search is {1.0 / possible:.1f} times what fits {period}: reduce the model, "
+            "shorten the horizon, plan less often (planner.rate), or take a GPU (backend.name warp)"
         )

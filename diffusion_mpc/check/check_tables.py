@@ -19,7 +19,12 @@ def show(figures: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = 140
     for part in _parts(figures):
-        console.print(part)
+        # A title of the table's own would be broken to its width.
+        if isinstance(part, Table):
+            console.print(part.title, style="italic")
+            part.title = None
+        if isinstance(part, Text) or part.rows:
+            console.print(part)
 
 
 def _parts(figures: dict[str, Any]) -> Iterable[Table | Text]:
@@ -190,7 +195,8 @@ def _speed(speed: dict[str, Any]) -> Table:
         *("samples", "horizon steps", "iterations", ""),
     )
     words = "as configured, fits" if configured["fits"] else "as configured, does not fit"
-    for row, note in ((configured, words), *((row, "would fit") for row in speed["fitting"])):
+    fitting = [(row, "would fit") for row in speed["fitting"] if row["num_samples"]]
+    for row, note in ((configured, words), *fitting):
         numbers = (row[name] for name in ("num_samples", "horizon_steps", "iterations"))
         table.add_row(*map(str, numbers), note)
     return table

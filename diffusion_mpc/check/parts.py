@@ -11,6 +11,7 @@ import numpy as np
 from diffusion_mpc.check.subject import Subject
 from diffusion_mpc.command.command import actuators
 from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.geometry import lowest_point
 from diffusion_mpc.types import Array
 
 Row = dict[str, Any]
@@ -113,6 +114,16 @@ def base_pose(task: Task, qpos: Array) -> tuple[float, float] | None:
     x, y = qpos[first + 4 : first + 6]
     up = np.clip(1.0 - 2.0 * (x * x + y * y), -1.0, 1.0)
     return float(qpos[first + 2]), float(np.degrees(np.arccos(up)))
+
+
+def on_the_ground(task: Task, model: mujoco.MjModel) -> mujoco.MjData:
+    """The initial state, with a floating base moved so that its lowest point is 1 mm deep."""
+    data = task.initial_data(model)
+    lowest = lowest_point(model, data)
+    if task.base is not None and lowest is not None:
+        data.qpos[int(model.jnt_qposadr[model.body(task.base).jntadr[0]]) + 2] -= lowest + 1e-3
+        mujoco.mj_forward(model, data)
+    return data
 
 
 def nominal_row(subject: Subject) -> Row:

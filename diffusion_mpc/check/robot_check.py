@@ -66,10 +66,7 @@ def check_robot(file: str, actuators: ActuatorKind = "") -> dict[str, Any]:
         "rest": None if task.dynamics is not None else _rest(subject),
         "speed": fit(subject, backend, rates(subject, [backend], start, controls)[0]),
     }
-    at_rest = figures["rest"]
-    stood = at_rest is not None and at_rest["fine"]["stands"]
-    ground = figures["contacts_at_rest" if stood else "contacts_at_keyframe"]
-    feet = feet_of(subject, ground)
+    feet = feet_of(subject)
     rows = reduction_rows(subject, feet, subject.fine_model(), start, controls) if feet else []
     choice = proposed(rows) if rows else None
     figures["reduction"] = {

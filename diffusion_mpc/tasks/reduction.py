@@ -10,6 +10,7 @@ rows of constraints, which the solver's time grows with faster than linearly.
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -273,10 +274,10 @@ def _replace(
     centres = sole.centres(count)
     shapes = [{"fromto": centres.reshape(-1)}] if count == 2 else [{"pos": c} for c in centres]
     kind = mujoco.mjtGeom.mjGEOM_CAPSULE if count == 2 else mujoco.mjtGeom.mjGEOM_SPHERE
-    for i, shape in enumerate(shapes):
+    free = (name for i in itertools.count() if spec.geom(name := f"{body.name}_sole_{i}") is None)
+    for shape in shapes:
         size = [sole.radius, 0.0, 0.0]
-        name = f"{body.name}_sole_{i}"
-        new.append(body.add_geom(name=name, type=kind, size=size, **shape, **contact))
+        new.append(body.add_geom(name=next(free), type=kind, size=size, **shape, **contact))
     names = {geom.name for geom in old if geom.name}
     partners = set()
     for pair in list(spec.pairs):

@@ -23,6 +23,9 @@ SOFT = 0.04
 Twice the planner's time step, 0.02 s: so they are as stiff for the planner as for the simulation.
 """
 
+CLEARANCE = 0.01
+"""Least height of a fixed robot's moving links above the floor in the keyframe, m."""
+
 WORLD = "world"
 PACKAGE = "package://"
 FORMATS = (".stl", ".obj", ".msh")
@@ -214,7 +217,7 @@ def _add_surroundings(spec: mujoco.MjSpec, path: Path) -> None:
         name="floor",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=[0.0, 0.0, 1.0],
-        pos=[0.0, 0.0, 0.0 if len(free) else min(0.0, lowest)],
+        pos=[0.0, 0.0, 0.0 if len(free) else min(0.0, lowest - CLEARANCE)],
         rgba=[0.4, 0.45, 0.5, 1.0],
         solref=[SOFT, 1.0],
         # Contacts of the robot's parts with the floor are as the floor says.
