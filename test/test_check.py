@@ -211,7 +211,8 @@ def test_a_sound_model_gets_no_suggestions_but_about_speed(tmp_path, checked):
         (('solref="0.04 1"', 'solref="0.02 1"'), "set solref='0.04 1'"),
         (('solreflimit="0.04 1"', 'solreflimit="0.02 1"'), "set solreflimit='0.04 1'"),
         (("0 0 0.6 1 0 0 0 0 0", "0 0 0.7 1 0 0 0 0 0"), "move the base by -0.100 m"),
-        (("0 0 0.6 1 0 0 0 0 0", "0 0 0.58 1 0 0 0 0 0"), "20 mm inside"),
+        (("0 0 0.6 1 0 0 0 0 0", "0 0 0.58 1 0 0 0 0 0"), "20 mm inside each other"),
+        (('kp="200" forcerange="-60 60"', 'kp="1e6"'), "of random plans diverge"),
         (('ctrl="0 0"', 'ctrl="0.9 0.9"'), "at its rest command the robot falls"),
         (("0 0.12 -0.6", "0 -0.1 -0.6"), "the robot touches itself"),
         (

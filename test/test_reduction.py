@@ -132,6 +132,17 @@ def test_a_reduced_foot_can_be_reduced_further():
     np.testing.assert_allclose(np.sort(after[:, 0]), [before[:, 0].min(), before[:, 0].max()])
 
 
+def test_a_sole_that_is_a_point_gets_one_contact_whatever_is_allowed():
+    # As on quadrupeds: a ball at the end of a shank that collides, too.
+    shank = '<geom type="cylinder" size="0.01 0.02" pos="0 0 -0.02"/>'
+    ball = '<geom name="sole0" size="0.02" pos="0 0 -0.05"/>'
+    for points in (1, 2, 4):
+        spec = robot(shank + ball)
+        limit_contacts(spec, ["foot"], points, "stand")
+        model = spec.compile()
+        assert len(contact_points(model, standing(model), "foot")) == 1
+
+
 def test_a_foot_with_few_contacts_stays_as_it_is():
     ball = '<geom name="sole0" size="0.03" pos="0 0 -0.04"/>'
     reduced = robot(ball)

@@ -79,10 +79,12 @@ def _nominal(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
             "<keyframe><key name='home' qpos='...'/></keyframe>"
         )
     deep = [row for row in figures["contacts_at_keyframe"] if row["depth_m"] > DEEP]
-    for row in deep:
+    if deep:
+        pairs = [" and ".join(row["geoms"]) for row in deep]
+        depth = 1000 * max(row["depth_m"] for row in deep)
         yield (
-            f"at the keyframe '{row['geoms'][0]}' is {1000 * row['depth_m']:.0f} mm inside "
-            f"'{row['geoms'][1]}'; it starts with a jump"
+            f"at the keyframe geoms are up to {depth:.0f} mm inside each other ({_listed(pairs)}), "
+            "so it starts with a jump; correct its positions"
         )
     if task.base is not None and not any(r["world"] for r in figures["contacts_at_keyframe"]):
         data = task.initial_data(model)
@@ -186,6 +188,12 @@ def _actuators(subject: Subject) -> Iterator[str]:
 
 
 def _rest(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
+    if fraction := figures["diverging_fraction"]:
+        yield (
+            f"{100 * fraction:.0f} % of random plans diverge at steps of "
+            f"{subject.config.model.timestep:g} s; take a smaller model.timestep or action_scale, "
+            "or give the joints armature and damping"
+        )
     rest = figures["rest"]
     if rest is None:
         return

@@ -169,19 +169,26 @@ def _reductions(reduction: dict[str, Any]) -> Table:
 
 
 def _reduction_words(reduction: dict[str, Any]) -> Iterable[str]:
+    if reduction["refused"]:
+        yield f"No reduction: {reduction['refused']}"
     if not reduction["rows"]:
         return
     choice = reduction["proposed"]
     if choice is None:
         yield "No reduction of the feet is both faster and as accurate: plan with all of the model."
         return
-    full = reduction["rows"][0]
+    off, full = (row["plan_deviation_rms"] for row in (choice, reduction["rows"][0]))
+    accuracy = (
+        "random plans diverge at this step, so nothing is known of its accuracy"
+        if off is None or full is None
+        else f"plans are off by {off:.2g} (rms) from steps of a millisecond, with the full model "
+        f"by {full:.2g}"
+    )
+    points = "1 point" if choice["points"] == 1 else f"{choice['points']} points"
     yield (
-        f"Planning with {choice['points']} points a foot, and no other contacts, makes "
-        f"{choice['gain']:.1f} times as many steps a second; plans are off by "
-        f"{_number(choice['plan_deviation_rms'])} (rms) from steps of a millisecond, with the full "
-        f"model by {_number(full['plan_deviation_rms'])}. Where nothing but the feet has to touch "
-        "the ground, put into the task:"
+        f"Planning with {points} a foot, and no other contacts, makes {choice['gain']:.1f} times "
+        f"as many steps a second; {accuracy}. Where nothing but the feet has to touch the ground, "
+        "put into the task:"
     )
     yield ""
     yield reduction["code"]

@@ -14,7 +14,7 @@ from diffusion_mpc.check.rest import Motion, deviation, move, rest, size, stands
 from diffusion_mpc.check.subject import Subject
 from diffusion_mpc.check.throughput import rates
 from diffusion_mpc.rollout import CpuBackend
-from diffusion_mpc.tasks.base import Task, TaskError
+from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.reduction import is_wheel, reduce_contacts
 from diffusion_mpc.types import Array, State
 
@@ -59,15 +59,13 @@ def reduction_rows(
         fine: model that motions are compared with
         start: state that speed is measured from
         controls: (samples, horizon, nu) of random plans
+
+    Raises:
+        TaskError: the feet have no soles
     """
     models: dict[int, mujoco.MjModel] = {0: subject.planning_model()}
     for points in (4, 2, 1):
-        try:
-            reduced = _reduced(subject, feet, points)
-        except TaskError:
-            # Such as a body that only lies on the ground because the robot has fallen.
-            continue
-        models[points] = reduced
+        models[points] = _reduced(subject, feet, points)
     speeds = rates(subject, [CpuBackend([model]) for model in models.values()], start, controls)
     fine_rest = rest(subject, fine)
     few = controls[:PLANS].numpy()

@@ -18,11 +18,12 @@ from diffusion_mpc.check.rest import (
     rest,
 )
 from diffusion_mpc.check.subject import Subject, load
-from diffusion_mpc.check.throughput import fit, rates
+from diffusion_mpc.check.throughput import diverging, fit, rates
 from diffusion_mpc.estimation.estimator import Estimator
 from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
+from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.tasks.model_file import compile_spec, read_spec
 
 
@@ -64,14 +65,23 @@ def check_robot(file: str, actuators: ActuatorKind = "") -> dict[str, Any]:
         "constraint_rows_at_rest": int(settled.data.nefc),
         "costs": [] if subject.bare else cost_rows(subject, backend, objective, settled),
         "rest": None if task.dynamics is not None else _rest(subject),
+        "diverging_fraction": diverging(subject, backend, start, controls),
         "speed": fit(subject, backend, rates(subject, [backend], start, controls)[0]),
     }
     feet = feet_of(subject)
-    rows = reduction_rows(subject, feet, subject.fine_model(), start, controls) if feet else []
+    rows: list[dict[str, Any]] = []
+    refused = ""
+    if feet:
+        try:
+            rows = reduction_rows(subject, feet, subject.fine_model(), start, controls)
+        except TaskError as error:
+            # The model may be fine without it.
+            refused = str(error)
     choice = proposed(rows) if rows else None
     figures["reduction"] = {
         "feet": feet,
         "rows": rows,
+        "refused": refused,
         "proposed": choice,
         "code": code(subject, feet, choice["points"]) if choice else None,
     }

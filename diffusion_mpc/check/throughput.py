@@ -49,6 +49,16 @@ def rates(
     ]
 
 
+def diverging(
+    subject: Subject, backend: RolloutBackend, start: State, controls: torch.Tensor
+) -> float:
+    """Fraction of the rollouts of controls (samples, horizon, nu) that the simulator gives up."""
+    batch = backend.rollout(
+        start.on(backend.dtype, backend.device), controls, subject.config.planner.control_dt
+    )
+    return 0.0 if batch.invalid is None else float(batch.invalid.double().mean())
+
+
 def fit(subject: Subject, backend: RolloutBackend, rate: float) -> dict[str, Any]:
     """The search that is configured, and those that fit the period at a rate, steps/s."""
     planner = subject.config.planner

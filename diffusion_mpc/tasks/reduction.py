@@ -33,6 +33,9 @@ CONTACTS = {
 FLAT = 0.1
 """Part of a foot's height, from its lowest point upwards, that counts as its sole."""
 
+THIN = 1e-3
+"""Half of a length of the sole below which it counts as none, m."""
+
 ROUNDING = 0.15
 """Radius of the balls that replace a foot without round parts, as a fraction of its width."""
 
@@ -108,7 +111,8 @@ def limit_contacts(
 
     One: a sphere below the middle of the sole; two: a capsule along its longer side; four: spheres
     at its corners. The height of the sole and the rectangle that its contacts span stay (one
-    contact spans none). A foot that makes no more contacts than that stays as it is.
+    contact spans none). A sole that is a line gets two contacts at most, one that is a point one;
+    a foot that makes no more contacts than allowed stays as it is.
 
     A sensor that names a geom of the foot goes on: a contact sensor measures the whole foot, any
     other the geom, which then touches nothing.
@@ -148,7 +152,7 @@ def limit_contacts(
             replaced.append((body, old, _sole(model, data, body, old)))
     for body, old, sole in replaced:
         spec.adopt_inertial(body)
-        _replace(spec, body, old, sole, points)
+        _replace(spec, body, old, sole, sole.contacts(points))
 
 
 def is_wheel(model: mujoco.MjModel, body: int) -> bool:
@@ -178,6 +182,12 @@ class Sole:
     down: Array
     radius: float
     lowest: mujoco.MjsGeom
+
+    def contacts(self, most: int) -> int:
+        """Number of contacts that the sole is worth: 1, 2 or 4, and `most` at most."""
+        if np.linalg.norm(self.along) < THIN:
+            return 1
+        return min(most, 2) if np.linalg.norm(self.across) < THIN else most
 
     def centres(self, count: int) -> Array:
         """Centres (count, 3) of balls at the middle, at the short sides, or at the corners."""
