@@ -15,8 +15,8 @@ from diffusion_mpc.tasks.actions import is_position_servo
 from diffusion_mpc.tasks.geometry import collides, lowest_point
 from diffusion_mpc.tasks.urdf import is_urdf
 
-DEEP = 0.005
-"""Penetration at the keyframe that is worth a word, m."""
+DEEP, HIGH = 0.005, 0.02
+"""Penetration of a geom, and height above the ground, at the keyframe that are worth a word, m."""
 
 FEWEST = 8
 """Number of samples below which a search is not worth calling one."""
@@ -89,7 +89,7 @@ def _nominal(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
     if task.base is not None and not any(r["world"] for r in figures["contacts_at_keyframe"]):
         data = task.initial_data(model)
         lowest = lowest_point(model, data)
-        if lowest is not None and abs(lowest) > DEEP:
+        if lowest is not None and abs(lowest) > HIGH:
             yield (
                 f"at the keyframe nothing touches the ground: the lowest point is at "
                 f"{lowest:.3f} m; move the base by {-lowest:+.3f} m, or add a floor"
