@@ -215,7 +215,11 @@ def test_a_package_is_looked_for_among_the_installed_ones_first(tmp_path, monkey
             "is a xacro; expand it first: xacro ",
         ),
         ("<sdf/>", "r.urdf", "is no URDF: it begins with <sdf>"),
-        ("binary", "r.mjb", "is a compiled model, which cannot be changed any more; use the MJCF"),
+        (
+            "binary",
+            "r.mjb",
+            "is a compiled model .MJB., which cannot be changed any more; use the MJCF",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line_that_says_what_to_do(tmp_path, text, file, message):

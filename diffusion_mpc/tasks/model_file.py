@@ -77,8 +77,8 @@ def read_spec(path: Path, actuators: ActuatorKind = "") -> mujoco.MjSpec:
         )
     if path.suffix.lower() == ".mjb":
         raise TaskError(
-            f"model file '{path}' is a compiled model, which cannot be changed any more; use the "
-            "MJCF that it was made from"
+            f"model file '{path}' is a compiled model (MJB), which cannot be changed any more; use "
+            "the MJCF that it was made from"
         )
     if is_urdf(path):
         return read_urdf(path, actuators)
