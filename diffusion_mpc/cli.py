@@ -17,7 +17,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from diffusion_mpc.arguments import SetOption, parse_settings, write_json
-from diffusion_mpc.names import Variant
+from diffusion_mpc.names import ActuatorKind, Variant
 
 
 class CommandError(Exception):
@@ -242,6 +242,36 @@ def tasks(name: str | None = None, /, *, yaml: bool = False, json: Path | None =
         },
         json,
     )
+    return 0
+
+
+@app.command
+def check(
+    file: str,
+    /,
+    *,
+    actuators: ActuatorKind = "",
+    mjcf: Path | None = None,
+    json: Path | None = None,
+) -> int:
+    """Show what a robot needs before its first run: parts, rest, costs, speed, suggestions.
+
+    example: diffusion-mpc check my_robot.urdf --actuators position
+
+    Args:
+        file: model (MJCF, URDF, menagerie:NAME), or a task: its name, or a Python file with one
+        actuators: actuators to add to a model that has none (default: position for a bare URDF)
+        mjcf: file to write the model to, as MJCF, with what was added to it
+        json: file to write the figures to
+    """
+    from diffusion_mpc.check.check_tables import show
+    from diffusion_mpc.check.robot_check import check_robot, write_mjcf
+
+    figures = check_robot(file, actuators)
+    show(figures)
+    if mjcf is not None:
+        write_mjcf(file, actuators, mjcf)
+    write_json(figures, json)
     return 0
 
 

@@ -31,6 +31,9 @@ Capture = Literal["plan", "step", "none"]
 Integrator = Literal["euler", "rk4", "implicit", "implicitfast", "discrete"]
 """Integrators: the keys of `INTEGRATORS`."""
 
+ActuatorKind = Literal["", "position", "motor"]
+"""Actuators to add to a model file that has none."""
+
 Aggregate = Literal["mean", "worst", "cvar"]
 """Aggregations of a sample's costs on several models into one."""
 

@@ -31,7 +31,7 @@ from diffusion_mpc.config import (
     split_sim,
 )
 from diffusion_mpc.config.renamed import GAINS, RENAMED
-from diffusion_mpc.names import Capture, ObjectType, OutputType, hint
+from diffusion_mpc.names import ActuatorKind, Capture, ObjectType, OutputType, hint
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.spline import DEGREES
 from diffusion_mpc.rollout import BACKENDS
@@ -224,6 +224,7 @@ def test_choices_are_those_of_the_registries_that_they_name():
         == INTEGRATORS.keys()
         == set(parameters(SimConfig)["model.integrator"].choices)
     )
+    assert choices.pop("model.actuators") == set(get_args(ActuatorKind))
     assert choices.pop("output.type") == set(get_args(OutputType))
     types = set(get_args(ObjectType))
     assert choices.pop("objects.type") == types

@@ -591,7 +591,8 @@ ONE_LINE = "one line that says what to change, exit code 1"
         ),
         pytest.param(
             {"model.path": "nowhere.xml"},
-            "error: model file 'nowhere.xml' does not exist; set model.path to an MJCF file",
+            "error: model file 'nowhere.xml' does not exist; set model.path to an MJCF or URDF "
+            "file",
             marks=fault("model file missing", ONE_LINE),
         ),
         pytest.param(

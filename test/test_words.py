@@ -62,6 +62,7 @@ ALLOWED = {
     ("tasks/humanoid_run.py", "track"),  # a cost term, whose weight users type
     ("evaluation/video.py", "track"),  # rich's
     ("ros/recorder_node.py", "get_package_share_directory"),  # ament's
+    ("tasks/urdf.py", "get_package_share_directory"),
 }
 
 

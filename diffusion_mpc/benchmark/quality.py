@@ -36,6 +36,7 @@ from diffusion_mpc.config import (
     PlannerNodeConfig,
     SimConfig,
     Value,
+    build,
     load_parameters,
     split_sim,
 )
@@ -321,7 +322,7 @@ def parameters(
 def plant(task: str) -> dict[str, Value]:
     """Identity of the simulated robot: its options, and a digest of its model."""
     _, values = load_parameters(SimConfig, {"task": task})
-    model = find_task(task)(str(values["model.path"])).model
+    model = find_task(task)(build(SimConfig, values).model.file).model
     buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     digest = hashlib.sha256(buffer.tobytes()).hexdigest()[:12]

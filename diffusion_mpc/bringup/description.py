@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from diffusion_mpc.config import (
+    MODEL_FILE,
     NODES,
     ROS_OWN,
     ConfigError,
@@ -21,6 +22,7 @@ from diffusion_mpc.config import (
     Value,
     build,
     load_parameters,
+    model_file,
     parameters,
     read_parameter_file,
     require_parameter,
@@ -156,9 +158,7 @@ def processes(options: Options) -> list[Process]:
     # first appear, not in the order of the files.
     task = find_task(options.task)
     given = read_parameter_file(options.params_file, options.namespace)
-    settings = _settings(
-        options.settings, options.task, str(given["planner"].get("model.path", ""))
-    )
+    settings = _settings(options.settings, options.task, given["planner"])
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Robot and recorder listen to the commands, planner and recorder to the states.
     together: dict[str, Value] = {
@@ -173,13 +173,16 @@ def processes(options: Options) -> list[Process]:
     }
     backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
     planner = {**task.demo, **given["planner"], **together, **backend, **settings["planner"]}
-    # Rates and message types of planner and simulation belong together unless the user says
+    # Rates, robots and message types of planner and simulation belong together unless the user says
     # otherwise.
     asked = _checked("planner", planner)
+    mine = {**split_sim(task.defaults)[1], **given["sim"], **settings["sim"]}
+    robot = {} if "model.path" in mine else {name: asked[name] for name in MODEL_FILE}
     # The simulation is the source of time, so it follows the wall clock itself.
     sim = {
         "rate": asked["planner.rate"],
         "object_type": asked["objects.type"],
+        **robot,
         **given["sim"],
         **together,
         **simulation,
@@ -228,14 +231,16 @@ def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:
     )[1]
 
 
-def _settings(texts: Mapping[str, str], task: str, model_path: str) -> dict[str, dict[str, Value]]:
+def _settings(
+    texts: Mapping[str, str], task: str, planner: Mapping[str, Any]
+) -> dict[str, dict[str, Value]]:
     """Values of the settings by node.
 
-    Without `model.path` among them, the planner's model is that of `model_path`.
+    What they do not say of the planner's model is as in `planner`.
     """
-    path = texts.get("model.path", model_path)
+    model = model_file({**planner, **texts})
     return {
-        node: _parsed(mine, parameters(NODES[node], find_task(task), path))
+        node: _parsed(mine, parameters(NODES[node], find_task(task), model))
         for node, mine in zip(("planner", "sim"), split_sim(texts), strict=True)
     }
 

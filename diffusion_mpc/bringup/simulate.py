@@ -20,6 +20,7 @@ from rich.live import Live
 
 from diffusion_mpc.bringup.description import Options, isolation, processes
 from diffusion_mpc.bringup.processes import Running
+from diffusion_mpc.config import model_file
 from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.ros.observers import Status
 
@@ -88,7 +89,8 @@ def simulate(
             # shares the machine.
             os.nice(15)
             _watch(running, duration)
-        report = write_report(bag, task, where, video=video, plot=folder is not None)
+        model = next(model_file(node.parameters) for node in started if node.name == "planner")
+        report = write_report(bag, task, where, video=video, plot=folder is not None, model=model)
         sys.stdout.write(report.text() if folder is not None else report.table())
         return report.summary
 

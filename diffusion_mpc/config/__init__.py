@@ -7,11 +7,13 @@ package is written by it.
 """
 
 from diffusion_mpc.config.nodes import (
+    MODEL_FILE,
     NODES,
     ROS_OWN,
     SIM,
     cost_weights,
     load_parameters,
+    model_file,
     parameters,
     split_sim,
 )
@@ -45,6 +47,7 @@ from diffusion_mpc.config.yaml_files import (
 )
 
 __all__ = [
+    "MODEL_FILE",
     "NODES",
     "ROS_OWN",
     "SIM",
@@ -68,6 +71,7 @@ __all__ = [
     "check",
     "cost_weights",
     "load_parameters",
+    "model_file",
     "parameters",
     "read_parameter_file",
     "reference_yaml",

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from diffusion_mpc.config.parameter import Parameter, Value, check, fields
 from diffusion_mpc.config.planner_parameters import JointGains, PlannerNodeConfig
 from diffusion_mpc.config.recorder_parameters import RecorderConfig
+from diffusion_mpc.config.search_parameters import ModelConfig
 from diffusion_mpc.config.sim_parameters import SimConfig
+from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.model_file import OWN, ModelFile
 
 V = TypeVar("V")
+
+MODEL_FILE = ("model.path", "model.actuators")
+"""Parameters that say which model a node works with."""
 
 NODES: dict[str, type] = {
     "planner": PlannerNodeConfig,
@@ -38,7 +44,7 @@ def split_sim(values: Mapping[str, V]) -> tuple[dict[str, V], dict[str, V]]:
 
 
 def parameters(
-    config: type, task: type[Task] | None = None, model_path: str = ""
+    config: type, task: type[Task] | None = None, model: ModelFile = OWN
 ) -> dict[str, Parameter]:
     """All parameters of a config class by full name, with the defaults of a task.
 
@@ -48,7 +54,7 @@ def parameters(
     Args:
         config: class of one of the nodes
         task: the task; None: only what no task decides
-        model_path: MJCF file in place of the task's own; empty: the task's own
+        model: what is given in place of the task's own model
 
     Raises:
         TaskError: the model cannot be read
@@ -59,8 +65,9 @@ def parameters(
     planner, simulation = split_sim(task.defaults)
     if config is PlannerNodeConfig:
         defaults: Mapping[str, Value] = planner
-        path = model_path or str(planner.get("model.path", ""))
-        for joint in task(path).effort_joints():
+        own = model_file(planner)
+        used = ModelFile(model.path or own.path, model.actuators or own.actuators)
+        for joint in task(used).effort_joints():
             found |= {p.name: p for p in fields(JointGains, f"gains.{joint}.")}
         for term in task.cost_terms().values():
             name = f"cost.{term.name}"
@@ -72,6 +79,17 @@ def parameters(
     for name, value in check(defaults, found).items():
         found[name] = dataclasses.replace(found[name], default=value)
     return found
+
+
+def model_file(values: Mapping[str, Any]) -> ModelFile:
+    """The model that values name, of which any may be missing.
+
+    Raises:
+        ConfigError: there are no such actuators
+    """
+    known = {p.name: p for p in fields(ModelConfig, "model.")}
+    path, actuators = (known[name].check(values.get(name, "")) for name in MODEL_FILE)
+    return ModelFile(cast(str, path), cast(ActuatorKind, actuators))
 
 
 def cost_weights(values: Mapping[str, Value]) -> dict[str, float]:
@@ -96,5 +114,5 @@ def load_parameters(
     """
     own = parameters(config)
     task = find_task(str(given.get("task", own["task"].default))) if "task" in own else None
-    known = parameters(config, task, str(given.get("model.path", "")))
+    known = parameters(config, task, model_file(given) if task is not None else OWN)
     return known, check(given, known)

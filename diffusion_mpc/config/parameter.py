@@ -66,7 +66,8 @@ class Parameter:
                 f"{self.high:g}{self.unit and ' ' + self.unit}"
             )
         if self.choices and value not in self.choices:
-            raise ConfigError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
+            known = ", ".join(choice or "''" for choice in self.choices)
+            raise ConfigError(f"{self.name}: '{value}' is not one of {known}")
         return cast(Value, value)
 
     def parse(self, text: str) -> Value:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from diffusion_mpc.config.parameter import param
 from diffusion_mpc.names import (
+    ActuatorKind,
     Aggregate,
     AlgorithmName,
     BackendChoice,
@@ -13,13 +14,20 @@ from diffusion_mpc.names import (
     Integrator,
     SplineKind,
 )
+from diffusion_mpc.tasks.model_file import ModelFile
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The model that plans are made with, or that the simulation steps."""
 
-    path: str = param("", "MJCF file in place of the task's own; empty: the task's own.")
+    path: str = param(
+        "",
+        "MJCF or URDF file, or menagerie:NAME, in place of the task's own; empty: the task's own.",
+    )
+    actuators: ActuatorKind = param(
+        "", "Actuators to add to a file that has none, from its joints' limits; empty: none."
+    )
     timestep: float = param(
         0.02, "Physics time step of the model.", unit="s", low=1e-4, high=0.1, rebuilt=True
     )
@@ -27,6 +35,11 @@ class ModelConfig:
     iterations: int = param(
         10, "Most iterations of the constraint solver.", low=1, high=200, rebuilt=True
     )
+
+    @property
+    def file(self) -> ModelFile:
+        """The file that the model is read from."""
+        return ModelFile(self.path, self.actuators)
 
 
 @dataclass(frozen=True)

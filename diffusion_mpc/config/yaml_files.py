@@ -140,7 +140,7 @@ def reference_yaml(task: str) -> str:
 def _details(p: Parameter) -> str:
     parts = [p.unit] if p.unit else []
     if p.choices:
-        parts.append(" | ".join(p.choices))
+        parts.append(" | ".join(choice or "''" for choice in p.choices))
     elif math.isfinite(p.low):
         parts.append(f"{p.low:g} to {p.high:g}")
     parts += [word for word, said in (("live", p.live), ("rebuilt", p.rebuilt)) if said]

@@ -15,6 +15,7 @@ from diffusion_mpc.evaluation.plot import write_plot
 from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.model_file import OWN, ModelFile
 
 PAGES = Environment(
     loader=PackageLoader("diffusion_mpc.evaluation", ""),
@@ -67,7 +68,7 @@ def write_report(
     plot: bool = True,
     settle: float = 3.0,
     weights: Mapping[str, float] | None = None,
-    model_path: str = "",
+    model: ModelFile = OWN,
 ) -> Report:
     """Evaluate a bag into a folder; files of an earlier evaluation in there are replaced.
 
@@ -79,7 +80,7 @@ def write_report(
         plot: whether to draw the plot and write the page that shows it
         settle: time from the first state on that the speeds leave out, s
         weights: weights of cost terms that differ from the task's own
-        model_path: MJCF file in place of the task's own
+        model: what is given in place of the task's own model
 
     Raises:
         BagError: nothing in the bag can be used
@@ -87,7 +88,7 @@ def write_report(
         ValueError: a weight belongs to no term
         OSError: the folder cannot be written to
     """
-    task = find_task(task_name)(model_path)
+    task = find_task(task_name)(model)
     run = read_run(bag, task)
     measured = measure(run, task, weights)
     summary = figures(run, task, measured, settle)
@@ -100,7 +101,7 @@ def write_report(
         paths["plot"] = folder / "plot.png"
     if video:
         try:
-            write_video(bag, task_name, folder / "video.mp4", model_path)
+            write_video(bag, task_name, folder / "video.mp4", model)
             paths["video"] = folder / "video.mp4"
         except RendererUnavailableError as error:
             problems.append(f"no video: {error}")

@@ -12,15 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mujoco
 import numpy as np
 
 from diffusion_mpc.evaluation.metrics import Measured, measure
 from diffusion_mpc.evaluation.recorded_run import RecordedRun, read_run
+from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.model_file import OWN, ModelFile
 from diffusion_mpc.types import Array
 
 WIDTH, HEIGHT, RATE = 640, 360, 30
@@ -30,14 +32,14 @@ class RendererUnavailableError(RuntimeError):
     """This machine cannot render or encode; the message is one line with the reason."""
 
 
-def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> None:
+def write_video(bag: Path, task_name: str, file: Path, model: ModelFile = OWN) -> None:
     """Render a run in real time: 640 x 360, 30 frames per second, H.264. Shows its progress.
 
     Args:
         bag: rosbag2 folder or .mcap file
         task_name: name of the task, or a Python file that defines one
         file: where to write; replaced where it exists
-        model_path: MJCF file in place of the task's own
+        model: what is given in place of the task's own model
 
     Raises:
         RendererUnavailableError: there is no renderer or no encoder, or it failed
@@ -45,7 +47,8 @@ def write_video(bag: Path, task_name: str, file: Path, model_path: str = "") -> 
     # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of
     # its own.
     environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
-    command = [sys.executable, "-m", __name__, str(bag), task_name, str(file), model_path]
+    command = [sys.executable, "-m", __name__, str(bag), task_name, str(file)]
+    command += [model.path, model.actuators]
     done = subprocess.run(
         command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"
     )
@@ -184,9 +187,10 @@ def _renderer(model: mujoco.MjModel) -> Any:  # noqa: ANN401  (mujoco.Renderer)
 
 def main(arguments: list[str]) -> int:
     """Render; the last line on standard error is the reason where that fails."""
-    bag, task_name, file, *model_path = arguments
+    bag, task_name, file, path, actuators = arguments
     try:
-        _render(Path(bag), find_task(task_name)(*model_path), Path(file))
+        model = ModelFile(path, cast(ActuatorKind, actuators))
+        _render(Path(bag), find_task(task_name)(model), Path(file))
     except Exception as error:
         # Whatever a graphics driver or an encoder raises, the caller goes on without the video.
         kind = "" if isinstance(error, RendererUnavailableError) else f"{type(error).__name__}: "

@@ -104,7 +104,8 @@ def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[
     _, values = load_parameters(
         PlannerNodeConfig, {"task": name, **task_class.demo, "planner.demonstration": demo}
     )
-    config, task = build(PlannerNodeConfig, values), task_class(str(values["model.path"]))
+    config = build(PlannerNodeConfig, values)
+    task = task_class(config.model.file)
     backend = make_backend(config.backend, config.model, config.robust, task)
     data = task.initial_data(backend.model)
     state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))

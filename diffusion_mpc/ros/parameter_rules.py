@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from diffusion_mpc.config import ConfigError, PlannerNodeConfig, Value, parameters
 
 FIXED = tuple(p.name for p in parameters(PlannerNodeConfig).values() if not (p.live or p.rebuilt))
-AT_START = ("task", "model.path", "autostart")
+AT_START = ("task", "model.path", "model.actuators", "autostart")
 """Parameters that decide which others there are, or what happens at the start.
 
 No service changes them.

@@ -59,7 +59,7 @@ class SimNode(Node):
         """
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
-        self.task = find_task(self.config.task)(self.config.model.path)
+        self.task = find_task(self.config.task)(self.config.model.file)
         self.plant = Plant(
             self.task, self.config.model, self.config.mass_scale, self.config.friction_scale
         )

@@ -68,7 +68,7 @@ class PlannerSession(ABC):
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
         self.config = build(PlannerNodeConfig, values)
-        self.task = find_task(self.config.task)(self.config.model.path)
+        self.task = find_task(self.config.task)(self.config.model.file)
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
         model = self.controller.backend.model

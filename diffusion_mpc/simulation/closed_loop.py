@@ -102,7 +102,7 @@ class ClosedLoop:
         _, plant_values = load_parameters(SimConfig, {"task": values["task"], **simulated})
         self.config = build(PlannerNodeConfig, values)
         self.weights = cost_weights(values)
-        self.task = find_task(self.config.task)(self.config.model.path)
+        self.task = find_task(self.config.task)(self.config.model.file)
         self.controller = Controller(self.task, self.config, self.weights)
         self.sim = build(SimConfig, plant_values)
         self.plant = Plant(self.task, self.sim.model, self.sim.mass_scale, self.sim.friction_scale)

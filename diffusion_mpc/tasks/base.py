@@ -24,6 +24,7 @@ host wait for the device, nor send it numbers; `constant` and `columns` send the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -34,7 +35,7 @@ import mujoco
 import numpy as np
 import torch
 
-from diffusion_mpc.names import Integrator, require_known
+from diffusion_mpc.names import ActuatorKind, Integrator, require_known
 from diffusion_mpc.tasks.actions import ActionScale, action_centre, action_scale
 from diffusion_mpc.tasks.actuation import (
     begin_at_rest,
@@ -54,8 +55,10 @@ from diffusion_mpc.tasks.cost import (
     smooth_abs,
 )
 from diffusion_mpc.tasks.errors import TaskError
+from diffusion_mpc.tasks.menagerie import PREFIX as MENAGERIE
 from diffusion_mpc.tasks.model_file import (
     INTEGRATORS,
+    ModelFile,
     Sensors,
     add_sensors,
     compile_spec,
@@ -89,7 +92,10 @@ class Task:
 
     Attributes:
         name: what users type
-        model_path: MJCF file
+        model_path: MJCF or URDF file, relative to the task's own file, or a robot of MuJoCo
+            Menagerie, e.g. `"menagerie:unitree_go2"`
+        actuators: "position" or "motor": actuators to add to a model that has none, see
+            `added_actuators.py`
         sensors: MuJoCo sensors the terms read, `name -> (type, object type, object name)`, e.g.
             `("framelinvel", "xbody", "torso")`; those the MJCF lacks are added on loading
         reference: "none", "cmd_vel" or "goal_pose"
@@ -116,7 +122,8 @@ class Task:
     """
 
     name: ClassVar[str]
-    model_path: ClassVar[Path]
+    model_path: ClassVar[str | Path]
+    actuators: ClassVar[ActuatorKind] = ""
     sensors: ClassVar[Sensors] = {}
     reference: ClassVar[str] = "none"
     base: ClassVar[str | None] = None
@@ -223,16 +230,18 @@ class Task:
         )
         return centre, 1.0 / scale
 
-    def __init__(self, model_path: str | Path = "") -> None:
+    def __init__(self, model_path: str | Path | ModelFile = "") -> None:
         """Read the model.
 
         Args:
-            model_path: MJCF file to use in place of the task's own
+            model_path: model to use in place of the task's own
 
         Raises:
             TaskError: the file is missing or broken, or does not fit the task
         """
-        self.path = Path(model_path) if str(model_path) else self.model_path
+        given = model_path if isinstance(model_path, ModelFile) else ModelFile(path=str(model_path))
+        self.file = given if given.path else self.own_model(given.actuators)
+        self.path = self.file.located()
         self.model = self.compile()
         self.ctrl_limits = control_limits(self.model, self.path)
         if self.keyframe is not None:
@@ -244,8 +253,18 @@ class Task:
             self.model, self.action_scale, self.action_centre, self.ctrl_limits
         )
 
+    @classmethod
+    def own_model(cls, actuators: ActuatorKind = "") -> ModelFile:
+        """The task's own model, with its own actuators where none are named."""
+        path = str(cls.model_path)
+        if not path.startswith(MENAGERIE):
+            owner = next(c for c in cls.__mro__ if "model_path" in vars(c))
+            file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+            path = str(Path(file or "").parent / path)
+        return ModelFile(path, actuators or cls.actuators)
+
     def _spec(self) -> mujoco.MjSpec:
-        spec = read_spec(self.path)
+        spec = read_spec(self.path, self.file.actuators)
         self.prepare(spec)
         add_sensors(spec, self.required_sensors(spec))
         return spec

@@ -11,6 +11,7 @@ import torch
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, TaskError, cost
 from diffusion_mpc.tasks.cost import constant
+from diffusion_mpc.tasks.model_file import ModelFile
 from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Car(Task):
     REACHED = 0.2
     """Distance of the goal within which the cost falls, m."""
 
-    def __init__(self, model_path: str | Path = "") -> None:
+    def __init__(self, model_path: str | Path | ModelFile = "") -> None:
         """Read goal and walls off the model."""
         super().__init__(model_path)
         model = self.model

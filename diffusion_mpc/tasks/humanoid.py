@@ -12,6 +12,7 @@ from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks import terms
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.cost import columns, constant
+from diffusion_mpc.tasks.model_file import ModelFile
 from diffusion_mpc.types import RolloutBatch
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Humanoid(Task):
     base = "torso"
     keyframe = "stand"
 
-    def __init__(self, model_path: str | Path = "") -> None:
+    def __init__(self, model_path: str | Path | ModelFile = "") -> None:
         """Read the model; see `Task`."""
         super().__init__(model_path)
         actuated = self.model.actuator_trnid[:, 0]

@@ -27,7 +27,7 @@ from diffusion_mpc.tasks.actions import SERVO_REACH, ActionScale
 from diffusion_mpc.tasks.base import Task, TaskError, cost, linear
 from diffusion_mpc.tasks.cost import columns, constant
 from diffusion_mpc.tasks.gaits import Gait, find_gait
-from diffusion_mpc.tasks.model_file import CONTACT, Sensors, compile_spec
+from diffusion_mpc.tasks.model_file import CONTACT, ModelFile, Sensors, compile_spec
 from diffusion_mpc.tasks.servos import Gains, as_servos
 from diffusion_mpc.tasks.stance import FAR, clearance, geoms_of, on_the_ground, posed, sole
 from diffusion_mpc.tasks.terms import follows, heading_velocity, off_balance
@@ -78,7 +78,7 @@ class LeggedRobot(Task):
     demo = {"command.vx": 0.5}
     trial_duration = 8.0
 
-    def __init__(self, model_path: str | Path = "") -> None:
+    def __init__(self, model_path: str | Path | ModelFile = "") -> None:
         """Read the model; see `Task`.
 
         Raises:

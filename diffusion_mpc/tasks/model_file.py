@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
-from diffusion_mpc.names import Integrator
-from diffusion_mpc.tasks.errors import TaskError
+from diffusion_mpc.names import ActuatorKind, Integrator
+from diffusion_mpc.tasks.added_actuators import add_actuators
+from diffusion_mpc.tasks.errors import TaskError, as_task_error
+from diffusion_mpc.tasks.menagerie import PREFIX, find_robot
+from diffusion_mpc.tasks.urdf import is_urdf, read_urdf
 from diffusion_mpc.types import Array
 
 INTEGRATORS: dict[Integrator, int] = {
@@ -31,16 +34,59 @@ Sensors = Mapping[str, tuple[str, str, str]]
 """Sensors by name: type, type of object, name of object; see `Task.sensors`."""
 
 
-def read_spec(path: Path) -> mujoco.MjSpec:
+@dataclass(frozen=True)
+class ModelFile:
+    """A model as users name it.
+
+    Attributes:
+        path: MJCF or URDF file, or a robot of Menagerie, `menagerie:NAME`; empty: the task's own
+        actuators: actuators to add to a file that has none, as `add_actuators` says; empty: none
+    """
+
+    path: str = ""
+    actuators: ActuatorKind = ""
+
+    def located(self) -> Path:
+        """The file.
+
+        Raises:
+            TaskError: a robot of Menagerie is not on this machine
+        """
+        if self.path.startswith(PREFIX):
+            return find_robot(self.path.removeprefix(PREFIX))
+        return Path(self.path)
+
+
+OWN = ModelFile()
+"""The task's own model."""
+
+
+def read_spec(path: Path, actuators: ActuatorKind = "") -> mujoco.MjSpec:
     """A model file as a specification.
 
+    Args:
+        path: MJCF or URDF file
+        actuators: actuators to add; empty: none
+
     Raises:
-        TaskError: the file is missing or broken
+        TaskError: the file is missing or broken, or actuators cannot be added to it
     """
     if not path.is_file():
-        raise TaskError(f"model file '{path}' does not exist; set model.path to an MJCF file")
-    with _as_task_error(f"model file '{path}' cannot be read"):
-        return mujoco.MjSpec.from_file(str(path))
+        raise TaskError(
+            f"model file '{path}' does not exist; set model.path to an MJCF or URDF file"
+        )
+    if path.suffix.lower() == ".mjb":
+        raise TaskError(
+            f"model file '{path}' is a compiled model (MJB), which cannot be changed any more; use "
+            "the MJCF that it was made from"
+        )
+    if is_urdf(path):
+        return read_urdf(path, actuators)
+    with as_task_error(f"model file '{path}' cannot be read"):
+        spec = mujoco.MjSpec.from_file(str(path))
+    if actuators:
+        add_actuators(spec, actuators, path, {})
+    return spec
 
 
 def compile_spec(spec: mujoco.MjSpec, failure: str) -> mujoco.MjModel:
@@ -49,7 +95,7 @@ def compile_spec(spec: mujoco.MjSpec, failure: str) -> mujoco.MjModel:
     Raises:
         TaskError: MuJoCo refuses it; the message begins with `failure`
     """
-    with _as_task_error(failure):
+    with as_task_error(failure):
         return spec.compile()
 
 
@@ -84,7 +130,10 @@ def control_limits(model: mujoco.MjModel, path: Path) -> tuple[Array, Array]:
         TaskError: the model has no actuators, or one without a range
     """
     if model.nu == 0:
-        raise TaskError(f"model file '{path}' has no actuators, so there is nothing to plan")
+        raise TaskError(
+            f"model file '{path}' has no actuators, so there is nothing to plan; "
+            "give it some, or set model.actuators to position or motor"
+        )
     for i in range(model.nu):
         if not model.actuator_ctrllimited[i]:
             raise TaskError(
@@ -143,11 +192,3 @@ def finite(values: Array, what: str) -> Array:
     if not np.isfinite(values).all():
         raise TaskError(f"{what} is not finite")
     return values
-
-
-@contextmanager
-def _as_task_error(failure: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise TaskError(f"{failure}: {' '.join(str(error).split())}") from None
