@@ -9,6 +9,7 @@ from cyclopts import App
 
 from diffusion_mpc.benchmark.black_box import BlackBox
 from diffusion_mpc.benchmark.delay import Delay
+from diffusion_mpc.benchmark.integrators import Integrators
 from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
 from diffusion_mpc.benchmark.soak import Soak
@@ -16,5 +17,5 @@ from diffusion_mpc.benchmark.speed import Speed
 from diffusion_mpc.benchmark.tune import Tune
 
 app = App(name="benchmark")
-for benchmark in (Speed, Quality, Tune, Delay, Renoising, BlackBox, Soak):
+for benchmark in (Speed, Quality, Tune, Delay, Renoising, Integrators, BlackBox, Soak):
     app.command(benchmark)

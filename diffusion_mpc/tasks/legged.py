@@ -63,7 +63,7 @@ class LeggedRobot(Task):
             nominal pose, and motors have their whole range
         gait: name of a gait, see `GAITS`, or a gait of one's own
         free_joints: joints, by name or pattern, that the posture does not hold
-        height: of the base in the nominal pose above its feet's lowest, m
+        nominal_height: of the base in the nominal pose above its feet's lowest, m
         weight: of the robot, N
     """
 
@@ -105,7 +105,7 @@ class LeggedRobot(Task):
             float(data.sensor(f"{foot}_position").data[2]) - clearance
             for foot, clearance in zip(self.feet, clearances, strict=True)
         )
-        self.height = float(data.qpos[self._qpos + 2]) - float(np.mean(clearances))
+        self.nominal_height = float(data.qpos[self._qpos + 2]) - float(np.mean(clearances))
         held = [
             i
             for i in range(self.model.njnt)
@@ -215,9 +215,9 @@ class LeggedRobot(Task):
         return 1.0 - x.sensor("base_up")[..., 2]
 
     @cost(weight=1.0, unit="nominal height / 6")
-    def base_height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+    def height(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Height of the base against that of the nominal pose."""
-        return (x.qpos[..., self._qpos + 2] - self.height) * (6.0 / self.height)
+        return (x.qpos[..., self._qpos + 2] - self.nominal_height) * (6.0 / self.nominal_height)
 
     @cost(weight=0.25, unit="swing height")
     def foot_heights(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
@@ -260,7 +260,7 @@ class LeggedRobot(Task):
         The base leans by more than 60 degrees, is lower than half its nominal height, or
         something other than the feet carries a fifth of the robot's weight.
         """
-        low = x.qpos[..., self._qpos + 2] < 0.5 * self.height
+        low = x.qpos[..., self._qpos + 2] < 0.5 * self.nominal_height
         return (x.sensor("base_up")[..., 2] < 0.5) | low | (self.borne(x) > BORNE)
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
@@ -312,7 +312,7 @@ class Biped(LeggedRobot):
     gait = "walk"
     weights = {
         "velocity": 8.0,
-        "base_height": 2.3,
+        "height": 2.3,
         "foot_heights": 0.32,
         "effort": 0.01,
     }
