@@ -73,44 +73,6 @@ def smooth(r):
     return np.sqrt(r**2 + 0.01) - 0.1
 
 
-@pytest.mark.parametrize("yaw", [0.0, np.pi / 2, -2.5])
-def test_walking_by_hand(yaw):
-    task = find_task("humanoid_walk")()
-    qvel = moving(task, x=0.7 * np.cos(yaw), y=0.7 * np.sin(yaw), yaw=0.5)
-    # A quarter of a stride in, the left foot is to be 8 cm high.
-    found = costs(
-        task,
-        straight(task, yaw=yaw),
-        qvel,
-        ctrl=task.ctrl_limits[1],
-        velocity=(1.0, 0.0, 0.2),
-        time=1000.2,
-    )
-    # Turning on the spot moves the mass sideways.
-    balance = (MASS_X - FEET_X - 0.3 * FALL_TIME) ** 2 + (0.5 * MASS_X * FALL_TIME) ** 2
-    assert found == pytest.approx(
-        {
-            "velocity": 0.3**2,
-            "yaw_rate": 0.3**2,
-            "upright": 0.0,
-            "height": 0.7**2,
-            "balance": balance,
-            "gait": 0.8**2,
-            "posture": ARMS_FROM_STANCE,
-            "effort": 20.0,
-        },
-        abs=1e-6,
-    )
-
-
-def test_who_is_to_stand_keeps_both_feet_down():
-    task = find_task("humanoid_walk")()
-    assert costs(task, straight(task), time=0.2)["gait"] == pytest.approx(0.0, abs=1e-9)
-    assert costs(task, straight(task, z=STRAIGHT + 0.05), time=0.2)["gait"] == pytest.approx(
-        2 * 0.5**2
-    )
-
-
 def test_getting_up_by_hand():
     task = find_task("humanoid_standup")()
     found = costs(task, straight(task, x=1.0, y=-2.0), moving(task, x=0.5))

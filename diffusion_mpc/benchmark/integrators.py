@@ -68,18 +68,24 @@ class Integrators(RunsBenchmark):
             TaskError: there is no such task
         """
         tasks = {name: find_task(name) for name in self.tasks or available_tasks()}
-        return [
-            {
+        common = {
+            name: {
                 "task": name,
-                "model": model,
                 "duration": task.trial_duration if self.duration is None else self.duration,
-                "parameters": {"task": name, **split_sim(task.demo)[0], **changed},
                 "plant": plant(name),
-                "trial": trial,
                 "versions": versions(),
             }
             for name, task in tasks.items()
             if task.dynamics is None
+        }
+        return [
+            {
+                **given,
+                "model": model,
+                "parameters": {"task": name, **split_sim(tasks[name].demo)[0], **changed},
+                "trial": trial,
+            }
+            for name, given in common.items()
             for trial in range(self.seeds)
             for model, changed in MODELS.items()
         ]
@@ -107,8 +113,6 @@ class Integrators(RunsBenchmark):
         return {
             "rows": [
                 row
-                for name, found in runs.groupby("task", sort=False)
-                for row in _rows(name, found)
                 for name, found in runs.groupby("task", sort=False)
                 for row in _rows(name, found)
             ]
