@@ -7,6 +7,7 @@ What it starts, that it ends, and what it says about itself.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.ros
 
 SHARE = Path(get_package_share_directory("diffusion_mpc"))
 SOURCE = PythonLaunchDescriptionSource(str(SHARE / "launch" / "ant_sim.launch.py"))
+QUADRUPED = PythonLaunchDescriptionSource(str(SHARE / "launch" / "quadruped_sim.launch.py"))
 ROBOT = PythonLaunchDescriptionSource(str(SHARE / "launch" / "planner.launch.py"))
 TIMEOUT = 60.0
 
@@ -162,8 +164,15 @@ def test_a_mistake_in_the_parameter_file_is_told_and_starts_nothing(exit_codes, 
 
 @pytest.mark.parametrize(
     ("source", "arguments"),
-    [(SOURCE, ARGUMENTS), (ROBOT, ROBOT_ARGUMENTS)],
-    ids=["simulation", "robot"],
+    [
+        (SOURCE, ARGUMENTS),
+        (
+            QUADRUPED,
+            [replace(a, default="quadruped") if a.name == "task" else a for a in ARGUMENTS],
+        ),
+        (ROBOT, ROBOT_ARGUMENTS),
+    ],
+    ids=["simulation", "quadruped", "robot"],
 )
 def test_every_argument_is_declared_with_a_description_and_its_default(source, arguments):
     declared = {

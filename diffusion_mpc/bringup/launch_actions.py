@@ -7,31 +7,67 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from launch.action import Action
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from diffusion_mpc.bringup.description import Argument, Options, Process
+from diffusion_mpc.bringup.description import (
+    ARGUMENTS,
+    Argument,
+    Options,
+    Process,
+    isolation,
+    processes,
+)
+
+
+def simulation(task: str) -> LaunchDescription:
+    """A simulation: planner, simulated robot and, when asked, a recorder.
+
+    Args:
+        task: default of the argument `task`
+    """
+    environment = isolation()
+    told = "to reach the nodes from another terminal: export " + " ".join(
+        f"{name}={value}" for name, value in environment.items()
+    )
+    arguments = [replace(a, default=task) if a.name == "task" else a for a in ARGUMENTS]
+    return LaunchDescription(
+        [
+            *[SetEnvironmentVariable(name, value) for name, value in environment.items()],
+            LogInfo(msg=told),
+            *actions(arguments, processes),
+        ]
+    )
 
 
 def actions(
-    arguments: Sequence[Argument], processes: Callable[[Options], list[Process]]
+    arguments: Sequence[Argument], describe: Callable[[Options], list[Process]]
 ) -> list[Action]:
-    """Actions of a launch file: its arguments, and the nodes that `processes` makes of them."""
+    """Actions of a launch file: its arguments, and the nodes that `describe` makes of them."""
 
     def nodes(context: LaunchContext) -> list[Action]:
         texts = {
             argument.name: LaunchConfiguration(argument.name).perform(context)
             for argument in arguments
         }
-        started = [_node(process) for process in processes(Options.from_texts(texts))]
+        started = [_node(process) for process in describe(Options.from_texts(texts))]
         return [
             *started,
             *[

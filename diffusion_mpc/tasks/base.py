@@ -158,9 +158,8 @@ class Task:
             if hasattr(value, "__cost_term__")
         }
         for name, weight in cls.weights.items():
-            terms[require_known("cost term", name, terms, TaskError)] = replace(
-                terms[name], weight=weight
-            )
+            known = require_known("cost term", name, terms, TaskError)
+            terms[known] = replace(terms[known], weight=weight)
         return terms
 
     @classmethod

@@ -93,8 +93,6 @@ class LeggedRobot(Task):
         super().__init__(model_path)
         data = self.initial_data(self.model)
         body = self.model.body(self.base)
-        if self.model.body_dofnum[body.id] != 6:
-            raise TaskError(f"body '{self.base}', the base of task '{self.name}', is not free")
         self._qpos = int(self.model.jnt_qposadr[body.jntadr[0]])
         self._qvel = int(self.model.jnt_dofadr[body.jntadr[0]])
         gravity = float(np.linalg.norm(self.model.opt.gravity))
@@ -125,6 +123,8 @@ class LeggedRobot(Task):
         base = str(self.base)
         if spec.body(base) is None:
             raise TaskError(f"model '{self.path}' has no body '{base}', the base")
+        if not any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in spec.body(base).joints):
+            raise TaskError(f"body '{base}', the base of task '{self.name}', has no free joint")
         as_servos(spec, self.servos)
         key = spec.key(str(self.keyframe))
         if key is not None and self.servos:

@@ -32,9 +32,10 @@ def as_servos(spec: mujoco.MjSpec, gains: Gains) -> None:
         TaskError: a pattern fits no motor of a joint
     """
     motors = {a.name or a.target: a for a in spec.actuators if is_motor(a)}
-    for pattern, (kp, kd) in gains.items():
+    chosen: dict[str, tuple[float, float]] = {}
+    for pattern, pair in gains.items():
         fitting = [
-            motor
+            name
             for name, motor in motors.items()
             if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(motor.target, pattern)
         ]
@@ -42,8 +43,9 @@ def as_servos(spec: mujoco.MjSpec, gains: Gains) -> None:
             raise TaskError(
                 f"servos: '{pattern}' fits no motor; motors are {', '.join(motors) or 'none'}"
             )
-        for motor in fitting:
-            _set(spec, motor, kp, kd)
+        chosen |= dict.fromkeys(fitting, pair)
+    for name, (kp, kd) in chosen.items():
+        _set(spec, motors[name], kp, kd)
 
 
 def is_motor(actuator: mujoco.MjsActuator) -> bool:

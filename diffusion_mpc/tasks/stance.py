@@ -73,7 +73,7 @@ def sole(model: mujoco.MjModel, qpos: Array, body: str) -> Array:
     if not nearest or not ground:
         raise TaskError(f"foot '{body}' is a body without colliding geoms; name a site or a geom")
     least = min(distance for distance, _ in nearest)
-    point = np.mean([p for distance, p in nearest if distance < least + 0.01], axis=0)
+    point = np.mean([p for distance, p in nearest if distance < least + 0.005], axis=0)
     rotation = data.body(body).xmat.reshape(3, 3)
     found: Array = rotation.T @ (point - data.body(body).xpos)
     return found
