@@ -43,7 +43,7 @@ SINGLE = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
 """Joints of one degree of freedom."""
 
 BORNE = 0.2
-"""Share of the robot's weight on anything but its feet that counts as a fall."""
+"""Fraction of the robot's weight on anything but its feet that counts as a fall."""
 
 
 class LeggedRobot(Task):
@@ -234,7 +234,7 @@ class LeggedRobot(Task):
 
     @cost(weight=1.0, norm=linear)
     def other_contacts(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Share of the robot's weight that anything but its feet carries."""
+        """Fraction of the robot's weight that anything but its feet carries."""
         return self.borne(x)
 
     @cost(weight=0.2, unit="rad")
@@ -278,7 +278,7 @@ class LeggedRobot(Task):
         return (self._columns(x, "contact", 2) != 0.0).to(x.qpos.dtype)
 
     def borne(self, x: RolloutBatch) -> Tensor:
-        """Share (samples, horizon) of the robot's weight that anything but its feet carries."""
+        """Fraction (samples, horizon) of the robot's weight that anything but its feet carries."""
         feet = self._columns(x, "contact", 2).sum(-1)
         return (x.sensor("base_contact")[..., 2] - feet).abs() / self.weight
 
@@ -317,6 +317,7 @@ class Biped(LeggedRobot):
         "effort": 0.01,
     }
     defaults = {
+        "model.integrator": "discrete",
         "planner.rate": 25.0,
         "planner.horizon_steps": 25,
         "planner.num_knots": 4,
