@@ -9,7 +9,6 @@ RENAMED: Mapping[str, str] = {
     "planner.success_share": "planner.success_fraction",
     "planner.elite_share": "planner.elite_fraction",
     "output.takeover": "output.blend_time",
-    "cost.gait": "cost.foot_heights",
 }
 """The name now, by the name before."""
 

@@ -104,14 +104,14 @@ class LeggedRobot(Task):
             for foot, clearance in zip(self.feet, clearances, strict=True)
         )
         self.nominal_height = float(data.qpos[self._qpos + 2]) - float(np.mean(clearances))
-        held = [
+        holding = [
             i
             for i in range(self.model.njnt)
             if mujoco.mjtJoint(int(self.model.jnt_type[i])) in SINGLE
             and self.model.body_rootid[self.model.jnt_bodyid[i]] == body.rootid
             and not any(fnmatch.fnmatchcase(self.model.joint(i).name, p) for p in self.free_joints)
         ]
-        self._joints = tuple(int(self.model.jnt_qposadr[i]) for i in held)
+        self._joints = tuple(int(self.model.jnt_qposadr[i]) for i in holding)
         self._nominal = tuple(data.qpos[list(self._joints)].tolist())
 
     def prepare(self, spec: mujoco.MjSpec) -> None:
