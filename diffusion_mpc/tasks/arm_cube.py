@@ -15,14 +15,14 @@ from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 if TYPE_CHECKING:
     from torch import Tensor
 
-HALF = 0.03
-"""Half the edge of the cube, m; its middle is as high above the floor. See models/arm_cube."""
+HEIGHT = 0.03
+"""Height of the middle of the cube above the floor, m; see models/arm_cube."""
 
 BESIDE = 0.055
-"""Distance of the tip from the middle of the cube at which it touches, and a little more, m."""
+"""Distance of the tip's middle from the cube's where they touch, and 5 mm more, m."""
 
-NEAREST, FARTHEST = 0.25, 0.65
-"""Distances from the arm's axis between which the tip can push, m."""
+NEAREST, FARTHEST = 0.15, 0.7
+"""Distances of the cube from the arm's axis beyond which the tip cannot push it back, m."""
 
 
 class ArmCube(Task):
@@ -38,8 +38,8 @@ class ArmCube(Task):
     reference = "goal_pose"
     keyframe = "home"
     demo = {"goal.wait": False, "goal.x": 0.45, "goal.y": 0.2}
-    # What touches the cube pushes it on sooner with the discrete integrator: with it the cubes of
-    # four trials were at their goals after 1.0 s, with implicitfast after 1.6 s.
+    # The discrete integrator was the better one in 11 of 12 trials: over the first 3 s the cost was
+    # 0.84 with it and 0.98 with implicitfast.
     defaults = {
         "model.integrator": "discrete",
         "planner.rate": 25.0,
@@ -76,7 +76,7 @@ class ArmCube(Task):
     @cost(weight=0.5, norm=smooth_abs, unit="2 cm")
     def low(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Height of the tip from that of the cube's middle."""
-        return (x.sensor("tip")[..., 2] - HALF) / 0.02
+        return (x.sensor("tip")[..., 2] - HEIGHT) / 0.02
 
     @cost(weight=0.2, norm=linear)
     def down(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
@@ -98,9 +98,9 @@ class ArmCube(Task):
         return {"position_m": self._distance(x, reference)}
 
     def failed(self, x: RolloutBatch) -> Tensor:
-        """Whether the cube is where the arm cannot push it."""
+        """Whether the cube is where the arm cannot push it back."""
         away = self._cube(x)[..., :2].norm(dim=-1)
-        return (away < NEAREST - 0.1) | (away > FARTHEST + 0.05)
+        return (away < NEAREST) | (away > FARTHEST)
 
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the cube ends at its goal, within 3 cm."""
