@@ -136,7 +136,7 @@ def test_the_cube_is_pushed_to_its_goal(trial):
 
 # Over ROS
 
-START, GOAL = (0.45, 0.0), (0.45, 0.25)
+START, GOAL = (0.45, 0.0), (0.3, 0.35)
 
 
 @pytest.fixture
