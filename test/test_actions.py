@@ -140,4 +140,4 @@ def test_weights_defaults_and_sensors_add_to_those_of_the_base_class():
 
 def test_weights_reach_the_parameters():
     _, values = load_parameters(PlannerNodeConfig, {"task": "quadruped"})
-    assert cost_weights(values)["velocity"] == 5.0
+    assert cost_weights(values)["velocity"] == 4.0
