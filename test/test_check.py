@@ -69,6 +69,24 @@ class Stand(Task):
 CALM = "return self.normalise(x.ctrl)"
 
 
+SITE = """
+<mujoco>
+  <compiler autolimits="true"/>
+  <worldbody>
+    <body name="drone"><freejoint/><geom size="0.1" mass="1"/><site name="rotor"/></body>
+  </worldbody>
+  <actuator><motor name="thrust" site="rotor" gear="0 0 1 0 0 0" ctrlrange="0 20"/></actuator>
+</mujoco>
+"""
+
+
+def test_actuators_that_no_joint_stands_for_are_listed_by_their_own_name(tmp_path, capsys):
+    assert main(["check", written(tmp_path, SITE, "drone.xml")]) == 0
+    (row,) = check_robot(str(tmp_path / "drone.xml"))["actuators"]
+    assert (row["name"], row["joint"], row["kind"]) == ("thrust", "", "by its control")
+    assert "by its control" in capsys.readouterr().out
+
+
 @pytest.fixture(autouse=True)
 def in_no_time(monkeypatch):
     monkeypatch.setattr(throughput, "SECONDS", 0.02)
@@ -299,7 +317,7 @@ def test_the_command_prints_tables_and_writes_the_figures(tmp_path, capsys):
             "<mujoco><worldbody><body><joint type='ball'/><geom size='.1'/></body><body>"
             "<joint name='j'/><geom size='.1'/></body></worldbody><actuator>"
             "<motor joint='j' ctrlrange='-1 1'/></actuator></mujoco>",
-            "error: joint '0' is neither a hinge, a slide nor the free joint",
+            "error: the joint of body 1, which has no name, is a ball joint, which joint_states",
         ),
         ("task.py", "import nothing_of_that_name", "error: task file '{}' cannot be read: Module"),
         ("antt", None, "error: unknown task 'antt'; did you mean 'ant'?"),

@@ -47,7 +47,7 @@ def straight(task, **changed):
         np.sin(yaw / 2),
     )
     for name, angle in changed.items():
-        qpos[task.joints[name]] = angle
+        qpos[task.model.joint(name).qposadr[0]] = angle
     return qpos
 
 
@@ -71,6 +71,49 @@ def lean(angle):
 
 def smooth(r):
     return np.sqrt(r**2 + 0.01) - 0.1
+
+
+@pytest.mark.parametrize("yaw", [0.0, np.pi / 2, -2.5])
+def test_walking_by_hand(yaw):
+    task = find_task("humanoid_walk")()
+    qvel = moving(task, x=0.7 * np.cos(yaw), y=0.7 * np.sin(yaw), yaw=0.5)
+    # A quarter of a stride in, the left foot is to be 8 cm high.
+    found = costs(
+        task,
+        straight(task, yaw=yaw),
+        qvel,
+        ctrl=task.action_centre + task.action_reach,
+        velocity=(1.0, 0.0, 0.2),
+        time=1000.2,
+    )
+    # Turning on the spot moves the mass sideways.
+    height = task.nominal_height
+    fall_time = task._fall_time
+    balance = (MASS_X - FEET_X - 0.3 * fall_time) ** 2 + (0.5 * MASS_X * fall_time) ** 2
+    assert fall_time == pytest.approx(FALL_TIME, abs=1e-3)
+    assert found.pop("foot_slip") < 3.0
+    assert found == pytest.approx(
+        {
+            "velocity": 0.3**2,
+            "yaw_rate": 0.3**2,
+            "upright": 0.0,
+            "height": ((STRAIGHT - height) * 6.0 / height) ** 2,
+            "balance": balance,
+            "foot_heights": 1.0,
+            "other_contacts": 0.0,
+            "posture": ARMS_FROM_STANCE,
+            "effort": 20.0,
+            "action_rate": 0.0,
+        },
+        abs=1e-6,
+    )
+
+
+def test_who_is_to_stand_keeps_both_feet_down():
+    task = find_task("humanoid_walk")()
+    assert costs(task, straight(task), time=0.2)["foot_heights"] == pytest.approx(0.0, abs=1e-9)
+    lifted = costs(task, straight(task, z=STRAIGHT + 0.05), time=0.2)
+    assert lifted["foot_heights"] == pytest.approx(2 * (0.05 / 0.08) ** 2)
 
 
 def test_getting_up_by_hand():

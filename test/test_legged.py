@@ -233,6 +233,26 @@ def test_a_foot_may_be_a_body_and_is_then_its_lowest_point(tmp_path):
         np.testing.assert_allclose(data.sensor(f"{name}_position").data, [x, y, 0.0], atol=1e-6)
 
 
+def test_the_lowest_point_of_a_flat_foot_is_the_middle_of_its_sole(tmp_path):
+    path = tmp_path / "box.xml"
+    box(tmp_path, pose={"*": 0.0})
+    flat = '<geom type="box" size="0.08 0.03 0.02" pos="0.03 0 -0.31" mass="0.1"/>'
+    path.write_text(path.read_text().replace('<geom size="0.03" pos="0 0 -0.3" mass="0.1"/>', flat))
+
+    class Flat(Quadruped):
+        """A box on flat feet."""
+
+        name = "flat"
+        model_path = path
+        base = "trunk"
+        feet = ("FL", "FR", "RL", "RR")
+        pose = {"*": 0.0}
+
+    robot = Flat()
+    data = robot.initial_data(robot.model)
+    np.testing.assert_allclose(data.sensor("FL_position").data, [0.18, 0.1, 0.0], atol=1e-6)
+
+
 @pytest.mark.parametrize("angle", ["radian", "degree"])
 def test_motors_become_servos_with_the_joints_range_and_the_motors_torque(tmp_path, angle):
     robot = box(tmp_path, angle, pose={"*": 0.1}, servos={"*": (50.0, 2.0), "FL": (80.0, 3.0)})

@@ -31,7 +31,7 @@ def read_demonstration(source: str | Path, task: Task) -> DemonstratedPath:
         DemonstrationError: it cannot be read, or names, times or values are not as they should be
         BagError: the bag cannot be read
     """
-    folders = (Path(), task.path.parent, Path(task.model_path).parent)
+    folders = (Path(), task.path.parent, Path(task.own_model().path).parent)
     here = [folder / source for folder in folders if (folder / source).exists()]
     if not here:
         raise DemonstrationError(

@@ -141,23 +141,25 @@ def _rows(task: str, runs: pd.DataFrame) -> list[Figures]:
     own = own_model(task)
     costs = runs.pivot(index="trial", columns="model", values="mean_cost")
     return [
-        _row(task, model, found, compare_columns(costs, model, own) if own in costs else None)
+        {
+            **_row(model, found),
+            "task": task,
+            "own": model == own,
+            "less_own": compare_columns(costs, model, own) if own in costs else None,
+        }
         for model, found in runs.groupby("model", sort=False)
     ]
 
 
-def _row(task: str, model: str, runs: pd.DataFrame, versus: Figures | None) -> Figures:
+def _row(model: str, runs: pd.DataFrame) -> Figures:
     cost = estimate(runs["mean_cost"].tolist())
     speeds = runs["speed"].dropna()
     return {
-        "task": task,
         "model": model,
-        "own": model == own_model(task),
         "trials": cost.count,
         "mean_cost": cost.mean,
         "low": cost.low,
         "high": cost.high,
-        "less_own": versus,
         "falls": int(runs["falls"].sum()),
         "succeeded": int(runs["succeeded"].sum()),
         "speed": float(speeds.mean()) if len(speeds) else None,

@@ -15,8 +15,8 @@ from diffusion_mpc.check.subject import Subject
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import RolloutBackend
 from diffusion_mpc.tasks.base import TaskError
-from diffusion_mpc.tasks.measured import trajectory
-from diffusion_mpc.types import Array, RolloutBatch, State
+from diffusion_mpc.tasks.measured import initial_state, trajectory
+from diffusion_mpc.types import Array, RolloutBatch
 
 TIME = 1.0
 """Time that the reference is taken for at a single state, s."""
@@ -34,12 +34,6 @@ def random_controls(subject: Subject, objective: Objective, count: int) -> torch
     return objective.controls((subject.config.planner.noise_start * noise).clamp_(-1.0, 1.0))
 
 
-def initial_state(subject: Subject, backend: RolloutBackend) -> State:
-    """The task's initial state."""
-    data = subject.task.initial_data(backend.model)
-    return State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
-
-
 def cost_rows(
     subject: Subject, backend: RolloutBackend, objective: Objective, resting: Motion
 ) -> list[dict[str, Any]]:
@@ -49,7 +43,7 @@ def cost_rows(
         TaskError: a term fails; the message names term, file and line
     """
     task = subject.task
-    start = initial_state(subject, backend)
+    start = initial_state(task, backend.model)
     rest = (resting.data.qpos, resting.data.qvel)
     batch = backend.rollout(
         start.on(backend.dtype, backend.device),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import mujoco
@@ -10,13 +11,20 @@ import numpy as np
 
 from diffusion_mpc.check.subject import Subject
 from diffusion_mpc.command.command import actuators
+from diffusion_mpc.tasks.actuation import Drive
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.tasks.geometry import lowest_point
+from diffusion_mpc.tasks.measured import base_place
+from diffusion_mpc.tasks.stance import ground, on_the_ground
 from diffusion_mpc.types import Array
 
 Row = dict[str, Any]
 
-KINDS = {"effort": "motor", "position": "position servo", "velocity": "velocity servo"}
+KINDS: Mapping[Drive, str] = {
+    "effort": "motor",
+    "position": "position servo",
+    "velocity": "velocity servo",
+    "control": "by its control",
+}
 
 
 def joint_rows(model: mujoco.MjModel) -> list[Row]:
@@ -58,6 +66,7 @@ def actuator_rows(task: Task) -> list[Row]:
             "effort": "N" if slides else "N m",
             "position": "m" if slides else "rad",
             "velocity": "m/s" if slides else "rad/s",
+            "control": "its own",
         }
         limited = bool(model.actuator_forcelimited[i])
         rows.append(
@@ -110,18 +119,17 @@ def base_pose(task: Task, qpos: Array) -> tuple[float, float] | None:
     """
     if task.base is None:
         return None
-    first = int(task.model.jnt_qposadr[task.model.body(task.base).jntadr[0]])
+    first = base_place(task).start
     x, y = qpos[first + 4 : first + 6]
     up = np.clip(1.0 - 2.0 * (x * x + y * y), -1.0, 1.0)
     return float(qpos[first + 2]), float(np.degrees(np.arccos(up)))
 
 
-def on_the_ground(task: Task, model: mujoco.MjModel) -> mujoco.MjData:
-    """The initial state, with a floating base moved so that its lowest point is 1 mm deep."""
+def touching(task: Task, model: mujoco.MjModel) -> mujoco.MjData:
+    """The initial state, with a floating base moved so that it is 1 mm deep in the ground."""
     data = task.initial_data(model)
-    lowest = lowest_point(model, data)
-    if task.base is not None and lowest is not None:
-        data.qpos[int(model.jnt_qposadr[model.body(task.base).jntadr[0]]) + 2] -= lowest + 1e-3
+    if task.base is not None and ground(model):
+        data.qpos[:] = on_the_ground(model, data.qpos, task.base, above_by=-1e-3)
         mujoco.mj_forward(model, data)
     return data
 

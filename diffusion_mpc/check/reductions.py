@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import torch
 
-from diffusion_mpc.check.parts import Row, contact_rows, on_the_ground
+from diffusion_mpc.check.parts import Row, contact_rows, touching
 from diffusion_mpc.check.rest import Motion, deviation, move, rest, size, stands
 from diffusion_mpc.check.subject import Subject
 from diffusion_mpc.check.throughput import rates
@@ -33,7 +33,7 @@ def feet_of(subject: Subject) -> list[str]:
     model = subject.task.model
     if subject.task.base is None or subject.task.dynamics is not None:
         return []
-    contacts = contact_rows(model, on_the_ground(subject.task, model))
+    contacts = contact_rows(model, touching(subject.task, model))
     bodies = dict.fromkeys(body for row in contacts if row["world"] for body in row["bodies"])
     return [
         name
@@ -73,7 +73,7 @@ def reduction_rows(
     rows = []
     for (points, model), speed in zip(models.items(), speeds, strict=True):
         motion = rest(subject, model)
-        standing = on_the_ground(subject.task, model)
+        standing = touching(subject.task, model)
         plans = [_planned(subject, model, plan) for plan in few]
         apart = [
             size(deviation(subject, mine, other))

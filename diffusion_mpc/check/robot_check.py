@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_mpc.check.advice import suggestions
-from diffusion_mpc.check.cost_terms import cost_rows, initial_state, random_controls
+from diffusion_mpc.check.cost_terms import cost_rows, random_controls
 from diffusion_mpc.check.parts import actuator_rows, contact_rows, joint_rows, nominal_row
 from diffusion_mpc.check.reductions import code, feet_of, proposed, reduction_rows
 from diffusion_mpc.check.rest import (
@@ -24,6 +24,7 @@ from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks.base import TaskError
+from diffusion_mpc.tasks.measured import initial_state
 from diffusion_mpc.tasks.model_file import compile_spec, read_spec
 
 
@@ -51,7 +52,7 @@ def check_robot(file: str, actuators: ActuatorKind = "") -> dict[str, Any]:
     robust = replace(subject.config.robust, models=1)
     backend = make_backend(backend_config, subject.config.model, robust, task)
     objective = Objective(task, backend, subject.config.planner, subject.weights, robust)
-    start = initial_state(subject, backend)
+    start = initial_state(task, backend.model)
     controls = random_controls(subject, objective, subject.config.planner.num_samples)
     settled = rest(subject, backend.model, SETTLED)
     figures: dict[str, Any] = {

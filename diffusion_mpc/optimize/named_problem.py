@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -29,7 +28,7 @@ from diffusion_mpc.planner.demonstration import Guide
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.types import State
+from diffusion_mpc.tasks.measured import initial_state
 
 
 def run_optimize(name: str, dim: int, settings: Settings, demo: str = "") -> dict[str, Any]:
@@ -107,8 +106,7 @@ def _task(name: str, settings: Settings, demo: str, on_level: OnLevel) -> tuple[
     config = build(PlannerNodeConfig, values)
     task = task_class(config.model.file)
     backend = make_backend(config.backend, config.model, config.robust, task)
-    data = task.initial_data(backend.model)
-    state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
+    state = initial_state(task, backend.model)
     reference = parameter_reference(config)
     objective = Objective(task, backend, config.planner, cost_weights(values), config.robust)
     guide = Guide(objective, config.planner, read_demonstration(demo, task)) if demo else None

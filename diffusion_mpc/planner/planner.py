@@ -24,6 +24,7 @@ from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_
 from diffusion_mpc.planner.search import Search, SearchInput, SearchResult, to_host
 from diffusion_mpc.planner.stagnation import StagnationDetector
 from diffusion_mpc.planner.step_budget import StepBudget
+from diffusion_mpc.tasks.measured import initial_state
 from diffusion_mpc.types import Array, Plan, PlanStats, Reference, State
 
 
@@ -243,8 +244,7 @@ class Planner:
         config, algorithm, _ = self._settings
         if self.objective.backend.capture != "plan" or not algorithm.on_device:
             return {}
-        data = self.objective.task.initial_data(self.objective.backend.model)
-        state = State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
+        state = initial_state(self.objective.task, self.objective.backend.model)
         noise = self._origin.new_zeros((config.iterations, config.num_samples, *self._origin.shape))
         counts = sorted({*range(1, min(config.iterations, 5)), config.iterations}, reverse=True)
         works = [

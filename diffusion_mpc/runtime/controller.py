@@ -27,6 +27,7 @@ from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
 from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.measured import initial_state
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 
 # Stamps and command times come from one clock but are rounded on their way; a millisecond is far
@@ -117,12 +118,7 @@ class Controller:
 
     def warm_up(self) -> None:
         """Make one plan and forget it, so that the first real one is as fast as the others."""
-        data = self.task.initial_data(self.backend.model)
-        self.plan(
-            State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act)),
-            Reference(),
-            0.0,
-        )
+        self.plan(initial_state(self.task, self.backend.model), Reference(), 0.0)
         self.reset()
 
     def plan(

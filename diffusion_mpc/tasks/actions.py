@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -17,19 +18,25 @@ from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.tasks.model_file import actuator_names, drives_joint
 from diffusion_mpc.types import Array
 
-ActionScale = float | Mapping[str, float]
+
+@dataclass(frozen=True)
+class ServoReach:
+    """Reach of position servos on either side of the centre; other actuators have their range.
+
+    Attributes:
+        target: rad or m
+    """
+
+    target: float
+
+
+ActionScale = float | Mapping[str, float] | ServoReach
 """Reach of the actions on either side of the centre.
 
 A number is a fraction of the range; a mapping gives one value an actuator, in the unit of its
 control, by its name, its joint's or a pattern such as `*_hip`, the later one where two fit. The
-range ends either.
+range ends any of them.
 """
-
-SERVOS = "<servos>"
-"""Stands in an `ActionScale` for all position servos; other actuators then have their range."""
-
-SERVO_REACH: ActionScale = {SERVOS: 0.5}
-"""Half a radian on either side for position servos."""
 
 
 def action_centre(
@@ -78,6 +85,9 @@ def action_scale(
     """
     low, high = limits
     reach = np.maximum(high - centre, centre - low)
+    if isinstance(wanted, ServoReach):
+        servos = [is_position_servo(model, i) for i in range(model.nu)]
+        return np.where(servos, np.minimum(wanted.target, reach), reach)
     if not isinstance(wanted, Mapping):
         if not 0.0 < wanted <= 1.0:
             raise TaskError(
@@ -85,11 +95,9 @@ def action_scale(
             )
         return wanted * reach
     names = [_names(model, i) for i in range(model.nu)]
-    scale = reach.copy() if SERVOS in wanted else np.zeros(model.nu)
+    scale = np.zeros(model.nu)
     for pattern, value in wanted.items():
         fits = [any(fnmatch.fnmatchcase(name, pattern) for name in found) for found in names]
-        if pattern == SERVOS and not any(fits):
-            continue
         if not any(fits) or not value > 0.0:
             reason = "fits no actuator" if not any(fits) else "must be positive"
             raise TaskError(
@@ -104,8 +112,6 @@ def action_scale(
 
 def _names(model: mujoco.MjModel, actuator: int) -> list[str]:
     names = [actuator_names(model)[actuator]]
-    if is_position_servo(model, actuator):
-        names.append(SERVOS)
     if drives_joint(model, actuator):
         names.append(model.joint(model.actuator_trnid[actuator, 0]).name)
     return names

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.tasks.errors import TaskError
-from diffusion_mpc.tasks.model_file import actuator_names, drives_joint, is_servo
+from diffusion_mpc.tasks.model_file import SINGLE, actuator_names, drives_joint, is_servo
 from diffusion_mpc.types import Array
 
 Drive = Literal["effort", "position", "velocity", "control"]
@@ -24,8 +24,6 @@ RELAXING = [
 ]
 FOLLOWING = [*RELAXING[1:], int(mujoco.mjtDyn.mjDYN_MUSCLE)]
 """Dynamics whose activation comes to rest at the control."""
-
-SINGLE = [int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)]
 
 
 def drive(model: mujoco.MjModel, actuator: int) -> Drive:

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import mujoco
 import numpy as np
@@ -151,12 +151,7 @@ class Task:
         Raises:
             TaskError: `weights` names a term that there is not
         """
-        members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
-        terms: dict[str, CostTerm] = {
-            name: value.__cost_term__
-            for name, value in members.items()
-            if hasattr(value, "__cost_term__")
-        }
+        terms: dict[str, CostTerm] = cls._marked("__cost_term__")
         for name, weight in cls.weights.items():
             known = require_known("cost term", name, terms, TaskError)
             terms[known] = replace(terms[known], weight=weight)
@@ -166,11 +161,14 @@ class Task:
     @cache
     def constraints(cls) -> Mapping[str, Constraint]:
         """The task's constraints by name, in the order of their definition, base classes first."""
+        return cls._marked("__constraint__")
+
+    @classmethod
+    def _marked(cls, mark: str) -> dict[str, Any]:
+        """Marks of the methods of the class and its bases, by their names."""
         members = {name: value for c in reversed(cls.__mro__) for name, value in vars(c).items()}
         return {
-            name: value.__constraint__
-            for name, value in members.items()
-            if hasattr(value, "__constraint__")
+            name: getattr(value, mark) for name, value in members.items() if hasattr(value, mark)
         }
 
     def violation(
@@ -241,13 +239,12 @@ class Task:
         given = model_path if isinstance(model_path, ModelFile) else ModelFile(path=str(model_path))
         self.file = given if given.path else self.own_model(given.actuators)
         self.path = self.file.located()
-        self.model = self.compile()
+        spec = self._spec()
+        self.model = self._compile(spec, {})
         self.ctrl_limits = control_limits(self.model, self.path)
         if self.keyframe is not None:
             keyframe_number(self.model, self.keyframe, self.path)
-        self.action_centre: Array = action_centre(
-            self._spec(), self.model, self.keyframe, self.ctrl_limits
-        )
+        self.action_centre: Array = action_centre(spec, self.model, self.keyframe, self.ctrl_limits)
         self.action_reach: Array = action_scale(
             self.model, self.action_scale, self.action_centre, self.ctrl_limits
         )
@@ -339,8 +336,6 @@ class Task:
         if self.dynamics is None:
             mujoco.mj_step(model, data)
             return
-        import torch
-
         before, velocity, ctrl = (torch.tensor(x[None]) for x in (data.qpos, data.qvel, data.ctrl))
         qpos, qvel = self.dynamics(before, velocity, ctrl, model.opt.timestep)
         data.qpos[:], data.qvel[:] = qpos[0].numpy(), qvel[0].numpy()

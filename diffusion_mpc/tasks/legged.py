@@ -23,11 +23,11 @@ import mujoco
 import numpy as np
 import torch
 
-from diffusion_mpc.tasks.actions import SERVO_REACH, ActionScale
+from diffusion_mpc.tasks.actions import ActionScale, ServoReach
 from diffusion_mpc.tasks.base import Task, TaskError, cost, linear
 from diffusion_mpc.tasks.cost import columns, constant
 from diffusion_mpc.tasks.gaits import Gait, find_gait
-from diffusion_mpc.tasks.model_file import CONTACT, ModelFile, Sensors, compile_spec
+from diffusion_mpc.tasks.model_file import CONTACT, SINGLE, ModelFile, Sensors, compile_spec
 from diffusion_mpc.tasks.servos import Gains, as_servos
 from diffusion_mpc.tasks.stance import FAR, clearance, geoms_of, on_the_ground, posed, sole
 from diffusion_mpc.tasks.terms import follows, heading_velocity, off_balance
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 STANDING = 0.05
 """Commanded velocity, m/s or rad/s, below which the robot stands."""
-
-SINGLE = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-"""Joints of one degree of freedom."""
 
 BORNE = 0.2
 """Fraction of the robot's weight on anything but its feet that counts as a fall."""
@@ -71,7 +68,7 @@ class LeggedRobot(Task):
     keyframe = "home"
     pose: ClassVar[Mapping[str, float]] = {}
     servos: ClassVar[Gains] = {}
-    action_scale: ClassVar[ActionScale] = SERVO_REACH
+    action_scale: ClassVar[ActionScale] = ServoReach(0.5)
     feet: ClassVar[tuple[str, ...]]
     gait: ClassVar[str | Gait]
     free_joints: ClassVar[tuple[str, ...]] = ()
@@ -87,7 +84,6 @@ class LeggedRobot(Task):
         if self.base is None:
             raise TaskError(f"task '{self.name}' names no base, the body with the free joint")
         self._posed: list[float] | None = None
-        self._touching: dict[str, tuple[str, str]] = {}
         self._soles: dict[str, list[float]] | None = None
         self.chosen_gait = find_gait(self.gait, len(self.feet))
         super().__init__(model_path)
@@ -107,7 +103,7 @@ class LeggedRobot(Task):
         holding = [
             i
             for i in range(self.model.njnt)
-            if mujoco.mjtJoint(int(self.model.jnt_type[i])) in SINGLE
+            if int(self.model.jnt_type[i]) in SINGLE
             and self.model.body_rootid[self.model.jnt_bodyid[i]] == body.rootid
             and not any(fnmatch.fnmatchcase(self.model.joint(i).name, p) for p in self.free_joints)
         ]
@@ -167,13 +163,20 @@ class LeggedRobot(Task):
 
         Keyframes are often a little above the ground or in it.
         """
-        found = clearance(self.model, data, geoms_of(self.model, *self._touching[foot]))
+        found = clearance(self.model, data, self._geoms(foot))
         if found >= FAR:
             raise TaskError(
                 f"there is no ground below foot '{foot}' in model '{self.path}'; add a plane to "
                 "its worldbody, or load the scene that has one"
             )
         return found
+
+    def _geoms(self, foot: str) -> list[int]:
+        """Geoms of a foot: those of its site's body, or the one of that name."""
+        site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, foot)
+        if site < 0:
+            return [int(self.model.geom(foot).id)]
+        return geoms_of(self.model, int(self.model.site_bodyid[site]))
 
     def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
         """Sensors of the base and of each foot, beside the task's own."""
@@ -187,7 +190,6 @@ class LeggedRobot(Task):
         }
         for foot in self.feet:
             kind, contact = self._foot(spec, foot)
-            self._touching[foot] = contact
             found[f"{foot}_position"] = ("framepos", kind, foot)
             found[f"{foot}_velocity"] = ("framelinvel", kind, foot)
             found[f"{foot}_contact"] = (CONTACT, *contact)

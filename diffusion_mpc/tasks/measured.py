@@ -8,7 +8,7 @@ import torch
 
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.model_file import sensor_slices
-from diffusion_mpc.types import Array, RolloutBatch
+from diffusion_mpc.types import Array, RolloutBatch, State
 
 
 def trajectory(
@@ -41,6 +41,12 @@ def trajectory(
         torch.from_numpy(array)[None].to(device, dtype) for array in (qpos, qvel, controls, sensors)
     )
     return RolloutBatch(positions, velocities, ctrl, sensordata, sensor_slices(model))
+
+
+def initial_state(task: Task, model: mujoco.MjModel) -> State:
+    """State at time 0 in which a robot starts, on a model of its task."""
+    data = task.initial_data(model)
+    return State(0.0, np.array(data.qpos), np.array(data.qvel), np.array(data.act))
 
 
 def rows_of(x: RolloutBatch, rows: slice | torch.Tensor) -> RolloutBatch:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
-import numpy as np
 
 from diffusion_mpc.names import ActuatorKind, Integrator
 from diffusion_mpc.tasks.added_actuators import add_actuators
@@ -29,6 +28,9 @@ CONTACT = "contact"
 
 NET_FORCE = [1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE), 3, 1]
 """A contact sensor's data, reduction and number of slots: one net force."""
+
+SINGLE = [int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)]
+"""Joints of one degree of freedom."""
 
 Sensors = Mapping[str, tuple[str, str, str]]
 """Sensors by name: type, type of object, name of object; see `Task.sensors`."""
@@ -181,14 +183,3 @@ def joint_names(model: mujoco.MjModel) -> list[str]:
 def actuator_names(model: mujoco.MjModel) -> list[str]:
     """Names of the actuators in MuJoCo's order; the number of one that has none."""
     return [model.actuator(i).name or str(i) for i in range(model.nu)]
-
-
-def finite(values: Array, what: str) -> Array:
-    """The values, which are finite.
-
-    Raises:
-        TaskError: they are not; the message names `what`
-    """
-    if not np.isfinite(values).all():
-        raise TaskError(f"{what} is not finite")
-    return values

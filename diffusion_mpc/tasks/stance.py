@@ -9,10 +9,15 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.tasks.errors import TaskError
+from diffusion_mpc.tasks.geometry import collides, points
+from diffusion_mpc.tasks.model_file import SINGLE
 from diffusion_mpc.types import Array
 
 FAR = 5.0
 """Distance beyond which no ground is looked for, m."""
+
+FLAT = 0.005
+"""Height above the lowest point up to which points of a foot belong to its sole, m."""
 
 
 def posed(model: mujoco.MjModel, pose: Mapping[str, float]) -> Array:
@@ -30,7 +35,7 @@ def posed(model: mujoco.MjModel, pose: Mapping[str, float]) -> Array:
     single = {
         model.joint(i).name: int(model.jnt_qposadr[i])
         for i in range(model.njnt)
-        if model.jnt_type[i] >= int(mujoco.mjtJoint.mjJNT_SLIDE)
+        if int(model.jnt_type[i]) in SINGLE
     }
     for pattern, angle in pose.items():
         fitting = fnmatch.filter(single, pattern)
@@ -42,57 +47,47 @@ def posed(model: mujoco.MjModel, pose: Mapping[str, float]) -> Array:
 
 def clearance(model: mujoco.MjModel, data: mujoco.MjData, geoms: Iterable[int]) -> float:
     """Distance of geoms from the world's geoms, m; negative: they are in one. `FAR` at most."""
-    ground = _ground(model)
     return min(
         (
             mujoco.mj_geomDistance(model, data, geom, other, FAR, None)
             for geom in geoms
-            for other in ground
+            for other in ground(model)
         ),
         default=FAR,
     )
 
 
 def sole(model: mujoco.MjModel, qpos: Array, body: str) -> Array:
-    """Middle (3,) of the points of a body that touch the ground first, m, in the body's frame."""
+    """Middle (3,) of the lowest points of a body, m, in the body's frame.
+
+    Raises:
+        TaskError: the body has no geom that collides
+    """
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
-    ground = _ground(model)
-
-    def nearest_point(geom: int) -> tuple[float, Array]:
-        lines = np.zeros((len(ground), 6))
-        distances = [
-            mujoco.mj_geomDistance(model, data, geom, other, FAR, line)
-            for other, line in zip(ground, lines, strict=True)
-        ]
-        first = int(np.argmin(distances))
-        return distances[first], lines[first, :3]
-
-    nearest = [nearest_point(geom) for geom in geoms_of(model, "body", body)]
-    if not nearest or not ground:
+    found = []
+    for geom in geoms_of(model, int(model.body(body).id)):
+        own, radius = points(model, geom)
+        world = own @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+        found.append(world - (0.0, 0.0, radius))
+    if not found:
         raise TaskError(f"foot '{body}' is a body without colliding geoms; name a site or a geom")
-    least = min(distance for distance, _ in nearest)
-    point = np.mean([p for distance, p in nearest if distance < least + 0.005], axis=0)
-    rotation = data.body(body).xmat.reshape(3, 3)
-    found: Array = rotation.T @ (point - data.body(body).xpos)
-    return found
+    all_points = np.concatenate(found)
+    low = all_points[all_points[:, 2] < all_points[:, 2].min() + FLAT]
+    # Not their mean: a mesh may have more points on one side.
+    middle = (low.min(axis=0) + low.max(axis=0)) / 2.0
+    place: Array = data.body(body).xmat.reshape(3, 3).T @ (middle - data.body(body).xpos)
+    return place
 
 
-def collides(model: mujoco.MjModel, geom: int) -> bool:
-    """Whether a geom collides with anything."""
-    return bool(model.geom_contype[geom] or model.geom_conaffinity[geom])
-
-
-def _ground(model: mujoco.MjModel) -> list[int]:
+def ground(model: mujoco.MjModel) -> list[int]:
+    """Geoms of the world that something may stand on."""
     return [g for g in range(model.ngeom) if model.geom_bodyid[g] == 0 and collides(model, g)]
 
 
-def geoms_of(model: mujoco.MjModel, kind: str, name: str) -> list[int]:
-    """Colliding geoms of a body, or the geom of that name."""
-    if kind == "geom":
-        return [int(model.geom(name).id)]
-    body = int(model.body(name).id)
+def geoms_of(model: mujoco.MjModel, body: int) -> list[int]:
+    """Colliding geoms of a body."""
     return [g for g in range(model.ngeom) if model.geom_bodyid[g] == body and collides(model, g)]
 
 
