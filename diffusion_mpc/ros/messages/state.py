@@ -21,7 +21,7 @@ from sensor_msgs.msg import JointState
 from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.estimation.objects import OBJECTS
-from diffusion_mpc.message_fields import pose_and_twist, to_seconds, xyz, xyzw
+from diffusion_mpc.message_fields import pose_and_twist, to_seconds
 from diffusion_mpc.names import ObjectType
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.runtime.session import PlannerSession
@@ -98,12 +98,13 @@ def subscribe(node: Node, session: PlannerSession) -> list[Any]:
         session.on_state(update)
 
     def on_odom(message: Odometry, info: Mapping[str, Any]) -> None:
-        pose, twist = message.pose.pose, message.twist.twist
-        parts = (xyz(pose.position), xyzw(pose.orientation), xyz(twist.linear), xyz(twist.angular))
+        position, quaternion, twist = pose_and_twist(message)
+        assert twist is not None, "an odometry has a twist"
 
         def update() -> None:
             sources[ODOMETRY].check(info)
-            estimator.update_odometry(to_seconds(message.header.stamp), *parts)
+            stamp = to_seconds(message.header.stamp)
+            estimator.update_odometry(stamp, position, quaternion, *twist)
 
         session.on_state(update)
 
