@@ -92,10 +92,14 @@ def test_the_drawn_car_points_where_it_drives(car):
     np.testing.assert_allclose(plant.data.body("car").xpos - before, 0.2 * nose, atol=1e-7)
 
 
-def test_a_model_without_a_goal_is_named():
-    from diffusion_mpc.models import MODELS
-
+def test_a_model_without_a_goal_is_named(tmp_path):
+    maze = tmp_path / "maze.xml"
+    maze.write_text("""<mujoco><worldbody><body name="car">
+      <joint name="x" type="slide" axis="1 0 0"/><joint name="y" type="slide" axis="0 1 0"/>
+      <joint name="heading" axis="0 0 1"/><geom size="0.1"/></body></worldbody>
+      <actuator><motor name="turn" joint="heading" ctrlrange="-1 1"/></actuator>
+      <keyframe><key name="start"/></keyframe></mujoco>""")
     with pytest.raises(
-        TaskError, match=r"cartpole\.xml' has no site 'goal', which task 'car' drives to"
+        TaskError, match=r"maze\.xml' has no site 'goal', which task 'car' drives to"
     ):
-        find_task("car")(MODELS / "cartpole" / "cartpole.xml")
+        find_task("car")(maze)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.tasks.gaits import GAITS, Gait
 from diffusion_mpc.tasks.legged import Quadruped
-from diffusion_mpc.tasks.measured import heading_velocity
+from diffusion_mpc.tasks.measured import heading_velocity, initial_state
 from diffusion_mpc.types import Reference
 
 STANCE = [0.0, 0.85, -1.7] * 4
@@ -49,6 +50,16 @@ def test_a_foot_stands_for_its_duty_and_swings_in_half_a_sine():
     )
 
 
+def test_a_foot_falls_behind_while_it_stands_and_comes_forward_while_it_swings():
+    gait = Gait(duty=0.5, cadence=2.0, swing_height=0.1, phases=(0.0, 0.5))
+    times = torch.tensor([0.0, 0.125, 0.25, 0.375, 0.5], dtype=torch.float64)
+    # A stance of 0.25 s: half of it ahead of the middle when the foot comes down.
+    np.testing.assert_allclose(
+        gait.strides(times)[:, 0], [0.125, 0.0, -0.125, 0.0, 0.125], atol=1e-12
+    )
+    np.testing.assert_allclose(gait.strides(times)[:, 1], gait.strides(times + 0.25)[:, 0])
+
+
 def test_stamps_of_a_clock_are_no_trouble_to_a_gait():
     gait = GAITS[4]["trot"]
     times = torch.tensor([0.1, 0.3], dtype=torch.float64)
@@ -71,7 +82,49 @@ def test_in_a_trot_diagonal_feet_move_together():
 
 
 def test_the_nominal_pose_at_rest_costs_nothing(robot):
-    assert all(abs(c) < 1e-6 for c in terms(robot, still(robot), at(0.3)).values())
+    found = terms(robot, still(robot), at(0.3))
+    # The mass is half a centimetre ahead of the feet's middle.
+    assert found.pop("balance") < 1e-4
+    assert all(abs(c) < 1e-6 for c in found.values())
+
+
+def test_plans_are_searched_round_the_motion_of_the_gait(robot):
+    times, velocity = np.array([0.0, 0.125, 0.3]), np.array([0.8, -0.2, 0.5])
+    actions = robot.nominal_actions(times, Reference(velocity=velocity))
+    gait, model = robot.chosen_gait, robot.model
+    ahead = gait.strides(torch.from_numpy(times)).numpy()
+    heights = gait.heights(torch.from_numpy(times)).numpy()
+    data = robot.initial_data(model)
+    places = [data.geom(foot).xpos.copy() for foot in robot.feet]
+    for i in range(len(times)):
+        data.qpos[7:] = robot.action_centre + robot.action_reach * actions[i]
+        mujoco.mj_kinematics(model, data)
+        for foot, place in enumerate(places):
+            over_ground = velocity[:2] + velocity[2] * np.array([-place[1], place[0]])
+            moved = data.geom(robot.feet[foot]).xpos - place
+            wanted = [*(ahead[i, foot] * over_ground), heights[i, foot]]
+            # Feet move on arcs, and this is their tangent.
+            np.testing.assert_allclose(moved, wanted, atol=0.025)
+
+
+def test_who_is_to_stand_is_not_made_to_step(robot):
+    assert not robot.nominal_actions(np.linspace(0.0, 1.0, 9), Reference()).any()
+
+
+def test_a_plan_goes_on_from_the_one_before_and_past_its_end_with_the_gait(robot):
+    planner = ClosedLoop({"task": "quadruped"}, 0).controller.planner
+    state, reference = initial_state(robot, robot.model), at(0.0, (1.0, 0.0, 0.0))
+    knots = planner.objective.spline.knot_times
+    first = planner.search(state, reference)[1].mean
+    np.testing.assert_allclose(first, robot.nominal_actions(knots, reference))
+    plan = planner.plan(state, reference)
+    # One knot later, so that the knots are those of the plan before but for the last.
+    elapsed = knots[1]
+    mean = planner.search(replace(state, stamp=state.stamp + elapsed), reference)[1].mean
+    np.testing.assert_allclose(mean[:-1], plan.knots[1:], atol=1e-5)
+    end = robot.nominal_actions(knots[-1:] + np.array([[0.0], [elapsed]]).ravel(), reference)
+    wanted = (end[1] + plan.knots[-1] - end[0]).clip(-1.0, 1.0)
+    np.testing.assert_allclose(mean[-1], wanted, atol=1e-5)
 
 
 def test_terms_by_hand(robot):

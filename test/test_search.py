@@ -270,3 +270,11 @@ def test_a_step_more_is_made_only_where_it_fits_with_time_to_spare():
     assert steps(3.05) == 3
     assert steps(2.9) == 2
     assert steps(100.0) == 8
+
+
+def test_slow_steps_while_everything_starts_are_soon_forgotten():
+    step_budget = StepBudget(2)
+    step_budget.note([2.0] * 5)
+    assert step_budget.steps_within(3.6) == 1
+    step_budget.note([1.0] * 19)
+    assert step_budget.steps_within(3.6) == 2

@@ -187,10 +187,9 @@ class Planner:
         """
         config, algorithm, sigmas = self._settings
         steps, start = steps or config.iterations, self._warm_start
-        elapsed = state.stamp - start.start_time if start.start_time is not None else 0.0
         inputs = SearchInput(
             **vars(self.objective.inputs(state, reference)),
-            mean=self.objective.spline.shift(start.mean, max(elapsed, 0.0)),
+            mean=self._shifted(start, state.stamp, reference),
             noise_scale=start.noise_scale,
             sigmas=sigmas(steps),
             hyperparameters=algorithm.pack(),
@@ -200,6 +199,22 @@ class Planner:
             ),
         )
         return Search(self.objective, algorithm, steps, self._traces, self._guide), inputs
+
+    def _shifted(self, start: WarmStart, now: float, reference: Reference) -> Array:
+        """Knots (num_knots, nu) that the search starts from.
+
+        The previous plan as far as it reaches, and from there on the nominal actions, as far from
+        them as it was at its end.
+        """
+        task, spline = self.objective.task, self.objective.spline
+        began = now if start.start_time is None else min(start.start_time, now)
+        nominal, before = (
+            task.nominal_actions(time + spline.knot_times, reference) for time in (now, began)
+        )
+        if start.start_time is None:
+            return nominal
+        away = spline.shift(start.mean - before, now - began)
+        return np.asarray((nominal + away).clip(-1.0, 1.0))
 
     def _search(
         self, state: State, reference: Reference, began: float, budget: float

@@ -69,8 +69,7 @@ class Spline:
 
         Past its end the curve stays where it ended.
         """
-        shifted: Array = (self._shift_by(round(elapsed, 6)) @ knots).clip(-1.0, 1.0)
-        return shifted
+        return np.asarray(self._shift_by(round(elapsed, 6)) @ knots)
 
     def _weights(self, times: Array) -> Array:
         if self.degree == 0:

@@ -14,7 +14,9 @@ class StepBudget:
     def __init__(self, most: int) -> None:
         """Begin with no step taken: all that are wanted, `most`, are thought to fit."""
         self._most = self._fit = most
-        self._times: deque[float] = deque(maxlen=50)
+        # Few, so that slow steps, such as those while other nodes start, are soon forgotten: as
+        # long as they count, plans have one step in place of two.
+        self._times: deque[float] = deque(maxlen=20)
 
     def note(self, times: Sequence[float]) -> None:
         """Take note of steps, by the time that each took, s."""

@@ -265,6 +265,14 @@ class Task:
         add_sensors(spec, self.required_sensors(spec))
         return spec
 
+    def nominal_actions(self, times: Array, reference: Reference) -> Array:
+        """Actions (n, nu) in [-1, 1] that plans are searched round, at times (n,), s.
+
+        The first plan is these, and where the previous plan ends, the next one goes on as far from
+        them as that one was. Here zeros, the centre: the next plan holds the last action.
+        """
+        return np.zeros((len(times), self.model.nu))
+
     def prepare(self, spec: mujoco.MjSpec) -> None:
         """Add to the file's model what the task needs; here nothing."""
 

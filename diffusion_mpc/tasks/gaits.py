@@ -43,10 +43,25 @@ class Gait:
 
         Stamps of a clock are large; only the phase is small enough for single precision.
         """
-        phases = constant(self.phases, times.dtype, times.device)
-        cycle = (self.cadence * times[:, None] + phases) % 1.0
-        swing = (cycle - self.duty) / max(1.0 - self.duty, 1e-6)
+        swing = (self._phase(times) - self.duty) / max(1.0 - self.duty, 1e-6)
         return self.swing_height * (torch.pi * swing.clamp(0.0, 1.0)).sin()
+
+    def strides(self, times: Tensor) -> Tensor:
+        """Times (horizon, feet), s, that feet are ahead of their middle place, in double precision.
+
+        Multiplied by the robot's velocity, the way that they are ahead of it. Standing feet fall
+        behind as the robot goes on; swinging ones come forward in half a cosine.
+        """
+        cycle = self._phase(times)
+        stance = 0.5 - cycle / max(self.duty, 1e-6)
+        swing = (cycle - self.duty) / max(1.0 - self.duty, 1e-6)
+        ahead = torch.where(cycle < self.duty, stance, -0.5 * (torch.pi * swing).cos())
+        return ahead * self.duty / self.cadence
+
+    def _phase(self, times: Tensor) -> Tensor:
+        """Phase of each foot, (horizon, feet), in [0, 1)."""
+        phases = constant(self.phases, times.dtype, times.device)
+        return (self.cadence * times[:, None] + phases) % 1.0
 
 
 GAITS: dict[int, dict[str, Gait]] = {

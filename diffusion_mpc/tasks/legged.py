@@ -26,12 +26,13 @@ import torch
 from diffusion_mpc.tasks.actions import ActionScale, ServoReach
 from diffusion_mpc.tasks.base import Task, TaskError, cost, linear
 from diffusion_mpc.tasks.cost import columns, constant
+from diffusion_mpc.tasks.gait_motion import GaitMotion
 from diffusion_mpc.tasks.gaits import Gait, find_gait
 from diffusion_mpc.tasks.model_file import CONTACT, SINGLE, ModelFile, Sensors, compile_spec
 from diffusion_mpc.tasks.servos import Gains, as_servos
 from diffusion_mpc.tasks.stance import FAR, clearance, geoms_of, on_the_ground, posed, sole
 from diffusion_mpc.tasks.terms import follows, heading_velocity, off_balance
-from diffusion_mpc.types import ReferenceTensors, RolloutBatch
+from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,12 +172,17 @@ class LeggedRobot(Task):
             )
         return found
 
+    def _id(self, foot: str) -> int:
+        """Id of a foot's site, or -1 - that of its geom."""
+        site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, foot)
+        return site if site >= 0 else -1 - int(self.model.geom(foot).id)
+
     def _geoms(self, foot: str) -> list[int]:
         """Geoms of a foot: those of its site's body, or the one of that name."""
-        site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, foot)
-        if site < 0:
-            return [int(self.model.geom(foot).id)]
-        return geoms_of(self.model, int(self.model.site_bodyid[site]))
+        found = self._id(foot)
+        if found < 0:
+            return [-1 - found]
+        return geoms_of(self.model, int(self.model.site_bodyid[found]))
 
     def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
         """Sensors of the base and of each foot, beside the task's own."""
@@ -187,6 +193,8 @@ class LeggedRobot(Task):
             "base_forward": ("framexaxis", "xbody", base),
             "base_up": ("framezaxis", "xbody", base),
             "base_contact": (CONTACT, "xbody", base),
+            "mass_position": ("subtreecom", "body", base),
+            "mass_velocity": ("subtreelinvel", "body", base),
         }
         for foot in self.feet:
             kind, contact = self._foot(spec, foot)
@@ -227,6 +235,17 @@ class LeggedRobot(Task):
         wanted = self.chosen_gait.heights(reference.times).to(x.qpos) * moves(reference)
         unit = max(self.chosen_gait.swing_height, 0.02)
         return (self.lifts(x) - wanted) / unit
+
+    @cost(weight=20.0, unit="m")
+    def balance(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Distance of the feet's middle from where it keeps the robot at the commanded velocity.
+
+        An inverted pendulum comes to rest over a foot put at `position + velocity * sqrt(height /
+        gravity)` of its mass, the capture point (Pratt et al., Humanoids 2006). Here the velocity
+        counts from the commanded one.
+        """
+        feet = [self._columns(x, "position", axis).mean(-1) for axis in (0, 1)]
+        return off_balance(x, torch.stack(feet, -1), self._fall_time, reference.velocity[:2])
 
     @cost(weight=0.1, unit="m/s")
     def foot_slip(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
@@ -298,18 +317,33 @@ class Quadruped(LeggedRobot):
     """
 
     gait = "trot"
-    weights = {"velocity": 4.0, "foot_heights": 1.0, "upright": 30.0}
-    # As many rollouts a second as two slow cores have time for. Twice the rate is faster and trots
-    # more evenly; where the computer is too slow for it, so that denoising steps are left out, the
-    # robot falls. So it does now and then at this rate with twice the weight of the velocity.
+    weights = {"velocity": 6.0, "foot_heights": 1.0, "upright": 30.0, "balance": 40.0}
+    # Rollouts that two slow cores have time for. See docs/experiments/quadruped.md.
     defaults = {
         "model.integrator": "discrete",
         "planner.rate": 25.0,
-        "planner.num_samples": 24,
+        "planner.num_samples": 22,
         "planner.iterations": 2,
+        "planner.noise_start": 0.5,
+        "planner.noise_end": 0.3,
+        "planner.temperature": 0.4,
         "planner.horizon_steps": 16,
-        "planner.num_knots": 5,
+        "planner.num_knots": 4,
     }
+
+    def __init__(self, model_path: str | Path | ModelFile = "") -> None:
+        """Read the model; see `LeggedRobot`."""
+        super().__init__(model_path)
+        feet = [self._id(foot) for foot in self.feet]
+        data = self.initial_data(self.model)
+        self._motion = GaitMotion(self.model, data, str(self.base), feet)
+
+    def nominal_actions(self, times: Array, reference: Reference) -> Array:
+        """Servo targets of the gait; zeros to stand, and of actuators that are no servos."""
+        if np.abs(reference.velocity).max() <= STANDING:
+            return super().nominal_actions(times, reference)
+        targets = self._motion.targets(self.chosen_gait, times, reference.velocity)
+        return np.asarray((targets / self.action_reach).clip(-1.0, 1.0))
 
 
 class Biped(LeggedRobot):
@@ -331,25 +365,6 @@ class Biped(LeggedRobot):
         "planner.noise_start": 0.18,
         "planner.noise_end": 0.04,
     }
-
-    def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
-        """Sensors of a legged robot, and of its centre of mass."""
-        return {
-            **super().required_sensors(spec),
-            "mass_position": ("subtreecom", "body", str(self.base)),
-            "mass_velocity": ("subtreelinvel", "body", str(self.base)),
-        }
-
-    @cost(weight=20.0, unit="m")
-    def balance(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Distance of the feet's middle from where it keeps the robot at the commanded velocity.
-
-        An inverted pendulum comes to rest over a foot put at `position + velocity * sqrt(height /
-        gravity)` of its mass, the capture point (Pratt et al., Humanoids 2006). Here the velocity
-        counts from the commanded one.
-        """
-        feet = [self._columns(x, "position", axis).mean(-1) for axis in (0, 1)]
-        return off_balance(x, torch.stack(feet, -1), self._fall_time, reference.velocity[:2])
 
 
 def moves(reference: ReferenceTensors) -> Tensor:
