@@ -8,7 +8,7 @@ from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_pa
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.tasks.base import Task, TaskError, cost
-from diffusion_mpc.tasks.legged import Quadruped
+from diffusion_mpc.tasks.legged import LeggedRobot, Quadruped
 
 MODEL = """
 <mujoco>
@@ -141,4 +141,5 @@ def test_weights_defaults_and_sensors_add_to_those_of_the_base_class():
 
 def test_weights_reach_the_parameters():
     _, values = load_parameters(PlannerNodeConfig, {"task": "quadruped"})
-    assert cost_weights(values)["velocity"] == Quadruped.weights["velocity"] != 2.0
+    assert LeggedRobot.cost_terms()["velocity"].weight != Quadruped.weights["velocity"]
+    assert cost_weights(values)["velocity"] == Quadruped.weights["velocity"]

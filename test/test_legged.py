@@ -122,7 +122,7 @@ def test_a_plan_goes_on_from_the_one_before_and_past_its_end_with_the_gait(robot
     elapsed = knots[1]
     mean = planner.search(replace(state, stamp=state.stamp + elapsed), reference)[1].mean
     np.testing.assert_allclose(mean[:-1], plan.knots[1:], atol=1e-5)
-    end = robot.nominal_actions(knots[-1:] + np.array([[0.0], [elapsed]]).ravel(), reference)
+    end = robot.nominal_actions(knots[-1] + np.array([0.0, elapsed]), reference)
     wanted = (end[1] + plan.knots[-1] - end[0]).clip(-1.0, 1.0)
     np.testing.assert_allclose(mean[-1], wanted, atol=1e-5)
 

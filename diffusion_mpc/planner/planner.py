@@ -206,11 +206,10 @@ class Planner:
         The previous plan as far as it reaches, and from there on the nominal actions, as far from
         them as it was at its end.
         """
-        task, spline = self.objective.task, self.objective.spline
+        spline = self.objective.spline
         began = now if start.start_time is None else min(start.start_time, now)
-        nominal, before = (
-            task.nominal_actions(time + spline.knot_times, reference) for time in (now, began)
-        )
+        times = np.concatenate([now + spline.knot_times, began + spline.knot_times])
+        nominal, before = np.split(self.objective.task.nominal_actions(times, reference), 2)
         if start.start_time is None:
             return nominal
         away = spline.shift(start.mean - before, now - began)

@@ -28,7 +28,11 @@ class GaitMotion:
     """
 
     def __init__(
-        self, model: mujoco.MjModel, data: mujoco.MjData, base: str, feet: Sequence[int]
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        base: str,
+        feet: Sequence[tuple[int, Array]],
     ) -> None:
         """Invert the kinematics of the legs.
 
@@ -36,26 +40,19 @@ class GaitMotion:
             model: the robot's model
             data: at its nominal pose
             base: body with the free joint
-            feet: for each foot the id of its site, or -1 - the id of its geom
+            feet: body and place (3,) of each foot, m, world
         """
         servos = [i for i in range(model.nu) if is_position_servo(model, i)]
         joints = model.actuator_trnid[servos, 0]
         dofs, gears = model.jnt_dofadr[joints], model.actuator_gear[servos, 0]
-        # Columns of the free joint: feet move against the base, in its frame.
-        turned = data.body(base).xmat.reshape(3, 3)
+        to_base = data.body(base).xmat.reshape(3, 3).T
         self._places = np.zeros((len(feet), 3))
         self._targets = np.zeros((len(feet), model.nu, 3))
-        for foot, of in enumerate(feet):
-            moved, turning = np.zeros((3, model.nv)), np.zeros((3, model.nv))
-            if of >= 0:
-                mujoco.mj_jacSite(model, data, moved, turning, of)
-                place = data.site_xpos[of]
-            else:
-                mujoco.mj_jacGeom(model, data, moved, turning, -1 - of)
-                place = data.geom_xpos[-1 - of]
-            self._places[foot] = turned.T @ (place - data.body(base).xpos)
-            inverse = _inverse(turned.T @ moved[:, dofs], turned.T @ turning[:, dofs])
-            self._targets[foot, servos] = gears[:, None] * inverse
+        jacobian = np.zeros((3, model.nv))
+        for foot, (body, place) in enumerate(feet):
+            mujoco.mj_jac(model, data, jacobian, None, place, body)
+            self._places[foot] = to_base @ (place - data.body(base).xpos)
+            self._targets[foot, servos] = gears[:, None] * _inverse(to_base @ jacobian[:, dofs])
 
     def targets(self, gait: Gait, times: Array, velocity: Array) -> Array:
         """Targets (n, nu) less those of the nominal pose, in actuator units, at times (n,), s.
@@ -73,17 +70,7 @@ class GaitMotion:
         return np.einsum("fud,nfd->nu", self._targets, ahead)
 
 
-def _inverse(moved: Array, turning: Array) -> Array:
-    """Joint motions (n, 3) by foot displacement, for Jacobians (3, n) of place and orientation.
-
-    As far as the leg has joints left over, the foot keeps its orientation.
-    """
-    place = _damped(moved)
-    free = np.eye(moved.shape[1]) - np.linalg.pinv(moved, rcond=0.05) @ moved
-    return place - free @ _damped(turning @ free) @ turning @ place
-
-
-def _damped(jacobian: Array) -> Array:
+def _inverse(jacobian: Array) -> Array:
     """Damped least-squares inverse (n, 3) of a Jacobian (3, n)."""
     square = jacobian @ jacobian.T + DAMPING**2 * np.eye(len(jacobian))
     return np.asarray(np.linalg.solve(square, jacobian).T)

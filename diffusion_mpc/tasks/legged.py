@@ -172,17 +172,12 @@ class LeggedRobot(Task):
             )
         return found
 
-    def _id(self, foot: str) -> int:
-        """Id of a foot's site, or -1 - that of its geom."""
-        site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, foot)
-        return site if site >= 0 else -1 - int(self.model.geom(foot).id)
-
     def _geoms(self, foot: str) -> list[int]:
         """Geoms of a foot: those of its site's body, or the one of that name."""
-        found = self._id(foot)
-        if found < 0:
-            return [-1 - found]
-        return geoms_of(self.model, int(self.model.site_bodyid[found]))
+        site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, foot)
+        if site < 0:
+            return [int(self.model.geom(foot).id)]
+        return geoms_of(self.model, int(self.model.site_bodyid[site]))
 
     def required_sensors(self, spec: mujoco.MjSpec) -> Sensors:
         """Sensors of the base and of each foot, beside the task's own."""
@@ -334,8 +329,14 @@ class Quadruped(LeggedRobot):
     def __init__(self, model_path: str | Path | ModelFile = "") -> None:
         """Read the model; see `LeggedRobot`."""
         super().__init__(model_path)
-        feet = [self._id(foot) for foot in self.feet]
         data = self.initial_data(self.model)
+        feet = [
+            (
+                int(self.model.geom_bodyid[self._geoms(foot)[0]]),
+                data.sensor(f"{foot}_position").data,
+            )
+            for foot in self.feet
+        ]
         self._motion = GaitMotion(self.model, data, str(self.base), feet)
 
     def nominal_actions(self, times: Array, reference: Reference) -> Array:
