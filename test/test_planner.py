@@ -111,6 +111,11 @@ def test_online_noise_goes_from_start_to_end_in_equal_ratios():
     assert online_noise(0, 1, start=0.8, end=0.2) == 0.8
 
 
+def test_steps_without_time_are_those_of_the_most_noise():
+    search = MBD(SearchConfig(iterations=4))
+    np.testing.assert_allclose(search.sigmas(2), search.sigmas(4)[2:])
+
+
 def test_the_knot_profile_grows_and_keeps_the_mean_noise():
     profile = knot_profile(5, growth=3.0)
     assert profile[-1] / profile[0] == pytest.approx(3.0)

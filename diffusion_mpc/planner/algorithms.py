@@ -73,10 +73,18 @@ class MBD(Algorithm):
         self.antithetic = config.antithetic
 
     def sigmas(self, steps: int) -> Array:
-        """Each step's noise, with the profile along the horizon."""
+        """Each step's noise, with the profile along the horizon.
+
+        What there is no time for are the first steps, those of the most noise: few samples that are
+        far apart find nothing.
+        """
         c = self.config
+        wanted = max(steps, c.iterations)
         noise = np.array(
-            [online_noise(step, steps, c.noise_start, c.noise_end) for step in range(steps)]
+            [
+                online_noise(step, wanted, c.noise_start, c.noise_end)
+                for step in range(wanted - steps, wanted)
+            ]
         )
         sigmas: Array = noise[:, None] * knot_profile(c.num_knots, c.noise_growth)
         return sigmas
