@@ -43,6 +43,9 @@ OutputType = Literal["joint_command", "float64_multi_array", "joint_trajectory"]
 ObjectType = Literal["pose_stamped", "odometry"]
 """Types of messages that measure objects: the keys of `OBJECT_MESSAGES`."""
 
+TwistFrame = Literal["child", "header"]
+"""Frames that the twist of an odometry may be in: the base's or the world's."""
+
 SafeCommand = Literal["zero", "hold", "damping"]
 """Commands for when control is lost."""
 

@@ -68,7 +68,7 @@ def test_the_safe_command_of_a_servo_is_within_its_range():
 def test_the_watchdog_tells_how_long_control_will_last():
     watchdog = Watchdog()
     assert watchdog.remaining(5.0, LIMITS) == math.inf
-    watchdog.state_arrived(5.0, age=0.02)
+    watchdog.state_arrived(5.0, age=0.02, timeouts=LIMITS)
     assert watchdog.remaining(5.01, LIMITS) == pytest.approx(0.07, abs=1e-3)
     watchdog.plan_arrived(5.01, until_start=-0.25)
     assert watchdog.remaining(5.01, LIMITS) == pytest.approx(0.05, abs=1e-3)
@@ -133,24 +133,24 @@ def test_nothing_is_lost_before_the_first_state():
 
 def test_a_state_is_lost_when_it_is_older_than_its_timeout():
     watchdog = Watchdog()
-    watchdog.state_arrived(steady=10.0, age=0.03)
+    watchdog.state_arrived(steady=10.0, age=0.03, timeouts=LIMITS)
     assert watchdog.lost(10.069, LIMITS) == ""
     assert watchdog.lost(10.071, LIMITS) == "state is 101 ms old, more than state_timeout of 100 ms"
-    watchdog.state_arrived(steady=10.08, age=0.0)
+    watchdog.state_arrived(steady=10.08, age=0.0, timeouts=LIMITS)
     assert watchdog.lost(10.09, LIMITS) == ""
 
 
 def test_a_plan_is_lost_when_it_is_too_far_past_its_start():
     watchdog = Watchdog()
     watchdog.plan_arrived(steady=10.0, until_start=0.02)
-    watchdog.state_arrived(steady=10.4, age=0.0)
+    watchdog.state_arrived(steady=10.4, age=0.0, timeouts=LIMITS)
     assert watchdog.lost(10.31, LIMITS) == ""
     assert "more than max_plan_age" in watchdog.lost(10.33, LIMITS)
 
 
 def test_a_fault_stands_until_a_plan_arrives():
     watchdog = Watchdog()
-    watchdog.state_arrived(10.0, 0.0)
+    watchdog.state_arrived(10.0, 0.0, timeouts=LIMITS)
     watchdog.plan_failed("device lost")
     assert watchdog.lost(10.01, LIMITS) == "device lost"
     watchdog.plan_arrived(10.02, 0.0)

@@ -5,7 +5,8 @@ import pytest
 
 from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.config import PlantModelConfig
-from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
+from diffusion_mpc.estimation.checks import MessageRejectedError
+from diffusion_mpc.estimation.estimator import Estimator
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
@@ -69,9 +70,10 @@ def test_joints_may_come_in_any_order(ant):
     [
         (lambda n, q, v: (n, [np.nan, *q[1:]], v), "joint_states: NaN or infinite value"),
         (lambda n, q, v: (n, q, [*v[1:], np.inf]), "joint_states: NaN or infinite value"),
-        (lambda n, q, v: (n[1:], q[1:], v[1:]), "joint_states: joint 'front_left_hip' is missing"),
-        (lambda n, q, v: (["nose", *n[1:]], q, v), "joint_states: unknown joint 'nose'"),
-        (lambda n, q, v: ([*n, n[0]], [*q, 0.0], [*v, 0.0]), "joint_states: a joint twice"),
+        (
+            lambda n, q, v: ([*n, n[0]], [*q, 0.0], [*v, 0.0]),
+            "joint_states: joint 'front_left_hip' twice",
+        ),
         (
             lambda n, q, v: (n, q, []),
             "joint_states: 8 names, 8 positions, 0 velocities; all three must be equal",

@@ -92,7 +92,9 @@ def begin():
 def measure(session, stamp, position=0.0):
     """The message of a state."""
     session.on_state(
-        lambda: session.estimator.update_joints(stamp, JOINTS, [position, np.pi], [0.0, 0.0])
+        "joint_states",
+        stamp,
+        lambda: session.estimator.update_joints(stamp, JOINTS, [position, np.pi], [0.0, 0.0]),
     )
 
 

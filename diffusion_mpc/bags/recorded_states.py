@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from diffusion_mpc.bags.bag_reader import BagError, Message, Messages, read_messages
-from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
+from diffusion_mpc.estimation.checks import MessageRejectedError
+from diffusion_mpc.estimation.estimator import ODOMETRY, Estimator
+from diffusion_mpc.estimation.joints import JOINTS
 from diffusion_mpc.message_fields import pose_and_twist, to_seconds
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Array

@@ -173,8 +173,8 @@ def processes(options: Options) -> list[Process]:
     }
     backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
     planner = {**task.demo, **given["planner"], **together, **backend, **settings["planner"]}
-    # Rates, robots and message types of planner and simulation belong together unless the user says
-    # otherwise.
+    # Rates, robots, names and message types of planner and simulation belong together unless the
+    # user says otherwise.
     asked = _checked("planner", planner)
     mine = {**split_sim(task.defaults)[1], **given["sim"], **settings["sim"]}
     robot = {} if "model.path" in mine else {name: asked[name] for name in MODEL_FILE}
@@ -182,6 +182,7 @@ def processes(options: Options) -> list[Process]:
     sim = {
         "rate": asked["planner.rate"],
         "object_type": asked["objects.type"],
+        "joint_prefix": asked["joint_prefix"],
         **robot,
         **given["sim"],
         **together,

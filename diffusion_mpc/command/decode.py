@@ -12,7 +12,7 @@ import numpy as np
 
 from diffusion_mpc.command.command import Actuator, Command, without_gains
 from diffusion_mpc.command.follower import Point
-from diffusion_mpc.estimation.estimator import bad_number
+from diffusion_mpc.estimation.checks import bad_number
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.types import Array
 
@@ -21,12 +21,17 @@ class CommandRejectedError(ValueError):
     """A command message cannot be used; the text says why."""
 
 
-def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa: ANN401
+def decode(
+    message: Any,  # noqa: ANN401
+    actuators: Sequence[Actuator],
+    prefix: str = "",
+) -> list[Point]:
     """Commands of a message; joints and actuators are matched by name where it names them.
 
     Args:
         message: message of any of the three types, which are told apart by their fields
         actuators: the actuators, in MuJoCo's order
+        prefix: what names in the message have before the model's
 
     Raises:
         CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are
@@ -48,8 +53,8 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
             )
         ]
     if hasattr(message, "points"):
-        return _decode_trajectory(message, actuators)
-    rows = [_row(message.name, actuator) for actuator in actuators]
+        return _decode_trajectory(message, actuators, prefix)
+    rows = [_row(message.name, prefix, actuator) for actuator in actuators]
     columns = {
         # A bag of before there were controls has none.
         field: list(getattr(message, field, ()))
@@ -71,8 +76,12 @@ def decode(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa:
     ]
 
 
-def _decode_trajectory(message: Any, actuators: Sequence[Actuator]) -> list[Point]:  # noqa: ANN401
-    rows = [_row(message.joint_names, actuator) for actuator in actuators]
+def _decode_trajectory(
+    message: Any,  # noqa: ANN401
+    actuators: Sequence[Actuator],
+    prefix: str,
+) -> list[Point]:
+    rows = [_row(message.joint_names, prefix, actuator) for actuator in actuators]
     if controlled := [a.name for a in actuators if a.field == "control"]:
         raise CommandRejectedError(
             f"joint_command: a trajectory has no controls, which actuator '{controlled[0]}' needs"
@@ -111,11 +120,12 @@ def _control(
     )
 
 
-def _row(names: Sequence[str], actuator: Actuator) -> int:
-    if actuator.label not in names:
+def _row(names: Sequence[str], prefix: str, actuator: Actuator) -> int:
+    name = prefix + actuator.label
+    if name not in names:
         kind = "joint" if actuator.joint else "actuator"
-        raise CommandRejectedError(f"joint_command: {kind} '{actuator.label}' is missing")
-    return list(names).index(actuator.label)
+        raise CommandRejectedError(f"joint_command: {kind} '{name}' is missing")
+    return list(names).index(name)
 
 
 def _value(columns: Mapping[str, Sequence[float]], field: str, row: int, count: int) -> float:

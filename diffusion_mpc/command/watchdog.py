@@ -8,11 +8,50 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Ages of state, plan and poses of objects at which control counts as lost, s."""
+    """Ages of state, plan and poses of objects at which control counts as lost, s.
+
+    After a loss of state or pose, they have to be fresh for `recovery` before control returns.
+    """
 
     state: float
     plan: float
     object: float = math.inf
+    recovery: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of the age of something that is measured again and again.
+
+    Attributes:
+        name: what is measured
+        born: steady time of the newest measurement, s
+        trusted: steady time from which it counts again after a loss, s
+    """
+
+    name: str
+    born: float
+    trusted: float = -math.inf
+
+    def next(self, name: str, steady: float, age: float, limit: float, recovery: float) -> Measured:
+        """The same after a measurement that arrived at a steady time, `age` seconds old.
+
+        One that comes after a loss, or is too old itself, is the beginning of a new time of trial.
+        """
+        lost = steady - self.born > limit or age > limit
+        trusted = steady + recovery if lost else self.trusted
+        return Measured(name, steady - max(age, 0.0), trusted)
+
+    def lost(self, steady: float, limit: float, parameter: str) -> str:
+        """Reason for which it cannot be relied on; empty where it can."""
+        age = steady - self.born
+        if age > limit:
+            allowed = f"more than {parameter} of {limit * 1e3:.0f} ms"
+            return f"{self.name} is {age * 1e3:.0f} ms old, {allowed}"
+        if steady < self.trusted:
+            left = (self.trusted - steady) * 1e3
+            return f"{self.name} was too old; it has to be fresh for {left:.0f} ms more"
+        return ""
 
 
 class Watchdog:
@@ -24,19 +63,32 @@ class Watchdog:
 
     def __init__(self) -> None:
         """Nothing has arrived."""
-        self._state_born: float | None = None
+        self._state: Measured | None = None
         self._plan_born: float | None = None
-        self._objects_born: dict[str, float] = {}
+        self._objects: dict[str, Measured] = {}
         self.fault = ""
 
-    def object_arrived(self, topic: str, steady: float, age: float) -> None:
+    def object_arrived(self, topic: str, steady: float, age: float, timeouts: Timeouts) -> None:
         """A good pose of an object arrived at a steady time, `age` seconds old by its stamp."""
+        before = self._objects.get(topic) or Measured(topic, steady)
+        new = before.next(topic, steady, age, timeouts.object, timeouts.recovery)
         # In one assignment: another thread may be looking.
-        self._objects_born = {**self._objects_born, topic: steady - max(age, 0.0)}
+        self._objects = {**self._objects, topic: new}
 
-    def state_arrived(self, steady: float, age: float) -> None:
-        """A good state arrived at a steady time, already `age` seconds old by its stamp."""
-        self._state_born = steady - max(age, 0.0)
+    def state_arrived(
+        self, steady: float, age: float, timeouts: Timeouts, oldest: str = "state"
+    ) -> None:
+        """A good state arrived at a steady time.
+
+        Args:
+            steady: that time, s
+            age: its age then by its stamp, s
+            timeouts: what is too old
+            oldest: name of its oldest part
+        """
+        before = self._state or Measured("state", steady)
+        name = oldest if age > timeouts.state else "state"
+        self._state = before.next(name, steady, age, timeouts.state, timeouts.recovery)
 
     def plan_arrived(self, steady: float, until_start: float) -> None:
         """A plan arrived at a steady time; its first action is due in `until_start` seconds."""
@@ -52,35 +104,31 @@ class Watchdog:
 
         Poses of objects have: they come when they are measured, not when a state is.
         """
-        self._state_born = self._plan_born = None
+        self._state = self._plan_born = None
         self.fault = ""
 
     def state_age(self, steady: float) -> float | None:
         """Age of the newest good state, s; None before the first."""
-        return None if self._state_born is None else steady - self._state_born
+        state = self._state
+        return None if state is None else steady - state.born
 
     def lost(self, steady: float, timeouts: Timeouts) -> str:
         """Reason for which control is lost at a steady time; empty while it is not.
 
         Before the first state nothing is lost: there is nothing to control yet.
         """
-        if self._state_born is None:
+        state, plan_born = self._state, self._plan_born
+        if state is None:
             return ""
-        age = steady - self._state_born
-        if age > timeouts.state:
-            limit = timeouts.state * 1e3
-            return f"state is {age * 1e3:.0f} ms old, more than state_timeout of {limit:.0f} ms"
-        for topic, born in self._objects_born.items():
-            if steady - born > timeouts.object:
-                limit = timeouts.object * 1e3
-                return (
-                    f"{topic} is {(steady - born) * 1e3:.0f} ms old, more than objects.timeout of "
-                    f"{limit:.0f} ms"
-                )
+        if reason := state.lost(steady, timeouts.state, "state_timeout"):
+            return reason
+        for thing in self._objects.values():
+            if reason := thing.lost(steady, timeouts.object, "objects.timeout"):
+                return reason
         if self.fault:
             return self.fault
-        if self._plan_born is not None and steady - self._plan_born > timeouts.plan:
-            late = (steady - self._plan_born) * 1e3
+        if plan_born is not None and steady - plan_born > timeouts.plan:
+            late = (steady - plan_born) * 1e3
             limit = timeouts.plan * 1e3
             return f"plan is {late:.0f} ms past its start, more than max_plan_age of {limit:.0f} ms"
         return ""
@@ -92,11 +140,12 @@ class Watchdog:
         """
         if self.lost(steady, timeouts):
             return 0.0
-        if self._state_born is None:
+        state, plan_born = self._state, self._plan_born
+        if state is None:
             return math.inf
-        ends = [self._state_born + timeouts.state]
-        ends += [born + timeouts.object for born in self._objects_born.values()]
-        if self._plan_born is not None:
-            ends.append(self._plan_born + timeouts.plan)
+        ends = [state.born + timeouts.state]
+        ends += [thing.born + timeouts.object for thing in self._objects.values()]
+        if plan_born is not None:
+            ends.append(plan_born + timeouts.plan)
         # A little later: at the very moment it is not lost yet.
         return min(ends) - steady + 1e-4

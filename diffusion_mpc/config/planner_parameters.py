@@ -12,7 +12,7 @@ from diffusion_mpc.config.search_parameters import (
     RobustConfig,
     SearchConfig,
 )
-from diffusion_mpc.names import ObjectType, OutputType, SafeCommand
+from diffusion_mpc.names import ObjectType, OutputType, SafeCommand, TwistFrame
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,29 @@ class PredictionConfig:
 
 
 @dataclass(frozen=True)
+class InputConfig:
+    """Measurements of the robot as they come in."""
+
+    twist_frame: TwistFrame = param(
+        "child", "Frame of the twist in odom: child_frame_id's or the header's.", live=True
+    )
+    world_frame: str = param(
+        "",
+        "Frame of the model's world, which goals and objects are transformed to; empty: odom's.",
+    )
+    time_jump: float = param(
+        0.1,
+        "Step back of a stamp from which time counts as begun anew; nearer messages are dropped.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
 class CommandConfig:
-    """The velocity to track while no `cmd_vel` arrives."""
+    """The velocity to track while no `cmd_vel` arrives; the bounds hold for that, too."""
 
     vx: float = param(0.0, "Forward velocity to track.", unit="m/s", low=-5.0, high=5.0, live=True)
     vy: float = param(
@@ -67,7 +88,7 @@ class CommandConfig:
     )
     timeout: float = param(
         0.5,
-        "Age from which a cmd_vel no longer counts.",
+        "Age from which a cmd_vel no longer counts, by its stamp where it has one.",
         unit="s",
         low=0.05,
         high=3600.0,
@@ -78,7 +99,7 @@ class CommandConfig:
 
 @dataclass(frozen=True)
 class GoalConfig:
-    """The goal to pursue while no `goal_pose` has come."""
+    """The goal to pursue while no `goal_pose` has come; the bounds hold for that, too."""
 
     wait: bool = param(
         True,
@@ -89,6 +110,14 @@ class GoalConfig:
     z: float = param(0.0, "Goal position, world frame.", unit="m", low=-1e4, high=1e4, live=True)
     yaw: float = param(
         0.0, "Goal angle about the world's vertical.", unit="rad", low=-10.0, high=10.0, live=True
+    )
+    max_age: float = param(
+        5.0,
+        "Difference of a goal_pose's stamp from the clock from which it is refused.",
+        unit="s",
+        low=0.1,
+        high=1e9,
+        live=True,
     )
 
 
@@ -201,6 +230,7 @@ class PlannerNodeConfig:
     planner: SearchConfig = field(default_factory=SearchConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    input: InputConfig = field(default_factory=InputConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     objects: ObjectsConfig = field(default_factory=ObjectsConfig)
@@ -209,6 +239,9 @@ class PlannerNodeConfig:
     markers: MarkerConfig = field(default_factory=MarkerConfig)
     robust: RobustConfig = field(default_factory=RobustConfig)
     realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
+    joint_prefix: str = param(
+        "", "What names in joint_states and joint_command have before the model's."
+    )
     autostart: bool = param(
         True, "Configure and activate on start; otherwise wait for the lifecycle services."
     )
@@ -234,6 +267,14 @@ class PlannerNodeConfig:
         "Age of the state from which the safe command is sent.",
         unit="s",
         low=0.005,
+        high=10.0,
+        live=True,
+    )
+    recovery_time: float = param(
+        0.2,
+        "Time for which states and objects have to be fresh again before plans are followed.",
+        unit="s",
+        low=0.0,
         high=10.0,
         live=True,
     )

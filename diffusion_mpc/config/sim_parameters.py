@@ -81,6 +81,9 @@ class SimConfig:
         high=0.5,
     )
     object_type: ObjectType = param("pose_stamped", "Message type of objects/<body>.")
+    joint_prefix: str = param(
+        "", "What names in joint_states and joint_command have before the model's."
+    )
     state_noise: NoiseConfig = field(default_factory=NoiseConfig)
     command_delay: float = param(
         0.0,

@@ -2,54 +2,81 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
-from diffusion_mpc.config import ObjectsConfig
-from diffusion_mpc.estimation.frames import odometry_to_qpos_qvel
+from diffusion_mpc.config import InputConfig, ObjectsConfig
+from diffusion_mpc.estimation.checks import MessageRejectedError, normalised, require_finite
+from diffusion_mpc.estimation.frames import odometry_to_qpos_qvel, pose_to_goal, twist_to_child
+from diffusion_mpc.estimation.joints import JOINTS, Inform, MeasuredJoints, measured_name
 from diffusion_mpc.estimation.objects import MeasuredObject, object_topic
+from diffusion_mpc.estimation.transforms import ODOM, Transforms
+from diffusion_mpc.estimation.twist_frame import TwistFrameCheck
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import Array, State
 
-JOINTS, ODOMETRY = "joint_states", "odom"
+ODOMETRY = "odom"
 
 
-class MessageRejectedError(ValueError):
-    """A message cannot be used; the text says which field and why."""
+@dataclass(frozen=True)
+class Part:
+    """A part of the state: its name, and the time (s) of its newest measurement."""
+
+    name: str
+    stamp: float
 
 
 class Estimator:
-    """Holds the newest good message of each kind and puts them together.
+    """Holds the newest good measurement of each part and puts them together.
 
     The robot's own messages make a state; objects are moved on to its time. A message that is
     rejected changes nothing: the last good state ages on, and whoever reads it decides when it is
     too old.
+
+    Each joint, the odometry and each object is a part, with a stamp of its own. A message that
+    comes after a newer one of its part is dropped; where its stamp lies further back than
+    `InputConfig.time_jump`, time began anew.
 
     Attributes:
         model: model of the robot
         addresses: addresses of the joints in qpos and qvel, by name
         objects: addresses of the free bodies other than the base, by topic
         required: topics of the robot's own state
-        motion: how objects move between their messages; may be replaced
+        joints: what `joint_states` measures
+        transforms: the frames that poses come in
+        motion, input: parameters; may be replaced
         together: whether objects are measured with every state, as in lockstep
+        dropped: number of messages that came after a newer one
     """
 
-    def __init__(self, model: mujoco.MjModel, base: str | None, together: bool = False) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        base: str | None,
+        together: bool = False,
+        prefix: str = "",
+        config: InputConfig | None = None,
+        inform: Inform = lambda text: None,
+    ) -> None:
         """Find the joints.
 
         Args:
             model: any model of the robot; joints are matched by name
             base: body whose free joint `odom` measures; None: the robot has a fixed base
             together: see above
+            prefix: what names of joints in messages have before the model's
+            config: parameters of the messages that come in
+            inform: called with what is worth knowing
 
         Raises:
             TaskError: the model has joints that no message measures
         """
         self.model, self.together, self.motion = model, together, ObjectsConfig()
-        self._qpos, self._qvel = np.zeros(model.nq), np.zeros(model.nv)
+        self.input = config or InputConfig()
+        self._base_qpos, self._base_qvel = np.zeros(7), np.zeros(6)
         self._stamps: dict[str, float] = {}
         self._fresh: set[str] = set()
         self._free: tuple[slice, slice] | None = None
@@ -67,13 +94,34 @@ class Estimator:
                 self.objects[object_topic(model, int(body))] = addresses
         if base is not None and self._free is None:
             raise TaskError(f"body '{base}', the task's base, has no free joint in the model")
+        self.joints = MeasuredJoints(self.addresses, prefix, inform)
         self._measured = {topic: MeasuredObject() for topic in self.objects}
         self.required = ((JOINTS,) if self.addresses else ()) + ((ODOMETRY,) if self._free else ())
+        self.transforms = Transforms(self.input.world_frame or (None if self._free else ""))
+        self._twist_frame = TwistFrameCheck()
+        self.dropped = 0
 
     @property
     def topics(self) -> tuple[str, ...]:
         """All topics that the state comes from."""
         return (*self.required, *self.objects)
+
+    @property
+    def suspicion(self) -> str:
+        """What the measurements say against the parameters; empty where nothing."""
+        if not self._twist_frame.contradicted:
+            return ""
+        other = "header" if self.input.twist_frame == "child" else "child"
+        return (
+            f"{ODOMETRY}: the base moves as if its twist were in the {other} frame; set "
+            f"input.twist_frame to {other}"
+        )
+
+    def configure(self, config: InputConfig) -> None:
+        """Change live parameters."""
+        if config.twist_frame != self.input.twist_frame:
+            self._twist_frame.reset()
+        self.input = config
 
     def update_joints(
         self,
@@ -84,53 +132,63 @@ class Estimator:
     ) -> None:
         """Take joint positions (rad or m) and velocities (rad/s or m/s) in any order.
 
+        Those that the model does not have are ignored, and those that it has may come in several
+        messages.
+
         Raises:
-            MessageRejectedError: wrong length, unknown, repeated or missing joint, NaN or infinite
-                value
+            MessageRejectedError: as `MeasuredJoints.read`
         """
-        if not len(names) == len(position) == len(velocity):
-            raise MessageRejectedError(
-                f"{JOINTS}: {len(names)} names, {len(position)} positions, {len(velocity)} "
-                "velocities; all three must be equal"
-            )
-        require_finite(JOINTS, (stamp, *position, *velocity))
-        unknown = [name for name in names if name not in self.addresses]
-        missing = [name for name in self.addresses if name not in names]
-        if unknown or missing or len(set(names)) != len(names):
-            reason = (
-                f"unknown joint '{unknown[0]}'"
-                if unknown
-                else f"joint '{missing[0]}' is missing"
-                if missing
-                else "a joint twice"
-            )
-            raise MessageRejectedError(f"{JOINTS}: {reason}")
-        self._note(JOINTS, stamp)
-        for name, q, v in zip(names, position, velocity, strict=True):
-            qpos, qvel = self.addresses[name]
-            self._qpos[qpos], self._qvel[qvel] = q, v
+        values = self.joints.read(names, position, velocity)
+        if not len(values.joints):
+            return
+        require_finite(JOINTS, (stamp,))
+        if self._is_in_order(stamp, float(self.joints.stamps[values.joints].max())):
+            self.joints.take_in(stamp, values)
 
     def update_odometry(
         self,
         stamp: float,
         position: Array,
         quaternion_xyzw: Array,
-        linear_body: Array,
-        angular_body: Array,
+        linear: Array,
+        angular: Array,
+        frames: tuple[str, str] = ("", ""),
     ) -> None:
         """Take the pose and twist of the base, in ROS's frames (see `frames`).
 
+        Args:
+            stamp: time of the measurement, s
+            position: (3,) m
+            quaternion_xyzw: (4,) unit quaternion, header frame from child frame
+            linear: (3,) velocity, m/s, in the frame that `InputConfig.twist_frame` names
+            angular: (3,) angular velocity, rad/s, in the same
+            frames: names of the header's frame and of the child's
+
         Raises:
-            MessageRejectedError: NaN or infinite value, or a quaternion that is not of unit length
-                to within 1 %
+            MessageRejectedError: NaN or infinite value, a quaternion that is not of unit length to
+                within 1 %, or a frame other than `InputConfig.world_frame`
         """
         if self._free is None:
             raise MessageRejectedError(f"{ODOMETRY}: the task has a fixed base")
-        require_finite(ODOMETRY, (stamp, *position, *quaternion_xyzw, *linear_body, *angular_body))
+        require_finite(ODOMETRY, (stamp, *position, *quaternion_xyzw, *linear, *angular))
         quaternion = normalised(ODOMETRY, quaternion_xyzw)
+        world, (header, child) = self.input.world_frame, frames
+        header = header.removeprefix("/") or world or ODOM
+        if world and header != world:
+            raise MessageRejectedError(
+                f"{ODOMETRY}: in frame '{header}', and input.world_frame is '{world}'; leave the "
+                "parameter empty, or correct it"
+            )
+        if not self._is_in_order(stamp, self._stamps.get(ODOMETRY, -np.inf)):
+            return
+        frame = self.input.twist_frame
+        twist = twist_to_child(quaternion, linear, angular, frame)
+        qpos, qvel = odometry_to_qpos_qvel(position, quaternion, *twist)
+        self._twist_frame.update(stamp, qpos[:3], qpos[3:], linear, frame)
+        self.transforms.world = header
+        self.transforms.update(child, header, qpos)
+        self._base_qpos, self._base_qvel = qpos, qvel
         self._note(ODOMETRY, stamp)
-        qpos, qvel = odometry_to_qpos_qvel(position, quaternion, linear_body, angular_body)
-        self._qpos[self._free[0]], self._qvel[self._free[1]] = qpos, qvel
 
     def update_object(
         self,
@@ -139,28 +197,35 @@ class Estimator:
         position: Array,
         quaternion_xyzw: Array,
         twist: tuple[Array, Array] | None = None,
+        frame: str = "",
     ) -> None:
-        """Take the pose of a free body, in the frame of the odometry.
+        """Take the pose of a free body.
 
         Args:
             topic: what measures it
             stamp: time of the measurement, s
             position: (3,) m
-            quaternion_xyzw: (4,) unit quaternion, world from body
+            quaternion_xyzw: (4,) unit quaternion, `frame` from body
             twist: linear (3,) and angular (3,) velocity in the frame of the body, m/s and rad/s;
                 None: they are found from the poses
+            frame: frame of the pose; empty: the odometry's. While that has no name yet, a pose in
+                a frame with one is left out
 
         Raises:
-            MessageRejectedError: as `update_odometry`
+            MessageRejectedError: as `update_odometry`, or `frame` leads nowhere
         """
         require_finite(topic, (stamp, *position, *quaternion_xyzw, *np.ravel(twist or ())))
         quaternion, thing = normalised(topic, quaternion_xyzw), self._measured[topic]
+        if frame and self.transforms.world is None:
+            return
+        pose = self.transforms.require(topic, frame, pose_to_goal(position, quaternion))
+        if self._is_late(stamp, self._stamps.get(topic, -np.inf)):
+            return
         if twist is None:
-            thing.update_pose(stamp, position, quaternion, self.motion)
+            thing.update_pose(stamp, pose, self.motion)
         else:
-            thing.update_odometry(stamp, position, quaternion, *twist)
-        self._stamps[topic] = stamp
-        self._fresh.add(topic)
+            thing.update_odometry(stamp, pose, *twist)
+        self._note(topic, stamp)
 
     def take(self) -> State | None:
         """The state, once every part of it is newer than when it was last taken; None until then.
@@ -170,9 +235,10 @@ class Estimator:
         nothing else.
         """
         pacing = self.topics if self.together or not self.required else self.required
-        if not self._fresh.issuperset(pacing):
+        if not all(self._is_fresh(topic) for topic in pacing):
             return None
         self._fresh.clear()
+        self.joints.take_out()
         return self.state()
 
     def state(self) -> State | None:
@@ -180,21 +246,56 @@ class Estimator:
 
         Objects are where they are at that time, see `MeasuredObject.at`.
         """
-        if self.waiting_for():
+        if any(np.isinf(self.stamp(topic)) for topic in self.topics):
             return None
-        stamp = min(self._stamps[topic] for topic in self.required or self.topics)
-        qpos, qvel = self._qpos.copy(), self._qvel.copy()
+        stamp = min(self.stamp(topic) for topic in self.required or self.topics)
+        qpos, qvel = np.zeros(self.model.nq), np.zeros(self.model.nv)
+        self.joints.write(qpos, qvel)
+        if self._free is not None:
+            qpos[self._free[0]], qvel[self._free[1]] = self._base_qpos, self._base_qvel
         for topic, (positions, velocities) in self.objects.items():
             qpos[positions], qvel[velocities] = self._measured[topic].at(stamp, self.motion)
         return State(stamp, qpos, qvel)
 
+    def stamp(self, topic: str) -> float:
+        """Time (s) of what a topic measured last, of the oldest joint; -inf: nothing."""
+        if topic == JOINTS:
+            return float(self.joints.stamps.min())
+        return self._stamps.get(topic, -np.inf)
+
+    def extremes(self) -> tuple[Part, Part]:
+        """The oldest and the newest part of a state that is there.
+
+        Objects count where there is nothing else.
+        """
+        rest = [t for t in self.required or self.topics if t != JOINTS]
+        parts = [Part(topic, self._stamps[topic]) for topic in rest]
+        if self.addresses:
+            parts += (Part(*part) for part in self.joints.extremes())
+        stamps = [part.stamp for part in parts]
+        return parts[stamps.index(min(stamps))], parts[stamps.index(max(stamps))]
+
     def consistent(self) -> bool:
         """Whether all parts of the state carry the same stamp."""
-        return len({self._stamps.get(topic) for topic in self.topics}) == 1
+        stamps = {self._stamps.get(topic) for topic in self.topics if topic != JOINTS}
+        return len(stamps | set(self.joints.stamps.tolist())) == 1
 
     def waiting_for(self) -> list[str]:
-        """Topics that no good message has come from yet."""
-        return [topic for topic in self.topics if topic not in self._stamps]
+        """Topics that no good message has come from yet, with the joints that it lacked."""
+        missing = self.joints.missing()
+        return [
+            f"{topic} (missing: {missing})" if topic == JOINTS and missing else topic
+            for topic in self.topics
+            if np.isinf(self.stamp(topic))
+        ]
+
+    def late(self) -> str:
+        """Parts that have not come since the last state, where others have; empty: all or none."""
+        late = [topic for topic in self.required if not self._is_fresh(topic)]
+        joints = self.joints.late()
+        if len(late) == len(self.required) and not joints:
+            return ""
+        return " and ".join(f"{joints} of {JOINTS}" if t == JOINTS and joints else t for t in late)
 
     def reset(self) -> None:
         """Forget all messages."""
@@ -204,96 +305,37 @@ class Estimator:
 
     def forget_robot(self) -> None:
         """Forget the messages of the robot's own state."""
-        for topic in self.required:
-            self._stamps.pop(topic, None)
-            self._fresh.discard(topic)
+        self.joints.reset()
+        self._stamps.pop(ODOMETRY, None)
+        self._fresh.discard(ODOMETRY)
 
     def _forget_object(self, topic: str) -> None:
         self._measured[topic].reset()
         self._stamps.pop(topic, None)
         self._fresh.discard(topic)
 
-    def _note(self, topic: str, stamp: float) -> None:
-        if stamp < self._stamps.get(topic, -np.inf):
+    def _is_fresh(self, topic: str) -> bool:
+        return self.joints.complete if topic == JOINTS else topic in self._fresh
+
+    def _is_in_order(self, stamp: float, last: float) -> bool:
+        """Whether a measurement of the robot is to be taken, after one of `last` (s)."""
+        if self._is_late(stamp, last):
+            return False
+        if stamp < last:
             # Time began anew (a simulation was reset, a clock was set): nothing held from before
             # belongs to the new time.
             self.forget_robot()
             for other in self.objects:
                 if self._stamps.get(other, -np.inf) > stamp:
                     self._forget_object(other)
+        return True
+
+    def _is_late(self, stamp: float, last: float) -> bool:
+        # In lockstep nothing is late: a simulation sends one state after the other.
+        late = 0.0 < last - stamp <= self.input.time_jump and not self.together
+        self.dropped += late
+        return late
+
+    def _note(self, topic: str, stamp: float) -> None:
         self._stamps[topic] = stamp
         self._fresh.add(topic)
-
-
-def measured_name(model: mujoco.MjModel, joint: int) -> str:
-    """Name by which `joint_states` measures a joint that is not free.
-
-    Raises:
-        TaskError: no message can measure it
-    """
-    name, body = model.joint(joint).name, model.body(model.jnt_bodyid[joint]).name
-    where = f"body '{body}'" if body else f"body {int(model.jnt_bodyid[joint])}, which has no name,"
-    if int(model.jnt_type[joint]) == int(mujoco.mjtJoint.mjJNT_BALL):
-        called = f"'{name}' " if name else ""
-        raise TaskError(
-            f"the joint {called}of {where} is a ball joint, which {JOINTS} cannot carry; put three "
-            "hinges in its place"
-        )
-    if flex := "" if name else flex_at(model, int(model.jnt_bodyid[joint])):
-        raise TaskError(
-            f"flex '{flex}' is soft, and no message measures where its vertices are; make it rigid "
-            "or take it out of the model"
-        )
-    if not name:
-        raise TaskError(
-            f"a joint of {where} has no name, so {JOINTS} cannot carry it; give it one: "
-            '<joint name="..."/>'
-        )
-    return name
-
-
-def flex_at(model: mujoco.MjModel, body: int) -> str:
-    """Name of the flex that has a body for a vertex or node; empty where there is none."""
-    for i in range(model.nflex):
-        vertices = model.flex_vertbodyid[model.flex_vertadr[i] :][: model.flex_vertnum[i]]
-        nodes = model.flex_nodebodyid[model.flex_nodeadr[i] :][: model.flex_nodenum[i]]
-        if body in vertices or body in nodes:
-            return mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_FLEX, i) or str(i)
-    return ""
-
-
-def require_finite(topic: str, values: Sequence[float]) -> None:
-    """Check the numbers of a message.
-
-    Raises:
-        MessageRejectedError: `bad_number` found one
-    """
-    if reason := bad_number(values):
-        raise MessageRejectedError(f"{topic}: {reason}")
-
-
-def bad_number(values: Sequence[float] | Array) -> str:
-    """Fault of numbers that should be a robot's; empty where there is none.
-
-    MuJoCo gives up at `mjMAXVAL`, too.
-    """
-    if not np.isfinite(values).all():
-        return "NaN or infinite value"
-    largest = float(np.abs(values).max(initial=0.0))
-    return (
-        f"a value of {largest:.3g}; it must be below {mujoco.mjMAXVAL:g}"
-        if largest >= mujoco.mjMAXVAL
-        else ""
-    )
-
-
-def normalised(topic: str, quaternion: Array) -> Array:
-    """The quaternion (4,) of a message, rid of its rounding.
-
-    Raises:
-        MessageRejectedError: it is not of unit length to within 1 %
-    """
-    length = math.hypot(*quaternion)
-    if abs(length - 1.0) > 0.01:
-        raise MessageRejectedError(f"{topic}: quaternion of length {length:.3g}; it must be 1")
-    return np.asarray(quaternion / length)

@@ -1,15 +1,17 @@
 """Between ROS's frames and MuJoCo's, for a floating base. The only place where the two meet.
 
 A ROS `nav_msgs/Odometry` (REP-103, REP-105) holds the pose of the base in the odometry frame, its
-quaternion as xyzw, and its twist, linear and angular, in the frame of the base. MuJoCo's free joint
-holds the quaternion as wxyz, the linear velocity of the body's origin in the world frame, and the
-angular velocity in the frame of the body.
+quaternion as xyzw, and its twist, linear and angular, in the frame of the base (the child frame).
+Some drivers give the twist in the odometry frame, see `twist_to_child`. MuJoCo's free joint holds
+the quaternion as wxyz, the linear velocity of the body's origin in the world frame, and the angular
+velocity in the frame of the body.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from diffusion_mpc.names import TwistFrame
 from diffusion_mpc.rotations import rotation_matrix
 from diffusion_mpc.types import Array
 
@@ -32,6 +34,24 @@ def odometry_to_qpos_qvel(
     quaternion = np.array([w, x, y, z])
     linear_world = rotation_matrix(quaternion) @ linear_body
     return np.concatenate([position, quaternion]), np.concatenate([linear_world, angular_body])
+
+
+def twist_to_child(
+    quaternion_xyzw: Array, linear: Array, angular: Array, frame: TwistFrame
+) -> tuple[Array, Array]:
+    """A twist in the frame of the base.
+
+    Args:
+        quaternion_xyzw: (4,) unit quaternion, world from base
+        linear: (3,) velocity, m/s
+        angular: (3,) angular velocity, rad/s
+        frame: frame that both are in, the base's (child) or the world's (header)
+    """
+    if frame == "child":
+        return linear, angular
+    x, y, z, w = quaternion_xyzw
+    to_base = rotation_matrix(np.array([w, x, y, z])).T
+    return to_base @ linear, to_base @ angular
 
 
 def pose_to_goal(position: Array, quaternion_xyzw: Array) -> Array:

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from diffusion_mpc.config import ObjectsConfig
-from diffusion_mpc.estimation.frames import odometry_to_qpos_qvel, pose_to_goal
+from diffusion_mpc.rotations import rotation_matrix
 from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.types import Array
 
@@ -57,21 +57,17 @@ class MeasuredObject:
         self._qpos, self._qvel = np.zeros(7), np.zeros(6)
         self._moving = False
 
-    def update_pose(
-        self, stamp: float, position: Array, quaternion_xyzw: Array, config: ObjectsConfig
-    ) -> None:
+    def update_pose(self, stamp: float, pose: Array, config: ObjectsConfig) -> None:
         """Take a pose; the velocity is a difference of poses, through a first-order filter.
 
         After a gap of `config.timeout`, or where time jumped back, it begins anew, at rest.
 
         Args:
             stamp: time of the measurement, s
-            position: (3,) m, in the frame of the odometry
-            quaternion_xyzw: (4,) unit quaternion, world from body
+            pose: (7,) position, m, and unit quaternion wxyz, in the frame of the odometry
             config: how velocities are found
         """
-        qpos = pose_to_goal(position, quaternion_xyzw)
-        last = self.stamp
+        qpos, last = pose, self.stamp
         if last is not None and stamp == last:
             # Sent twice.
             self._qpos = qpos
@@ -89,18 +85,11 @@ class MeasuredObject:
         self.stamp, self._qpos = stamp, qpos
 
     def update_odometry(
-        self,
-        stamp: float,
-        position: Array,
-        quaternion_xyzw: Array,
-        linear_body: Array,
-        angular_body: Array,
+        self, stamp: float, pose: Array, linear_body: Array, angular_body: Array
     ) -> None:
-        """Take a pose and twist; frames and units as `frames.odometry_to_qpos_qvel`."""
-        self.stamp = stamp
-        self._qpos, self._qvel = odometry_to_qpos_qvel(
-            position, quaternion_xyzw, linear_body, angular_body
-        )
+        """Take a pose, as `update_pose`, and a twist in the frame of the body, m/s and rad/s."""
+        self.stamp, self._qpos = stamp, pose
+        self._qvel = np.concatenate([rotation_matrix(pose[3:]) @ linear_body, angular_body])
 
     def at(self, stamp: float, config: ObjectsConfig) -> tuple[Array, Array]:
         """Position (7,) and velocity (6,) of the free joint at a time (s).

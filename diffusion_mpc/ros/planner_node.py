@@ -29,6 +29,7 @@ from diffusion_mpc.ros.messages.markers import marker_array
 from diffusion_mpc.ros.messages.plan import outputs, plan_message, stats_message
 from diffusion_mpc.ros.messages.reference_topics import subscribe as subscribe_reference
 from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
+from diffusion_mpc.ros.messages.transforms import subscribe as subscribe_transforms
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
@@ -100,9 +101,8 @@ class PlannerNode(LifecycleNode):
         self._wanted_listeners = config.wait_for_subscribers
         self._outputs = outputs(self, config.output.type)
         self._inputs = subscribe_states(self, session)
-        self._inputs += subscribe_reference(
-            self, session.reference, config.command.stamped, session.accept
-        )
+        self._inputs += subscribe_reference(self, session)
+        self._inputs += subscribe_transforms(self, session)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
         # Steady: news of a clock that stopped must not wait for it.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -169,16 +169,14 @@ class PlannerNode(LifecycleNode):
         heard = self._outputs["markers"].get_subscription_count()
         if session is not None and plan is not None and heard:
             place = base_place(session.task)
-            self._outputs["markers"].publish(marker_array(plan, place, "odom"))
+            self._outputs["markers"].publish(marker_array(plan, place, session.world_frame))
 
     # Out, see `output.Output`; any thread
 
     def send_plan(self, plan: Plan, timing: PlanTiming) -> None:
         """Publish a plan and its figures."""
         assert self.session is not None, "a session sends"
-        self._outputs["plan"].publish(
-            plan_message(plan, self.session.health.plans, self.session.controller)
-        )
+        self._outputs["plan"].publish(plan_message(plan, self.session))
         self._outputs["stats"].publish(stats_message(plan, timing, self.session))
 
     def send_command(
@@ -186,8 +184,10 @@ class PlannerNode(LifecycleNode):
     ) -> None:
         """Publish commands, the first of which applies at `stamp` (s)."""
         assert self.session is not None, "a session sends"
-        kind, actuators = self.session.config.output.type, self.session.follower.actuators
-        self._outputs["command"].publish(encode(kind, points, actuators, stamp, state_stamp))
+        config, actuators = self.session.config, self.session.follower.actuators
+        self._outputs["command"].publish(
+            encode(config.output.type, points, actuators, stamp, state_stamp, config.joint_prefix)
+        )
 
     def is_heard(self) -> bool:
         """Whether anybody listens to the commands."""

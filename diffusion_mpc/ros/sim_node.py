@@ -26,7 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 from diffusion_mpc.command.command import actuators, without_gains
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.config import SimConfig, Value, build
-from diffusion_mpc.estimation.estimator import bad_number
+from diffusion_mpc.estimation.checks import bad_number
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
@@ -65,7 +65,11 @@ class SimNode(Node):
         )
         self.actuators = actuators(self.plant.model)
         self._states = StatePublisher(
-            self, self.plant.model, self.task.base, self.config.object_type
+            self,
+            self.plant.model,
+            self.task.base,
+            self.config.object_type,
+            self.config.joint_prefix,
         )
         rest, seed = self.task.action_centre, self.config.seed
         self._period = 1.0 / self.config.rate
@@ -262,7 +266,7 @@ class SimNode(Node):
 
     def _on_command(self, message: JointCommand | Float64MultiArray | JointTrajectory) -> None:
         try:
-            points = decode(message, self.actuators)
+            points = decode(message, self.actuators, self.config.joint_prefix)
         except CommandRejectedError as error:
             self.get_logger().warning(f"message rejected: {error}", throttle_duration_sec=1.0)
             return

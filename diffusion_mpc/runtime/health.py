@@ -95,7 +95,7 @@ class Health:
         return counts | ({"last_rejection": self.last_rejection} if self.last_rejection else {})
 
     def judge(
-        self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, outdated: str
+        self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, concern: str
     ) -> tuple[Level, str]:
         """Level and text of a report.
 
@@ -104,7 +104,7 @@ class Health:
             waiting: what it waits for before it can control; None: nothing
             lost: why control is lost; empty while it is not
             heard: whether anybody listens to its commands
-            outdated: why the planner is not what the parameters ask for; empty where it is
+            concern: what is not as it should be though plans are followed; empty: nothing
         """
         rejected = f"; last message rejected: {self.rejected_since}" if self.rejected_since else ""
         because = f" ({self.infeasible})" if self.infeasible else ""
@@ -118,6 +118,6 @@ class Health:
             return Level.WARN, f"previous plan stands{because}"
         if not heard:
             return Level.WARN, "nobody listens to joint_command"
-        if outdated:
-            return Level.WARN, outdated
+        if concern:
+            return Level.WARN, concern
         return Level.OK, "following the plan"

@@ -12,6 +12,7 @@ but for `reset`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -24,8 +25,10 @@ from diffusion_mpc.command.command import Command, actuators
 from diffusion_mpc.command.follower import Follower, require_carried
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
-from diffusion_mpc.estimation.estimator import Estimator, MessageRejectedError
-from diffusion_mpc.estimation.reference import ReferenceKeeper
+from diffusion_mpc.estimation.checks import MessageRejectedError, require_near
+from diffusion_mpc.estimation.estimator import Estimator, Part
+from diffusion_mpc.estimation.reference import GOAL, ReferenceKeeper
+from diffusion_mpc.estimation.transforms import ODOM
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.controller_swap import ControllerSwap
@@ -72,9 +75,16 @@ class PlannerSession(ABC):
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
         model = self.controller.backend.model
-        self.estimator = Estimator(model, self.task.base, together=self.config.lockstep)
+        self.estimator = Estimator(
+            model,
+            self.task.base,
+            self.config.lockstep,
+            self.config.joint_prefix,
+            self.config.input,
+            output.inform,
+        )
         self.estimator.motion = self.config.objects
-        self.reference = ReferenceKeeper(self.task.reference)
+        self.reference = ReferenceKeeper(self.task.reference, self.estimator.transforms)
         commanded = actuators(model, self.task.action_centre)
         require_carried(commanded, self.config.output.type)
         self.follower = Follower(
@@ -103,6 +113,11 @@ class PlannerSession(ABC):
         """The reference at present (any thread)."""
         return self.reference.reference(time.monotonic(), self.config)
 
+    @property
+    def world_frame(self) -> str:
+        """Name of the frame that states and plans are in (any thread)."""
+        return self.estimator.transforms.world or ODOM
+
     # Messages
 
     def configure(self, values: Mapping[str, Value]) -> None:
@@ -115,6 +130,7 @@ class PlannerSession(ABC):
         change, config = self.swap.prepare(values), build(PlannerNodeConfig, values)
         self.follower.configure(config.output, config.gains)
         self.config, self.estimator.motion = config, config.objects
+        self.estimator.configure(config.input)
         change()
 
     def accept(self, update: Callable[[], None]) -> bool:
@@ -130,45 +146,82 @@ class PlannerSession(ABC):
             return False
         return True
 
-    def on_object(self, topic: str, stamp: float, update: Callable[[], None]) -> None:
-        """Run an update of the estimator by a pose measured at `stamp`, s (thread: messages)."""
-        age = self._age(stamp, self._now())
+    def on_reference(self, stamp: float, update: Callable[[float], None]) -> None:
+        """Run an update of the reference by a message (thread: messages).
+
+        Args:
+            stamp: its stamp, s; 0: it has none, and counts from its arrival on
+            update: called with the steady time of its stamp, s
+        """
+        topic, steady = self.reference.kind, time.monotonic()
+        age = self._age(stamp, self._now()) if stamp else 0.0
+        limit, name = (
+            (self.config.goal.max_age, "goal.max_age")
+            if topic == GOAL
+            else (self.config.command.timeout, "command.timeout")
+        )
 
         def checked() -> None:
-            self._check_clock(age, topic)
+            require_near(topic, age, limit, limit, name)
+            update(steady - max(age, 0.0))
+
+        if self.accept(checked) and (clamping := self.reference.clamping(steady, self.config)):
+            self._output.warn(clamping)
+
+    def on_object(self, topic: str, stamp: float, update: Callable[[], None]) -> None:
+        """Run an update of the estimator by a pose measured at `stamp`, s (thread: messages)."""
+
+        def noted() -> None:
             update()
-            # Also one that is too old: what comes next tells how old it is.
-            self._watchdog.object_arrived(topic, time.monotonic(), age)
+            newest = self.estimator.stamp(topic)
+            if newest == stamp:
+                # Also one that is too old: what comes next tells how old it is.
+                age = self._age(stamp, self._now())
+                self._watchdog.object_arrived(topic, time.monotonic(), age, self._timeouts)
 
-        self.on_state(checked)
+        self.on_state(topic, stamp, noted)
 
-    def on_state(self, update: Callable[[], None]) -> None:
-        """Run an update of the estimator, and hand its state to the planner (thread: messages).
+    def on_state(self, topic: str, stamp: float, update: Callable[[], None]) -> None:
+        """Run an update of the estimator by what was measured at `stamp`, s (thread: messages).
 
-        A state older than `state_timeout` is not planned from: it only tells the watchdog how old
-        it is.
+        The state that it completes is handed to the planner. A state older than `state_timeout` is
+        not planned from: it only tells the watchdog how old it is.
         """
-        if not self.accept(update) or self.reference.waiting_for(self.config):
+        now, timeout = self._now(), self.config.state_timeout
+
+        def checked() -> None:
+            require_near(topic, self._age(stamp, now), math.inf, timeout, "state_timeout")
+            update()
+
+        if not self.accept(checked) or self.reference.waiting_for(self.config):
             return
         state = self.estimator.take()
         if state is None or not self._complete():
             return
-        now = self._now()
-        age = self._age(state.stamp, now)
-        if not self.accept(lambda: self._check_clock(age)):
+        age, (oldest, newest) = self._age(state.stamp, now), self.estimator.extremes()
+        if not self.accept(lambda: self._require_one_time(oldest, newest)):
             return
         jumped = self._last_state is not None and state.stamp < self._last_state.stamp
         if jumped:
             self.reset()
         self._last_state = state
         self.health.rejected_since = ""
-        self._watchdog.state_arrived(time.monotonic(), age)
+        self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, oldest.name)
         if jumped:
             self._fail("the state's stamp jumped back; the plan is forgotten")
         # What is too old to be controlled is too old to be planned from: predicting from the year
         # 1970 to now takes for ever.
-        if age <= self.config.state_timeout:
+        if age <= timeout:
             self._mailbox.put(state, now)
+
+    def _require_one_time(self, oldest: Part, newest: Part) -> None:
+        """Parts of a state that lie too far apart are of a robot that never was."""
+        apart, limit = newest.stamp - oldest.stamp, self.config.state_timeout
+        if apart > limit and not self.config.lockstep:
+            raise MessageRejectedError(
+                f"{oldest.name}: stamp is {apart:.3g} s behind that of {newest.name}, more than "
+                f"state_timeout of {limit:g} s; synchronise their clocks"
+            )
 
     def reset(self) -> None:
         """Forget plan and state (thread: messages)."""
@@ -212,12 +265,22 @@ class PlannerSession(ABC):
             if self._last_state
             else self.estimator.waiting_for() + self.reference.waiting_for(self.config)
         )
-        self.level, text = self.health.judge(
-            self.live, waiting, self._lost(), self._output.is_heard(), self.swap.failure
+        steady, lost = time.monotonic(), self._lost()
+        if lost and (late := self.estimator.late()):
+            lost += f"; missing since then: {late}"
+        concern = (
+            self.swap.failure
+            or self.estimator.suspicion
+            or self.reference.clamping(steady, self.config)
         )
-        age, backend = self._watchdog.state_age(time.monotonic()), self.controller.backend
+        self.level, text = self.health.judge(
+            self.live, waiting, lost, self._output.is_heard(), concern
+        )
+        age, backend = self._watchdog.state_age(steady), self.controller.backend
         values = {
             **self.health.values(),
+            "dropped": self.estimator.dropped,
+            "clamped_references": self.reference.bounds.clamped,
             "clamped": self.follower.clamped,
             "overflowed_samples": backend.overflows,
             "backend": self.swap.describe(),
@@ -237,14 +300,6 @@ class PlannerSession(ABC):
     @abstractmethod
     def _age(self, stamp: float, now: float) -> float:
         """Age of what carries a stamp (s) on its arrival, s (thread: messages)."""
-
-    def _check_clock(self, age: float, topic: str = "") -> None:
-        if age < -self.config.state_timeout:
-            about = f"{topic}: " if topic else ""
-            raise MessageRejectedError(
-                f"{about}stamp is {-age:.3g} s ahead of this node's clock; synchronise them, or "
-                "set use_sim_time"
-            )
 
     def _on_swap(self) -> None:
         self._output.inform(f"planner rebuilt: {self.swap.describe()}")
@@ -360,7 +415,7 @@ class PlannerSession(ABC):
     @property
     def _timeouts(self) -> Timeouts:
         c = self.config
-        return Timeouts(c.state_timeout, c.max_plan_age, c.objects.timeout)
+        return Timeouts(c.state_timeout, c.max_plan_age, c.objects.timeout, c.recovery_time)
 
     @abstractmethod
     def _stamp(self, due: float) -> float:

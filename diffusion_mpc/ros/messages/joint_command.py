@@ -33,6 +33,7 @@ def encode(
     actuators: Sequence[Actuator],
     time: float,
     state_stamp: float | None,
+    prefix: str = "",
 ) -> Any:  # noqa: ANN401
     """Command message.
 
@@ -42,9 +43,11 @@ def encode(
         actuators: the actuators of the robot
         time: time of the first command, s
         state_stamp: stamp of the state that it follows from, s; None: it is a safe command
+        prefix: what names in the message have before the model's
     """
     if kind == TRAJECTORY:
-        return _trajectory(points, actuators, time, state_stamp is None)
+        names = [prefix + a.joint for a in actuators]
+        return _trajectory(points, actuators, names, time, state_stamp is None)
     command = points[0][1]
     values = _values(command, actuators)
     if kind == "float64_multi_array":
@@ -53,7 +56,7 @@ def encode(
             MultiArrayDimension(label="joint", size=len(values), stride=len(values))
         ]
         return message
-    message = JointCommand(name=[a.label for a in actuators], safe=state_stamp is None)
+    message = JointCommand(name=[prefix + a.label for a in actuators], safe=state_stamp is None)
     message.header.stamp = to_stamp(time)
     message.state_stamp = to_stamp(state_stamp or 0.0)
     for field in {a.field for a in actuators}:
@@ -77,7 +80,11 @@ def encode(
 
 
 def _trajectory(
-    points: Sequence[Point], actuators: Sequence[Actuator], time: float, safe: bool
+    points: Sequence[Point],
+    actuators: Sequence[Actuator],
+    names: list[str],
+    time: float,
+    safe: bool,
 ) -> JointTrajectory:
     """For joint_trajectory_controller.
 
@@ -86,7 +93,7 @@ def _trajectory(
     Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in
     full motion, and the next message replaces it long before.
     """
-    message = JointTrajectory(joint_names=[a.joint for a in actuators])
+    message = JointTrajectory(joint_names=names)
     # A single point in the past would be refused; without a stamp, it applies at once.
     message.header.stamp = to_stamp(0.0 if safe else time)
     by_effort = any(a.field == "effort" for a in actuators)

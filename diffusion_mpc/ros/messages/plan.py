@@ -15,7 +15,6 @@ from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.names import OutputType
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
-from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.tasks.measured import base_place
@@ -35,11 +34,11 @@ def outputs(node: Node, command: OutputType) -> dict[str, Any]:
     }
 
 
-def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage:
-    """The plan, see msg/Plan.msg."""
-    model = controller.backend.model
+def plan_message(plan: Plan, session: PlannerSession) -> PlanMessage:
+    """The plan that a session has made last, see msg/Plan.msg."""
+    model, task = session.controller.backend.model, session.task
     message = PlanMessage(
-        plan_id=number,
+        plan_id=session.health.plans,
         start_time=to_stamp(plan.start_time),
         control_dt=plan.control_dt,
         horizon_steps=len(plan.controls),
@@ -48,9 +47,9 @@ def plan_message(plan: Plan, number: int, controller: Controller) -> PlanMessage
         cost=plan.stats.cost,
     )
     message.header.stamp = to_stamp(plan.stamp)
-    if controller.task.base is not None:
-        message.header.frame_id = "odom"
-        path = plan.path[:, base_place(controller.task)]
+    if task.base is not None:
+        message.header.frame_id = session.world_frame
+        path = plan.path[:, base_place(task)]
         message.path = [Point(x=x, y=y, z=z) for x, y, z in path.tolist()]
     return message
 

@@ -5,21 +5,24 @@ Subscriptions for a planner, publishers for a simulation.
 
 from __future__ import annotations
 
-import math
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mujoco
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
-from diffusion_mpc.estimation.estimator import JOINTS, ODOMETRY, Estimator, MessageRejectedError
+from diffusion_mpc.estimation.checks import MessageRejectedError
+from diffusion_mpc.estimation.estimator import ODOMETRY, Estimator
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
+from diffusion_mpc.estimation.joints import JOINTS
 from diffusion_mpc.estimation.objects import OBJECTS
 from diffusion_mpc.message_fields import pose_and_twist, to_seconds
 from diffusion_mpc.names import ObjectType
@@ -36,45 +39,58 @@ SENSOR_QOS = QoSProfile(
     durability=qos_profile_sensor_data.durability,
 )
 
+JOINTS_QOS = QoSProfile(
+    depth=4,
+    reliability=qos_profile_sensor_data.reliability,
+    durability=qos_profile_sensor_data.durability,
+)
+"""Joints may come from several publishers: a message must not take the place of another one's."""
 
 CONFLICT = 1.0
-"""Time (s) for which a topic's messages are rejected after a sign of two publishers."""
+"""Time (s) for which a part's messages are rejected after a sign of two publishers."""
+
+WHOLE = np.array([0])
+"""The only part of a topic that is measured as a whole."""
 
 
 class OneSource:
-    """Refuses states from two publishers at once.
+    """Refuses measurements of one part by two publishers at once.
 
-    Who controls a robot must not guess which of them is the robot.
+    Who controls a robot must not guess which of them is the robot. A part is a joint, or all that a
+    topic measures.
 
     Every publisher numbers its messages, so that one alone is never heard with a number that is not
     greater than the last. What a publisher that was killed leaves behind in DDS does no harm: it is
     silent.
     """
 
-    def __init__(self, node: Node, topic: str) -> None:
-        """Nothing has been heard yet."""
-        self._node, self._topic = node, topic
+    def __init__(self, node: Node, topic: str, joints: Sequence[str] = ("",)) -> None:
+        """Nothing has been heard yet; `joints` are the names of the parts."""
+        self._node, self._topic, self._joints = node, topic, joints
         self.subscription: Any = None
-        self._last = -1
-        self._until = -math.inf
+        self._last = np.full(len(joints), -1)
+        self._until = np.full(len(joints), -np.inf)
 
-    def check(self, info: Mapping[str, Any]) -> None:
-        """Look at what the middleware says about a message.
+    def check(self, info: Mapping[str, Any], parts: NDArray[np.intp] = WHOLE) -> None:
+        """Look at what the middleware says about a message that measures some parts.
 
         Raises:
-            MessageRejectedError: another publisher was heard a moment ago
+            MessageRejectedError: another publisher of one of them was heard a moment ago
         """
         number = info["publication_sequence_number"] or 0
-        back, self._last = number <= self._last, number
+        back, now = parts[self._last[parts] >= number], time.monotonic()
+        self._last[parts] = number
         # The subscription knows whom it hears; the graph of nodes and topics learns of them later.
-        if back and self.subscription.get_publisher_count() > 1:
-            self._until = time.monotonic() + CONFLICT
-        if time.monotonic() < self._until:
+        if len(back) and self.subscription.get_publisher_count() > 1:
+            self._until[back] = now + CONFLICT
+        doubted = parts[self._until[parts] > now]
+        if len(doubted):
+            joint = self._joints[doubted[0]]
             sources = self._node.get_publishers_info_by_topic(self._topic)
             names = sorted(f"{s.node_namespace.rstrip('/')}/{s.node_name}" for s in sources)
             raise MessageRejectedError(
-                f"{self._topic}: more than one publisher, {' and '.join(names)}; only one may be "
-                "the robot"
+                f"{self._topic}: more than one publisher{joint and f' of joint {joint!r}'}, "
+                f"{' and '.join(names)}; only one may be the robot"
             )
 
 
@@ -86,34 +102,38 @@ def subscribe(node: Node, session: PlannerSession) -> list[Any]:
         session: what takes the updates, and handles messages that an update rejects
     """
     estimator = session.estimator
-    sources = {topic: OneSource(node, topic) for topic in estimator.topics}
+    sources = {
+        topic: OneSource(node, topic, estimator.joints.names if topic == JOINTS else ("",))
+        for topic in estimator.topics
+    }
 
     def on_joint_states(message: JointState, info: Mapping[str, Any]) -> None:
-        def update() -> None:
-            sources[JOINTS].check(info)
-            estimator.update_joints(
-                to_seconds(message.header.stamp), message.name, message.position, message.velocity
-            )
+        stamp = to_seconds(message.header.stamp)
 
-        session.on_state(update)
+        def update() -> None:
+            sources[JOINTS].check(info, estimator.joints.layout(message.name).joints)
+            estimator.update_joints(stamp, message.name, message.position, message.velocity)
+
+        session.on_state(JOINTS, stamp, update)
 
     def on_odom(message: Odometry, info: Mapping[str, Any]) -> None:
+        stamp = to_seconds(message.header.stamp)
         position, quaternion, twist = pose_and_twist(message)
         assert twist is not None, "an odometry has a twist"
 
         def update() -> None:
             sources[ODOMETRY].check(info)
-            stamp = to_seconds(message.header.stamp)
-            estimator.update_odometry(stamp, position, quaternion, *twist)
+            frames = (message.header.frame_id, message.child_frame_id)
+            estimator.update_odometry(stamp, position, quaternion, *twist, frames)
 
-        session.on_state(update)
+        session.on_state(ODOMETRY, stamp, update)
 
     def on_object(topic: str, message: PoseStamped | Odometry, info: Mapping[str, Any]) -> None:
         stamp = to_seconds(message.header.stamp)
 
         def update() -> None:
             sources[topic].check(info)
-            estimator.update_object(topic, stamp, *pose_and_twist(message))
+            estimator.update_object(topic, stamp, *pose_and_twist(message), message.header.frame_id)
 
         session.on_object(topic, stamp, update)
 
@@ -127,8 +147,9 @@ def subscribe(node: Node, session: PlannerSession) -> list[Any]:
                 on_object(topic, message, info)
 
             return node.create_subscription(kind, topic, on_this, SENSOR_QOS)
-        kinds = {JOINTS: (JointState, on_joint_states), ODOMETRY: (Odometry, on_odom)}
-        return node.create_subscription(kinds[topic][0], topic, kinds[topic][1], SENSOR_QOS)
+        if topic == JOINTS:
+            return node.create_subscription(JointState, topic, on_joint_states, JOINTS_QOS)
+        return node.create_subscription(Odometry, topic, on_odom, SENSOR_QOS)
 
     for topic, source in sources.items():
         source.subscription = listen(topic)
@@ -139,7 +160,12 @@ class StatePublisher:
     """Publishes the state of a simulated robot, and of the objects beside it."""
 
     def __init__(
-        self, node: Node, model: mujoco.MjModel, base: str | None, object_type: ObjectType
+        self,
+        node: Node,
+        model: mujoco.MjModel,
+        base: str | None,
+        object_type: ObjectType,
+        prefix: str = "",
     ) -> None:
         """Open the topics.
 
@@ -148,11 +174,13 @@ class StatePublisher:
             model: model of the robot
             base: body that `odom` tells of; None: the base is fixed
             object_type: type of the messages of objects
+            prefix: what names of joints in messages have before the model's
 
         Raises:
             TaskError: the model has joints that no message carries
         """
-        parts = Estimator(model, base)
+        parts = Estimator(model, base, prefix=prefix)
+        self._names = parts.joints.names
         self._base, self._joints, self._objects = base, parts.addresses, parts.objects
         if base is not None:
             joint = model.body(base).jntadr[0]
@@ -180,7 +208,7 @@ class StatePublisher:
                 message = PoseStamped(header=message.header, pose=message.pose.pose)
             self._publishers[topic].publish(message)
         if JOINTS in self._publishers:
-            joints = JointState(name=list(self._joints))
+            joints = JointState(name=self._names)
             joints.header.stamp = to_stamp(state.stamp)
             joints.position = array("d", (state.qpos[q] for q, _ in self._joints.values()))
             joints.velocity = array("d", (state.qvel[v] for _, v in self._joints.values()))
