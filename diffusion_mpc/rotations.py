@@ -13,7 +13,8 @@ from diffusion_mpc.types import Array
 
 def rotation_matrix(quaternion_wxyz: Array) -> Array:
     """Rotation matrix (3, 3) from body to world of a unit quaternion (4,)."""
-    w, x, y, z = quaternion_wxyz
+    # Python's numbers: NumPy's take four times as long one by one.
+    w, x, y, z = quaternion_wxyz.tolist()
     return np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

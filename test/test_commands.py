@@ -140,6 +140,41 @@ def test_a_state_is_lost_when_it_is_older_than_its_timeout():
     assert watchdog.lost(10.09, LIMITS) == ""
 
 
+@pytest.mark.parametrize("topic", ["state", "objects/cube"])
+def test_after_a_loss_control_returns_only_once_measurements_have_been_fresh_for_a_while(topic):
+    watchdog = Watchdog()
+    limits = Timeouts(state=0.1, plan=0.3, object=0.1, recovery=0.2)
+    watchdog.state_arrived(0.0, 0.0, limits)
+
+    def lost(steady, age):
+        watchdog.state_arrived(steady, age if topic == "state" else 0.0, limits)
+        watchdog.object_arrived("objects/cube", steady, 0.0 if topic == "state" else age, limits)
+        return watchdog.lost(steady, limits)
+
+    # Ages that waver about the timeout: one loss, that lasts.
+    assert not lost(0.0, 0.09)
+    assert lost(0.02, 0.11).startswith(f"{topic} is 110 ms old, more than ")
+    for i in range(1, 10):
+        assert lost(0.02 + 0.04 * i, 0.07)
+        assert lost(0.04 + 0.04 * i, 0.11)
+    assert lost(0.42, 0.07) == f"{topic} was too old; it has to be fresh for 200 ms more"
+    assert watchdog.remaining(0.42, limits) == 0.0
+    for i in range(9):
+        assert lost(0.44 + 0.02 * i, 0.07)
+    assert not lost(0.63, 0.07)
+    # A silence is a loss, too.
+    assert lost(0.75, 0.0)
+    assert lost(0.85, 0.0)
+    assert lost(0.94, 0.0)
+    assert not lost(0.96, 0.0)
+
+
+def test_what_came_too_old_is_named():
+    watchdog = Watchdog()
+    watchdog.state_arrived(10.0, 0.105, LIMITS, oldest="odom")
+    assert watchdog.lost(10.0, LIMITS) == "odom is 105 ms old, more than state_timeout of 100 ms"
+
+
 def test_a_plan_is_lost_when_it_is_too_far_past_its_start():
     watchdog = Watchdog()
     watchdog.plan_arrived(steady=10.0, until_start=0.02)

@@ -1,13 +1,15 @@
 """From messages to states: by name, checked, and predicted to the time of the command."""
 
+import mujoco
 import numpy as np
 import pytest
 
 from diffusion_mpc.command.command import constant_control
-from diffusion_mpc.config import PlantModelConfig
+from diffusion_mpc.config import InputConfig, PlantModelConfig
 from diffusion_mpc.estimation.checks import MessageRejectedError
 from diffusion_mpc.estimation.estimator import Estimator
 from diffusion_mpc.estimation.predictor import Predictor
+from diffusion_mpc.estimation.transforms import Transforms
 from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import TaskError
@@ -24,6 +26,15 @@ POSE = (
 def ant():
     task = find_task("ant")()
     return Estimator(task.model, task.base)
+
+
+@pytest.fixture
+def beside():
+    """An estimator of a floating base beside a cube."""
+    free = "<body name='{}'><freejoint/><geom size='.1'/></body>"
+    bodies = free.format("torso") + free.format("cube")
+    xml = f"<mujoco><worldbody>{bodies}</worldbody></mujoco>"
+    return Estimator(mujoco.MjModel.from_xml_string(xml), "torso")
 
 
 def names(estimator):
@@ -89,6 +100,110 @@ def test_a_bad_joint_state_is_rejected_and_changes_nothing(ant, change, reason):
     after = ant.state()
     assert after.stamp == before.stamp
     np.testing.assert_array_equal(after.qpos, before.qpos)
+
+
+def test_joints_that_the_model_does_not_have_are_ignored_and_named_once(ant):
+    told = []
+    estimator = Estimator(ant.model, "torso", inform=told.append)
+    joints = [*names(estimator), "gripper"]
+    for stamp in (1.0, 1.1):
+        estimator.update_joints(stamp, joints, [0.1] * 9, [*[0.2] * 8, np.nan])
+        estimator.update_joints(stamp, ["gripper"], [0.1], [])
+    assert told == [
+        "joint_states: joints that the model does not have are ignored: ['gripper']",
+    ]
+    estimator.update_odometry(1.1, *POSE)
+    assert estimator.take().qpos[7:].tolist() == [0.1] * 8
+
+
+def test_joints_of_two_publishers_make_a_state_when_each_has_been_measured_since_the_last(ant):
+    legs, rest = names(ant)[:5], names(ant)[5:]
+    ant.update_odometry(1.0, *POSE)
+    ant.update_joints(1.0, legs, np.full(5, 0.1), np.full(5, 0.2))
+    assert ant.take() is None
+    assert ant.waiting_for() == [f"joint_states (missing: {', '.join(rest)})"]
+    ant.update_joints(1.01, rest, np.full(3, 0.3), np.full(3, 0.4))
+    state = ant.take()
+    assert state.stamp == 1.0
+    assert sorted(state.qpos[7:]) == [0.1] * 5 + [0.3] * 3
+    assert sorted(state.qvel[6:]) == [0.2] * 5 + [0.4] * 3
+    # One of them is quicker.
+    for stamp in (1.02, 1.03):
+        ant.update_odometry(stamp, *POSE)
+        ant.update_joints(stamp, legs, np.zeros(5), np.zeros(5))
+        assert ant.take() is None
+        assert ant.late() == f"{', '.join(rest)} of joint_states"
+    ant.update_joints(1.03, rest, np.zeros(3), np.zeros(3))
+    assert ant.take().stamp == 1.03
+    assert ant.late() == ""
+
+
+def test_names_of_joints_may_have_a_prefix(ant):
+    estimator = Estimator(ant.model, "torso", prefix="left_")
+    estimator.update_odometry(1.0, *POSE)
+    estimator.update_joints(1.0, names(ant), np.ones(8), np.ones(8))
+    assert estimator.take() is None
+    estimator.update_joints(1.0, ["left_" + n for n in names(ant)], np.ones(8), np.ones(8))
+    assert estimator.take().qpos[7:].tolist() == [1.0] * 8
+
+
+def test_small_disorder_is_dropped_an_equal_stamp_taken_and_only_a_jump_begins_time_anew(ant):
+    def joints(stamp, position):
+        ant.update_joints(stamp, names(ant), np.full(8, position), np.zeros(8))
+        state = ant.state()
+        return state and state.qpos[7]
+
+    feed(ant, 100.0)
+    assert joints(100.0, 0.5) == 0.5
+    assert joints(99.9995, 0.6) == 0.5
+    assert ant.dropped == 1
+    assert joints(99.0, 0.7) is None
+    assert ant.waiting_for() == ["odom"]
+    ant.configure(InputConfig(time_jump=2.0))
+    feed(ant, 99.0)
+    assert joints(98.0, 0.8) == pytest.approx(ant.state().qpos[7])
+    assert ant.dropped == 2
+
+
+def test_where_poses_lie_follows_the_odometry_and_transforms(beside):
+    # The base is 1 m ahead and looks to the left; a camera on it looks back.
+    left, back = np.array([0.0, 0.0, *np.sqrt([0.5, 0.5])]), np.array([0.0, 0.0, 1.0, 0.0])
+    odometry = (np.array([1.0, 0.0, 0.0]), left, np.zeros(3), np.zeros(3))
+    beside.update_object("objects/cube", 1.0, np.zeros(3), POSE[1], frame="odom")
+    assert beside.waiting_for() == ["odom", "objects/cube"]
+    beside.update_odometry(1.0, *odometry, ("odom", "torso"))
+    beside.transforms.update_tf("camera", "torso", np.array([0.1, 0.0, 0.0]), back)
+    beside.transforms.update_tf("odom", "map", np.array([0.0, 5.0, 0.0]), POSE[1])
+    for frame, position in {
+        "": [2.0, 3.0, 0.0],
+        "/odom": [2.0, 3.0, 0.0],
+        "torso": [1.0 - 3.0, 2.0, 0.0],
+        "camera": [1.0 + 3.0, 0.1 - 2.0, 0.0],
+        "map": [2.0, 3.0 - 5.0, 0.0],
+    }.items():
+        beside.update_object("objects/cube", 1.0, np.array([2.0, 3.0, 0.0]), POSE[1], frame=frame)
+        np.testing.assert_allclose(beside.state().qpos[7:10], position, atol=1e-9, err_msg=frame)
+    with pytest.raises(MessageRejectedError) as caught:
+        beside.update_object("objects/cube", 1.0, np.zeros(3), POSE[1], frame="lab")
+    assert str(caught.value) == (
+        "objects/cube: in frame 'lab', and no transform leads from there to 'odom'; publish it on "
+        "/tf, or send poses in 'odom'"
+    )
+
+
+def test_transforms_that_go_round_in_circles_lead_nowhere():
+    transforms = Transforms("odom")
+    for child, parent in [("a", "b"), ("b", "c"), ("c", "a")]:
+        transforms.update_tf(child, parent, np.zeros(3), POSE[1])
+    assert transforms.to_world("a", np.zeros(7)) is None
+    with pytest.raises(MessageRejectedError, match="tf: quaternion of length 0; it must be 1"):
+        transforms.update_tf("d", "odom", np.zeros(3), np.zeros(4))
+
+
+def test_an_odometry_in_another_frame_than_the_world_is_rejected(ant):
+    estimator = Estimator(ant.model, "torso", config=InputConfig(world_frame="map"))
+    with pytest.raises(MessageRejectedError, match=r"odom: in frame 'odom', and input\.world_fram"):
+        estimator.update_odometry(1.0, *POSE, ("odom", "torso"))
 
 
 def test_a_quaternion_must_have_unit_length(ant):

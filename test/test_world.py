@@ -21,8 +21,8 @@ from diffusion_mpc.command.decode import decode
 from diffusion_mpc.command.follower import require_carried
 from diffusion_mpc.config import ObjectsConfig, PlannerNodeConfig, load_parameters
 from diffusion_mpc.estimation.actuator_states import ActuatorStates
-from diffusion_mpc.estimation.delays import ControlRecord, HistoryBuffer
 from diffusion_mpc.estimation.checks import MessageRejectedError
+from diffusion_mpc.estimation.delays import ControlRecord, HistoryBuffer
 from diffusion_mpc.estimation.estimator import Estimator
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.runtime.controller import Controller

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,18 +80,26 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
         messages.on(messages.find_topic(name, STATE_TYPES[name], problems))
         for name in estimator.required
     ]
+    if prefix := name_prefix(_names(found), tuple(estimator.addresses)):
+        estimator = Estimator(task.model, task.base, prefix=prefix)
     objects = _Objects(messages, estimator, problems)
     rows = []
     together: Iterable[tuple[Message, ...]]
     together = _pairs(found[0], found[1], rejected) if len(found) > 1 else zip(*found, strict=True)
+    whole = True
     for parts in together:
-        estimator.forget_robot()
+        # Joints of several publishers make one state.
+        if whole:
+            estimator.forget_robot()
         stamp = _stamp(parts[0])
         try:
             for topic, message in zip(estimator.required, parts, strict=True):
                 _update(estimator, topic, stamp, message.content)
         except MessageRejectedError as error:
             rejected[str(error)] += 1
+            continue
+        whole = estimator.joints.complete
+        if not whole:
             continue
         objects.take_until(stamp + PAIRING, rejected)
         state = estimator.state()
@@ -100,6 +108,8 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
         else:
             rows.append(state)
     problems += [f"{reason} ({count} messages)" for reason, count in rejected.items()]
+    if not whole and not rows:
+        problems.append(f"{JOINTS} never have {estimator.joints.missing()}")
     stamps = np.array([s.stamp for s in rows])
     if (np.diff(stamps) < 0).any():
         problems.append(
@@ -109,6 +119,20 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
     qpos = np.array([s.qpos for s in rows]).reshape(-1, task.model.nq)
     qvel = np.array([s.qvel for s in rows]).reshape(-1, task.model.nv)
     return RecordedStates(stamps[order], qpos[order], qvel[order])
+
+
+def name_prefix(names: Collection[str], wanted: Sequence[str]) -> str:
+    """What all the names wanted have before them among `names`; empty where there is nothing."""
+    for name in names if wanted else ():
+        prefix = name.removesuffix(wanted[0])
+        if prefix != name and all(prefix + each in names for each in wanted):
+            return prefix
+    return ""
+
+
+def _names(found: Sequence[Sequence[Message]]) -> set[str]:
+    """Names of joints in the messages of the robot's own state."""
+    return {name for each in found for m in each for name in getattr(m.content, "name", ())}
 
 
 def _update(estimator: Estimator, topic: str, stamp: float, content: Any) -> None:  # noqa: ANN401

@@ -30,9 +30,11 @@ def bad_number(values: Sequence[float] | Array) -> str:
 
     MuJoCo gives up at `mjMAXVAL`, too.
     """
-    if not np.isfinite(values).all():
+    # Not NumPy's functions: of a few numbers, they take longer than all the rest of a message.
+    numbers = values.tolist() if isinstance(values, np.ndarray) else values
+    if not all(map(math.isfinite, numbers)):
         return "NaN or infinite value"
-    largest = float(np.abs(values).max(initial=0.0))
+    largest = max(map(abs, numbers), default=0.0)
     return (
         f"a value of {largest:.3g}; it must be below {mujoco.mjMAXVAL:g}"
         if largest >= mujoco.mjMAXVAL

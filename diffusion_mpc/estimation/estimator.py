@@ -142,7 +142,7 @@ class Estimator:
         if not len(values.joints):
             return
         require_finite(JOINTS, (stamp,))
-        if self._is_in_order(stamp, float(self.joints.stamps[values.joints].max())):
+        if self._is_in_order(stamp, self.joints.last(values)):
             self.joints.take_in(stamp, values)
 
     def update_odometry(
@@ -170,7 +170,8 @@ class Estimator:
         """
         if self._free is None:
             raise MessageRejectedError(f"{ODOMETRY}: the task has a fixed base")
-        require_finite(ODOMETRY, (stamp, *position, *quaternion_xyzw, *linear, *angular))
+        numbers = np.concatenate([position, quaternion_xyzw, linear, angular])
+        require_finite(ODOMETRY, (stamp, *numbers.tolist()))
         quaternion = normalised(ODOMETRY, quaternion_xyzw)
         world, (header, child) = self.input.world_frame, frames
         header = header.removeprefix("/") or world or ODOM
@@ -246,7 +247,7 @@ class Estimator:
 
         Objects are where they are at that time, see `MeasuredObject.at`.
         """
-        if any(np.isinf(self.stamp(topic)) for topic in self.topics):
+        if min(self.stamp(topic) for topic in self.topics) == -np.inf:
             return None
         stamp = min(self.stamp(topic) for topic in self.required or self.topics)
         qpos, qvel = np.zeros(self.model.nq), np.zeros(self.model.nv)
@@ -260,7 +261,7 @@ class Estimator:
     def stamp(self, topic: str) -> float:
         """Time (s) of what a topic measured last, of the oldest joint; -inf: nothing."""
         if topic == JOINTS:
-            return float(self.joints.stamps.min())
+            return self.joints.oldest
         return self._stamps.get(topic, -np.inf)
 
     def extremes(self) -> tuple[Part, Part]:
@@ -286,7 +287,7 @@ class Estimator:
         return [
             f"{topic} (missing: {missing})" if topic == JOINTS and missing else topic
             for topic in self.topics
-            if np.isinf(self.stamp(topic))
+            if self.stamp(topic) == -np.inf
         ]
 
     def late(self) -> str:

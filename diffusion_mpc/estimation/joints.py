@@ -63,6 +63,9 @@ class MeasuredJoints:
     Attributes:
         names: names of the joints in messages
         stamps: (n,) times of measurement, s; -inf before the first
+        oldest: the least of them
+        newest: the greatest of them
+        complete: whether each joint has been measured since `take_out`
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class MeasuredJoints:
         """Forget all measurements."""
         self.stamps = np.full(len(self.names), -np.inf)
         self._fresh = np.zeros(len(self.names), dtype=bool)
+        self.oldest = self.newest = -np.inf
+        self.complete = not self.names
 
     def layout(self, names: Sequence[str]) -> Layout:
         """What a list of names holds of the model; the same list comes with every message."""
@@ -128,7 +133,7 @@ class MeasuredJoints:
         if layout.twice:
             raise MessageRejectedError(f"{JOINTS}: joint '{layout.twice}' twice")
         q, v = (np.asarray(values, dtype=float)[layout.rows] for values in (position, velocity))
-        require_finite(JOINTS, np.concatenate([q, v]))
+        require_finite(JOINTS, (*q.tolist(), *v.tolist()))
         return JointValues(layout.joints, q, v)
 
     def take_in(self, stamp: float, values: JointValues) -> None:
@@ -139,27 +144,36 @@ class MeasuredJoints:
         )
         self.stamps[values.joints] = stamp
         self._fresh[values.joints] = True
+        if len(values.joints) == len(self.names):
+            # Nearly always; and NumPy is slow with a few numbers.
+            self.oldest = self.newest = stamp
+            self.complete = True
+        else:
+            self.oldest, self.newest = float(self.stamps.min()), float(self.stamps.max())
+            self.complete = bool(self._fresh.all())
+
+    def last(self, values: JointValues) -> float:
+        """Time (s) of the newest measurement of the joints of a message; -inf: there is none."""
+        if len(values.joints) == len(self.names):
+            return self.newest
+        return float(self.stamps[values.joints].max())
 
     def take_out(self) -> None:
         """All joints count as seen until they are measured again."""
         self._fresh[:] = False
+        self.complete = not self.names
 
     def write(self, qpos: Array, qvel: Array) -> None:
         """Put the joints into a state, (nq,) and (nv,)."""
         qpos[self._qpos], qvel[self._qvel] = self._position, self._velocity
 
-    @property
-    def complete(self) -> bool:
-        """Whether each joint has been measured since `take_out`."""
-        return bool(self._fresh.all())
-
     def extremes(self) -> list[tuple[str, float]]:
         """Name and stamp (s) of the joint measured longest ago, and of that measured last."""
+        ends = (self.oldest, self.newest)
+        if self.oldest == self.newest:
+            return [(JOINTS, self.oldest)]
         stamps = self.stamps.tolist()
-        first, last = min(stamps), max(stamps)
-        if first == last:
-            return [(JOINTS, first)]
-        return [(f"{JOINTS} ({self.names[stamps.index(s)]})", s) for s in (first, last)]
+        return [(f"{JOINTS} ({self.names[stamps.index(stamp)]})", stamp) for stamp in ends]
 
     def late(self) -> str:
         """Joints that have not been measured since `take_out` where others have; else empty."""

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_mpc.bags.bag_reader import BagError, Messages, read_messages
-from diffusion_mpc.bags.recorded_states import OBJECT_TYPES, STATE_TYPES, RecordedStates, states_of
+from diffusion_mpc.bags.recorded_states import (
+    OBJECT_TYPES,
+    STATE_TYPES,
+    RecordedStates,
+    name_prefix,
+    states_of,
+)
 from diffusion_mpc.command.command import actuators
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.estimation.frames import pose_to_goal
@@ -143,10 +149,14 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
     task_actuators = actuators(task.model)
     rejected: Counter[str] = Counter()
     stamps, state_stamps, values, safe = [], [], [], []
-    for message in messages.on(messages.find_topic(COMMANDS, TYPES[COMMANDS], problems)):
+    found = messages.on(messages.find_topic(COMMANDS, TYPES[COMMANDS], problems))
+    fields = ("name", "joint_names")
+    names = {n for m in found for field in fields for n in getattr(m.content, field, ())}
+    prefix = name_prefix(names, [a.label for a in task_actuators])
+    for message in found:
         content = message.content
         try:
-            (_, command), *_ = decode(content, task_actuators)
+            (_, command), *_ = decode(content, task_actuators, prefix)
         except CommandRejectedError as error:
             rejected[str(error)] += 1
             continue
