@@ -122,8 +122,9 @@ class Robot:
         self._objects[body].publish(message)
         return time.monotonic()
 
-    def goal(self, position, quaternion_xyzw=(0.0, 0.0, 0.0, 1.0)):
+    def goal(self, position, quaternion_xyzw=(0.0, 0.0, 0.0, 1.0), stamp=0.0, frame=""):
         message = pose_message(position, quaternion_xyzw)
+        message.header.stamp, message.header.frame_id = to_stamp(stamp), frame
         self.spin_until(self._goal.get_subscription_count, "a subscriber of goal_pose")
         self._goal.publish(message)
 

@@ -108,20 +108,6 @@ def nan(message):
     return message
 
 
-def missing(message):
-    message.name, message.position, message.velocity = (
-        message.name[1:],
-        message.position[1:],
-        message.velocity[1:],
-    )
-    return message
-
-
-def unknown(message):
-    message.name = [*message.name[1:], "wheel"]
-    return message
-
-
 def short(message):
     message.velocity = message.velocity[1:]
     return message
@@ -138,18 +124,6 @@ REJECTED = "rejected with the reason and counted; then as when states stop"
             "joint_states: NaN or infinite value",
             marks=fault("NaN in the state", REJECTED),
             id="NaN",
-        ),
-        pytest.param(
-            missing,
-            "joint_states: joint 'slider' is missing",
-            marks=fault("joint missing", REJECTED),
-            id="missing",
-        ),
-        pytest.param(
-            unknown,
-            "joint_states: unknown joint 'wheel'",
-            marks=fault("joint unknown", REJECTED),
-            id="unknown",
         ),
         pytest.param(
             short,
@@ -170,6 +144,27 @@ def test_a_bad_state_is_rejected_with_a_reason_and_the_last_good_one_ages(
     assert error(robot).endswith(f"last message rejected: {reason}")
     assert values(robot)["last_rejection"] == reason
     assert int(values(robot)["rejected"]) > 0
+    robot.edit = lambda message: message
+    robot.regains_control()
+
+
+def missing(message):
+    message.name, message.position, message.velocity = (
+        message.name[1:],
+        message.position[1:],
+        message.velocity[1:],
+    )
+    return message
+
+
+@fault("joint missing", "as when states stop; ERROR names the joint")
+def test_a_joint_that_is_no_longer_measured_brings_the_safe_command(controlled, time_to_safe):
+    _, robot = controlled
+    good = robot.last_published
+    robot.edit = missing
+    when, _ = robot.first_safe()
+    time_to_safe(when - good - STATE_TIMEOUT, "state_timeout after the last good state")
+    assert error(robot).endswith("; missing since then: slider of joint_states")
     robot.edit = lambda message: message
     robot.regains_control()
 
@@ -233,7 +228,8 @@ def test_of_two_publishers_of_the_state_neither_is_believed(controlled, time_to_
             early=1.5 * PERIOD,
         )
         said = (
-            "joint_states: more than one publisher, /impostor and /robot; only one may be the robot"
+            "joint_states: more than one publisher of joint 'slider', /impostor and /robot; only "
+            "one may be the robot"
         )
         error(robot)
         while said not in robot.diagnostics[-1].message:
