@@ -1,6 +1,7 @@
 """What comes into the planner over real DDS: states, odometry, references, frames, clocks."""
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
