@@ -39,8 +39,11 @@ MAIN = (
     "command.yaw_rate",
     "goal.*",
     "objects.*",
+    "input.*",
+    "joint_prefix",
     "output.*",
     "state_timeout",
+    "recovery_time",
     "max_plan_age",
     "safe_command",
 )

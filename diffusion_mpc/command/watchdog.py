@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,7 @@ class Timeouts:
     recovery: float = 0.0
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What is known of the age of something that is measured again and again.
 
     Attributes:

@@ -48,7 +48,7 @@ def normalised(topic: str, quaternion: Array) -> Array:
     Raises:
         MessageRejectedError: it is not of unit length to within 1 %
     """
-    length = math.hypot(*quaternion)
+    length = math.hypot(*quaternion.tolist())
     if abs(length - 1.0) > 0.01:
         raise MessageRejectedError(f"{topic}: quaternion of length {length:.3g}; it must be 1")
     return np.asarray(quaternion / length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import itemgetter
 
 import mujoco
 import numpy as np
@@ -19,14 +19,6 @@ from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.types import Array, State
 
 ODOMETRY = "odom"
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the state: its name, and the time (s) of its newest measurement."""
-
-    name: str
-    stamp: float
 
 
 class Estimator:
@@ -236,7 +228,7 @@ class Estimator:
         nothing else.
         """
         pacing = self.topics if self.together or not self.required else self.required
-        if not all(self._is_fresh(topic) for topic in pacing):
+        if not all(map(self._is_fresh, pacing)):
             return None
         self._fresh.clear()
         self.joints.take_out()
@@ -247,9 +239,9 @@ class Estimator:
 
         Objects are where they are at that time, see `MeasuredObject.at`.
         """
-        if min(self.stamp(topic) for topic in self.topics) == -np.inf:
+        if min(map(self.stamp, self.topics)) == -np.inf:
             return None
-        stamp = min(self.stamp(topic) for topic in self.required or self.topics)
+        stamp = min(map(self.stamp, self.required or self.objects))
         qpos, qvel = np.zeros(self.model.nq), np.zeros(self.model.nv)
         self.joints.write(qpos, qvel)
         if self._free is not None:
@@ -264,17 +256,19 @@ class Estimator:
             return self.joints.oldest
         return self._stamps.get(topic, -np.inf)
 
-    def extremes(self) -> tuple[Part, Part]:
-        """The oldest and the newest part of a state that is there.
+    def newest(self) -> float:
+        """Time (s) of the newest part of a state that is there."""
+        parts = (*self.required, *(() if self.required else self.objects))
+        return max(self.joints.newest if t == JOINTS else self._stamps[t] for t in parts)
+
+    def extremes(self) -> tuple[str, str]:
+        """Names of the oldest and the newest part of a state that is there.
 
         Objects count where there is nothing else.
         """
-        rest = [t for t in self.required or self.topics if t != JOINTS]
-        parts = [Part(topic, self._stamps[topic]) for topic in rest]
-        if self.addresses:
-            parts += (Part(*part) for part in self.joints.extremes())
-        stamps = [part.stamp for part in parts]
-        return parts[stamps.index(min(stamps))], parts[stamps.index(max(stamps))]
+        rest = [t for t in self.required or self.objects if t != JOINTS]
+        parts = [*self.joints.extremes(), *((t, self._stamps[t]) for t in rest)]
+        return min(parts, key=itemgetter(1))[0], max(parts, key=itemgetter(1))[0]
 
     def consistent(self) -> bool:
         """Whether all parts of the state carry the same stamp."""

@@ -30,10 +30,9 @@ def odometry_to_qpos_qvel(
     Returns:
         qpos (7,) and qvel (6,) as MuJoCo orders them
     """
-    x, y, z, w = quaternion_xyzw
-    quaternion = np.array([w, x, y, z])
-    linear_world = rotation_matrix(quaternion) @ linear_body
-    return np.concatenate([position, quaternion]), np.concatenate([linear_world, angular_body])
+    qpos, qvel = pose_to_goal(position, quaternion_xyzw), np.empty(6)
+    qvel[:3], qvel[3:] = rotation_matrix(qpos[3:]) @ linear_body, angular_body
+    return qpos, qvel
 
 
 def twist_to_child(
@@ -59,8 +58,9 @@ def pose_to_goal(position: Array, quaternion_xyzw: Array) -> Array:
 
     Position (3,), m, and unit quaternion (4,).
     """
-    x, y, z, w = quaternion_xyzw
-    return np.array([*position, w, x, y, z])
+    pose = np.empty(7)
+    pose[:3], pose[3], pose[4:] = position, quaternion_xyzw[3], quaternion_xyzw[:3]
+    return pose
 
 
 def qpos_qvel_to_odometry(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:

@@ -170,6 +170,8 @@ class MeasuredJoints:
     def extremes(self) -> list[tuple[str, float]]:
         """Name and stamp (s) of the joint measured longest ago, and of that measured last."""
         ends = (self.oldest, self.newest)
+        if not self.names:
+            return []
         if self.oldest == self.newest:
             return [(JOINTS, self.oldest)]
         stamps = self.stamps.tolist()

@@ -26,7 +26,7 @@ from diffusion_mpc.command.follower import Follower, require_carried
 from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.checks import MessageRejectedError, require_near
-from diffusion_mpc.estimation.estimator import Estimator, Part
+from diffusion_mpc.estimation.estimator import Estimator
 from diffusion_mpc.estimation.reference import GOAL, ReferenceKeeper
 from diffusion_mpc.estimation.transforms import ODOM
 from diffusion_mpc.planner.score import NoFeasibleSampleError
@@ -71,6 +71,7 @@ class PlannerSession(ABC):
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
         self.config = build(PlannerNodeConfig, values)
+        self._timeouts = timeouts(self.config)
         self.task = find_task(self.config.task)(self.config.model.file)
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
@@ -130,6 +131,7 @@ class PlannerSession(ABC):
         change, config = self.swap.prepare(values), build(PlannerNodeConfig, values)
         self.follower.configure(config.output, config.gains)
         self.config, self.estimator.motion = config, config.objects
+        self._timeouts = timeouts(config)
         self.estimator.configure(config.input)
         change()
 
@@ -141,10 +143,13 @@ class PlannerSession(ABC):
         try:
             update()
         except MessageRejectedError as error:
-            self.health.reject(str(error))
-            self._output.warn(f"message rejected: {error}")
+            self._reject(str(error))
             return False
         return True
+
+    def _reject(self, reason: str) -> None:
+        self.health.reject(reason)
+        self._output.warn(f"message rejected: {reason}")
 
     def on_reference(self, stamp: float, update: Callable[[float], None]) -> None:
         """Run an update of the reference by a message (thread: messages).
@@ -198,30 +203,27 @@ class PlannerSession(ABC):
         state = self.estimator.take()
         if state is None or not self._complete():
             return
-        age, (oldest, newest) = self._age(state.stamp, now), self.estimator.extremes()
-        if not self.accept(lambda: self._require_one_time(oldest, newest)):
+        age, apart = self._age(state.stamp, now), self.estimator.newest() - state.stamp
+        oldest, newest = self.estimator.extremes() if max(age, apart) > timeout else ("", "")
+        if apart > timeout and not self.config.lockstep:
+            # Of a robot that never was.
+            self._reject(
+                f"{oldest}: stamp is {apart:.3g} s behind that of {newest}, more than "
+                f"state_timeout of {timeout:g} s; synchronise their clocks"
+            )
             return
         jumped = self._last_state is not None and state.stamp < self._last_state.stamp
         if jumped:
             self.reset()
         self._last_state = state
         self.health.rejected_since = ""
-        self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, oldest.name)
+        self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, oldest)
         if jumped:
             self._fail("the state's stamp jumped back; the plan is forgotten")
         # What is too old to be controlled is too old to be planned from: predicting from the year
         # 1970 to now takes for ever.
         if age <= timeout:
             self._mailbox.put(state, now)
-
-    def _require_one_time(self, oldest: Part, newest: Part) -> None:
-        """Parts of a state that lie too far apart are of a robot that never was."""
-        apart, limit = newest.stamp - oldest.stamp, self.config.state_timeout
-        if apart > limit and not self.config.lockstep:
-            raise MessageRejectedError(
-                f"{oldest.name}: stamp is {apart:.3g} s behind that of {newest.name}, more than "
-                f"state_timeout of {limit:g} s; synchronise their clocks"
-            )
 
     def reset(self) -> None:
         """Forget plan and state (thread: messages)."""
@@ -412,11 +414,13 @@ class PlannerSession(ABC):
         """Reason for which control is lost; empty while it is not (any thread)."""
         return self._watchdog.lost(time.monotonic(), self._timeouts)
 
-    @property
-    def _timeouts(self) -> Timeouts:
-        c = self.config
-        return Timeouts(c.state_timeout, c.max_plan_age, c.objects.timeout, c.recovery_time)
-
     @abstractmethod
     def _stamp(self, due: float) -> float:
         """Stamp of a command that is due at a time (s) (thread: commands)."""
+
+
+def timeouts(config: PlannerNodeConfig) -> Timeouts:
+    """Ages at which control counts as lost, by the parameters."""
+    return Timeouts(
+        config.state_timeout, config.max_plan_age, config.objects.timeout, config.recovery_time
+    )

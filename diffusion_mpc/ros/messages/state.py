@@ -68,8 +68,9 @@ class OneSource:
         """Nothing has been heard yet; `joints` are the names of the parts."""
         self._node, self._topic, self._joints = node, topic, joints
         self.subscription: Any = None
+        self._greatest = -1
         self._last = np.full(len(joints), -1)
-        self._until = np.full(len(joints), -np.inf)
+        self._until, self._ends = np.full(len(joints), -np.inf), -np.inf
 
     def check(self, info: Mapping[str, Any], parts: NDArray[np.intp] = WHOLE) -> None:
         """Look at what the middleware says about a message that measures some parts.
@@ -77,14 +78,15 @@ class OneSource:
         Raises:
             MessageRejectedError: another publisher of one of them was heard a moment ago
         """
-        number = info["publication_sequence_number"] or 0
-        back, now = parts[self._last[parts] >= number], time.monotonic()
+        number, now = info["publication_sequence_number"] or 0, time.monotonic()
+        # Of one publisher alone, each number is the greatest.
+        back = parts[:0] if number > self._greatest else parts[self._last[parts] >= number]
         self._last[parts] = number
+        self._greatest = max(number, self._greatest)
         # The subscription knows whom it hears; the graph of nodes and topics learns of them later.
         if len(back) and self.subscription.get_publisher_count() > 1:
-            self._until[back] = now + CONFLICT
-        doubted = parts[self._until[parts] > now]
-        if len(doubted):
+            self._until[back], self._ends = now + CONFLICT, now + CONFLICT
+        if now < self._ends and len(doubted := parts[self._until[parts] > now]):
             joint = self._joints[doubted[0]]
             sources = self._node.get_publishers_info_by_topic(self._topic)
             names = sorted(f"{s.node_namespace.rstrip('/')}/{s.node_name}" for s in sources)
