@@ -229,7 +229,7 @@ def test_choices_are_those_of_the_registries_that_they_name():
     types = set(get_args(ObjectType))
     assert choices.pop("objects.type") == types
     assert set(parameters(SimConfig)["object_type"].choices) == types
-    assert choices.keys() == {"robust.aggregate", "safe_command"}
+    assert choices.keys() == {"robust.aggregate", "safe_command", "input.twist_frame"}
 
 
 @pytest.mark.ros

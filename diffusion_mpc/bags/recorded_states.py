@@ -122,7 +122,7 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
 
 
 def name_prefix(names: Collection[str], wanted: Sequence[str]) -> str:
-    """What all the names wanted have before them among `names`; empty where there is nothing."""
+    """Prefix that all the names wanted have among `names`; empty where there is none."""
     for name in names if wanted else ():
         prefix = name.removesuffix(wanted[0])
         if prefix != name and all(prefix + each in names for each in wanted):

@@ -31,7 +31,7 @@ def decode(
     Args:
         message: message of any of the three types, which are told apart by their fields
         actuators: the actuators, in MuJoCo's order
-        prefix: what names in the message have before the model's
+        prefix: prefix of names in messages, before the model's own
 
     Raises:
         CommandRejectedError: wrong length, missing joint, NaN or infinite value, points that are

@@ -20,8 +20,8 @@ class Timeouts:
     recovery: float = 0.0
 
 
-class Measured(NamedTuple):
-    """What is known of the age of something that is measured again and again.
+class Freshness(NamedTuple):
+    """Knowledge of the age of something that is measured again and again.
 
     Attributes:
         name: what is measured
@@ -33,14 +33,16 @@ class Measured(NamedTuple):
     born: float
     trusted: float = -math.inf
 
-    def next(self, name: str, steady: float, age: float, limit: float, recovery: float) -> Measured:
+    def next(
+        self, name: str, steady: float, age: float, limit: float, recovery: float
+    ) -> Freshness:
         """The same after a measurement that arrived at a steady time, `age` seconds old.
 
         One that comes after a loss, or is too old itself, is the beginning of a new time of trial.
         """
         lost = steady - self.born > limit or age > limit
         trusted = steady + recovery if lost else self.trusted
-        return Measured(name, steady - max(age, 0.0), trusted)
+        return Freshness(name, steady - max(age, 0.0), trusted)
 
     def lost(self, steady: float, limit: float, parameter: str) -> str:
         """Reason for which it cannot be relied on; empty where it can."""
@@ -63,14 +65,14 @@ class Watchdog:
 
     def __init__(self) -> None:
         """Nothing has arrived."""
-        self._state: Measured | None = None
+        self._state: Freshness | None = None
         self._plan_born: float | None = None
-        self._objects: dict[str, Measured] = {}
+        self._objects: dict[str, Freshness] = {}
         self.fault = ""
 
     def object_arrived(self, topic: str, steady: float, age: float, timeouts: Timeouts) -> None:
         """A good pose of an object arrived at a steady time, `age` seconds old by its stamp."""
-        before = self._objects.get(topic) or Measured(topic, steady)
+        before = self._objects.get(topic) or Freshness(topic, steady)
         new = before.next(topic, steady, age, timeouts.object, timeouts.recovery)
         # In one assignment: another thread may be looking.
         self._objects = {**self._objects, topic: new}
@@ -86,7 +88,7 @@ class Watchdog:
             timeouts: what is too old
             oldest: name of its oldest part
         """
-        before = self._state or Measured("state", steady)
+        before = self._state or Freshness("state", steady)
         name = oldest if age > timeouts.state else "state"
         self._state = before.next(name, steady, age, timeouts.state, timeouts.recovery)
 

@@ -240,7 +240,7 @@ class PlannerNodeConfig:
     robust: RobustConfig = field(default_factory=RobustConfig)
     realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
     joint_prefix: str = param(
-        "", "What names in joint_states and joint_command have before the model's."
+        "", "Prefix of the names in joint_states and joint_command, before the model's own."
     )
     autostart: bool = param(
         True, "Configure and activate on start; otherwise wait for the lifecycle services."

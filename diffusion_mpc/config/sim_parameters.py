@@ -82,7 +82,7 @@ class SimConfig:
     )
     object_type: ObjectType = param("pose_stamped", "Message type of objects/<body>.")
     joint_prefix: str = param(
-        "", "What names in joint_states and joint_command have before the model's."
+        "", "Prefix of the names in joint_states and joint_command, before the model's own."
     )
     state_noise: NoiseConfig = field(default_factory=NoiseConfig)
     command_delay: float = param(

@@ -59,7 +59,7 @@ class Estimator:
             model: any model of the robot; joints are matched by name
             base: body whose free joint `odom` measures; None: the robot has a fixed base
             together: see above
-            prefix: what names of joints in messages have before the model's
+            prefix: prefix of names in messages, before the model's own
             config: parameters of the messages that come in
             inform: called with what is worth knowing
 
@@ -100,7 +100,7 @@ class Estimator:
 
     @property
     def suspicion(self) -> str:
-        """What the measurements say against the parameters; empty where nothing."""
+        """Objection of the measurements to the parameters; empty where there is none."""
         if not self._twist_frame.contradicted:
             return ""
         other = "header" if self.input.twist_frame == "child" else "child"

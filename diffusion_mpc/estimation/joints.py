@@ -29,7 +29,7 @@ Inform = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Layout:
-    """What a list of names holds of the model.
+    """Joints of the model in a list of names.
 
     Attributes:
         rows: (k,) places in the message
@@ -75,7 +75,7 @@ class MeasuredJoints:
 
         Args:
             addresses: addresses of the joints in qpos and qvel, by name
-            prefix: what names in messages have before the model's
+            prefix: prefix of names in messages, before the model's own
             inform: called with what is worth knowing
         """
         self.names = [prefix + name for name in addresses]
@@ -98,7 +98,7 @@ class MeasuredJoints:
         self.complete = not self.names
 
     def layout(self, names: Sequence[str]) -> Layout:
-        """What a list of names holds of the model; the same list comes with every message."""
+        """Joints of the model in a list of names; the same list comes with every message."""
         key = tuple(names)
         if (known := self._layouts.get(key)) is not None:
             return known
@@ -116,7 +116,7 @@ class MeasuredJoints:
     def read(
         self, names: Sequence[str], position: Sequence[float], velocity: Sequence[float]
     ) -> JointValues:
-        """What a message holds of the model, checked.
+        """Contents of a message as far as they belong to the model, checked.
 
         Raises:
             MessageRejectedError: it holds joints of the model, and it is of wrong length, has one

@@ -117,7 +117,7 @@ class ReferenceKeeper:
             self._goal = (born, frame, pose)
 
     def waiting_for(self, config: PlannerNodeConfig) -> list[str]:
-        """What there has to be before there is something to pursue; empty where there is."""
+        """Messages without which there is nothing to pursue; empty where there is something."""
         if self.kind != GOAL:
             return []
         if self._goal is None:
@@ -142,7 +142,7 @@ class ReferenceKeeper:
         return Reference()
 
     def clamping(self, steady: float, config: PlannerNodeConfig) -> str:
-        """What is clamped of the message in force at a steady time, s; empty: nothing."""
+        """Parts clamped of the message in force at a steady time, s; empty: none."""
         newest = self._velocity
         over = newest is not None and steady - newest[0] >= config.command.timeout
         return "" if self.kind == VELOCITY and over else self.bounds.text

@@ -29,7 +29,7 @@ from diffusion_mpc.ros.messages.markers import marker_array
 from diffusion_mpc.ros.messages.plan import outputs, plan_message, stats_message
 from diffusion_mpc.ros.messages.reference_topics import subscribe as subscribe_reference
 from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
-from diffusion_mpc.ros.messages.transforms import subscribe as subscribe_transforms
+from diffusion_mpc.ros.messages.tf_topics import subscribe as subscribe_transforms
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run

@@ -43,7 +43,7 @@ def encode(
         actuators: the actuators of the robot
         time: time of the first command, s
         state_stamp: stamp of the state that it follows from, s; None: it is a safe command
-        prefix: what names in the message have before the model's
+        prefix: prefix of names in messages, before the model's own
     """
     if kind == TRAJECTORY:
         names = [prefix + a.joint for a in actuators]

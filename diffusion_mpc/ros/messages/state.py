@@ -176,7 +176,7 @@ class StatePublisher:
             model: model of the robot
             base: body that `odom` tells of; None: the base is fixed
             object_type: type of the messages of objects
-            prefix: what names of joints in messages have before the model's
+            prefix: prefix of names in messages, before the model's own
 
         Raises:
             TaskError: the model has joints that no message carries
