@@ -9,7 +9,7 @@ from rosbags.rosbag2 import Reader
 from test_evaluation import PERIOD, START, BagMaker, flushed, standing
 
 from diffusion_mpc.bags.bag_reader import read_messages
-from diffusion_mpc.bags.recorded_states import read_states
+from diffusion_mpc.bags.recorded_states import name_prefix, read_states, states_of
 from diffusion_mpc.tasks import find_task
 
 
@@ -163,3 +163,25 @@ def test_states_alone_are_those_of_the_whole_run(tmp_path, ant):
     states = read_states(tmp_path / "bag", ant)
     np.testing.assert_allclose(states.stamps, START + PERIOD * np.arange(5), atol=1e-6)
     np.testing.assert_allclose(states.qpos[:, 0], 0.1 * np.arange(5), atol=1e-12)
+
+
+def test_joints_of_several_publishers_make_the_states_of_a_bag(tmp_path, ant):
+    qpos, qvel = standing(ant)
+    with BagMaker(tmp_path / "bag", ant) as written:
+        for i in range(5):
+            qpos[7:], qvel[6:] = 0.1 * i + 0.01 * np.arange(8), 0.2 * i
+            written.state(START + i * PERIOD, qpos, qvel, publishers=2)
+    problems = []
+    states = states_of(everything(tmp_path / "bag"), ant, problems)
+    np.testing.assert_allclose(states.stamps, START + PERIOD * np.arange(5), atol=1e-6)
+    np.testing.assert_allclose(states.qpos[-1], qpos, atol=1e-12)
+    np.testing.assert_allclose(states.qvel[-1], qvel, atol=1e-12)
+    assert problems == []
+
+
+def test_a_prefix_of_names_is_told_from_the_names():
+    wanted = ["slider", "pole"]
+    assert name_prefix({"left_slider", "left_pole", "gripper"}, wanted) == "left_"
+    assert name_prefix({"slider", "pole", "left_slider"}, wanted) == ""
+    assert name_prefix(set(), wanted) == name_prefix({"left_slider"}, wanted) == ""
+    assert name_prefix({"left_slider"}, []) == ""

@@ -90,17 +90,19 @@ class BagMaker:
         data = self.store.serialize_cdr(message, self.types[topic])
         self.writer.write(self.namespace + topic, round(time * 1e9), data)
 
-    def state(self, time, qpos, qvel, odometry=True):
-        names, positions, velocities = zip(*reversed(self.joints), strict=True)
-        fields = {
-            "position": qpos[list(positions)],
-            "velocity": qvel[list(velocities)],
-            "effort": np.zeros(0),
-        }
-        joints = self.make(
-            "sensor_msgs/msg/JointState", header=self.header(time), name=list(names), **fields
-        )
-        self.write("/joint_states", time, joints)
+    def state(self, time, qpos, qvel, odometry=True, publishers=1):
+        for number in range(publishers):
+            mine = list(reversed(self.joints))[number::publishers]
+            names, positions, velocities = zip(*mine, strict=True)
+            fields = {
+                "position": qpos[list(positions)],
+                "velocity": qvel[list(velocities)],
+                "effort": np.zeros(0),
+            }
+            joints = self.make(
+                "sensor_msgs/msg/JointState", header=self.header(time), name=list(names), **fields
+            )
+            self.write("/joint_states", time, joints)
         if self.task.base and odometry:
             p, q, v, omega = qpos_qvel_to_odometry(qpos[:7], qvel[:6])
             pose = self.pose(p, q)

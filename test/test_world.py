@@ -24,6 +24,7 @@ from diffusion_mpc.estimation.actuator_states import ActuatorStates
 from diffusion_mpc.estimation.checks import MessageRejectedError
 from diffusion_mpc.estimation.delays import ControlRecord, HistoryBuffer
 from diffusion_mpc.estimation.estimator import Estimator
+from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.real_time import RealTimeSession
@@ -502,6 +503,18 @@ def test_planner_and_simulation_agree_on_the_type_of_messages(tmp_path):
     time = states.stamps - states.stamps[0]
     assert len(time) > 13
     np.testing.assert_allclose(states.qvel[:, 3], -9.81 * time, atol=1e-6)
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_planner_simulation_and_readers_of_bags_agree_on_a_prefix(tmp_path):
+    states = record(tmp_path, "--set", "joint_prefix=left_")
+    assert len(states.stamps) > 13
+    # The motor obeys.
+    assert abs(states.qvel[-1, 0]) > 0.0
+    run = read_run(tmp_path / "run" / "bag", load(tmp_path / "task" / "world.py"))
+    assert len(run.commands.values) > 13
+    assert not run.problems
 
 
 @pytest.mark.ros
