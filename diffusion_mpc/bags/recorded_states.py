@@ -80,7 +80,8 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
         messages.on(messages.find_topic(name, STATE_TYPES[name], problems))
         for name in estimator.required
     ]
-    if prefix := name_prefix(_names(found), tuple(estimator.addresses)):
+    names = tuple(estimator.addresses)
+    if names and (prefix := name_prefix(_names(found), names)):
         estimator = Estimator(task.model, task.base, prefix=prefix)
     objects = _Objects(messages, estimator, problems)
     rows = []
@@ -123,11 +124,9 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
 
 def name_prefix(names: Collection[str], wanted: Sequence[str]) -> str:
     """Prefix that all the names wanted have among `names`; empty where there is none."""
-    for name in names if wanted else ():
-        prefix = name.removesuffix(wanted[0])
-        if prefix != name and all(prefix + each in names for each in wanted):
-            return prefix
-    return ""
+    prefixes = {name.removesuffix(wanted[0]) for name in names if name.endswith(wanted[0])}
+    # Sorted: the names without a prefix come first.
+    return next((p for p in sorted(prefixes) if all(p + each in names for each in wanted)), "")
 
 
 def _names(found: Sequence[Sequence[Message]]) -> set[str]:

@@ -152,7 +152,7 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
     found = messages.on(messages.find_topic(COMMANDS, TYPES[COMMANDS], problems))
     fields = ("name", "joint_names")
     names = {n for m in found for field in fields for n in getattr(m.content, field, ())}
-    prefix = name_prefix(names, [a.label for a in task_actuators])
+    prefix = name_prefix(names, [a.label for a in task_actuators]) if task_actuators else ""
     for message in found:
         content = message.content
         try:
