@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from diffusion_mpc.config import PlannerNodeConfig
+
 
 @dataclass(frozen=True)
 class Timeouts:
@@ -18,6 +20,13 @@ class Timeouts:
     plan: float
     object: float = math.inf
     recovery: float = 0.0
+
+    @classmethod
+    def of(cls, config: PlannerNodeConfig) -> Timeouts:
+        """Those that the parameters ask for."""
+        return cls(
+            config.state_timeout, config.max_plan_age, config.objects.timeout, config.recovery_time
+        )
 
 
 class Freshness(NamedTuple):

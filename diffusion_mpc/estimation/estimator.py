@@ -256,19 +256,28 @@ class Estimator:
             return self.joints.oldest
         return self._stamps.get(topic, -np.inf)
 
-    def newest(self) -> float:
-        """Time (s) of the newest part of a state that is there."""
-        parts = (*self.required, *(() if self.required else self.objects))
-        return max(self.joints.newest if t == JOINTS else self._stamps[t] for t in parts)
+    def oldest(self) -> str:
+        """Name of the oldest part of a state that is there."""
+        return min(self._parts(), key=itemgetter(1))[0]
 
-    def extremes(self) -> tuple[str, str]:
-        """Names of the oldest and the newest part of a state that is there.
+    def incoherence(self, limit: float) -> str:
+        """Reason for which the parts of a state are of a robot that never was; empty: none.
 
-        Objects count where there is nothing else.
+        Their stamps may lie `limit` seconds apart.
         """
+        parts = self._parts()
+        (older, first), (newer, last) = (f(parts, key=itemgetter(1)) for f in (min, max))
+        if last - first <= limit:
+            return ""
+        return (
+            f"{older}: stamp is {last - first:.3g} s behind that of {newer}, more than "
+            f"state_timeout of {limit:g} s; synchronise their clocks"
+        )
+
+    def _parts(self) -> list[tuple[str, float]]:
+        """Parts that a state takes its stamp from, by name, with their stamps in s."""
         rest = [t for t in self.required or self.objects if t != JOINTS]
-        parts = [*self.joints.extremes(), *((t, self._stamps[t]) for t in rest)]
-        return min(parts, key=itemgetter(1))[0], max(parts, key=itemgetter(1))[0]
+        return [*self.joints.extremes(), *((t, self._stamps[t]) for t in rest)]
 
     def consistent(self) -> bool:
         """Whether all parts of the state carry the same stamp."""

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffusion_mpc.config import CommandConfig, GoalConfig, PlannerNodeConfig, fields
-from diffusion_mpc.estimation.checks import MessageRejectedError, normalised, require_finite
+from diffusion_mpc.estimation.checks import (
+    MessageRejectedError,
+    normalised,
+    require_finite,
+    require_near,
+)
 from diffusion_mpc.estimation.frames import pose_to_goal
 from diffusion_mpc.estimation.transforms import Transforms
 from diffusion_mpc.rotations import yaw_to_quaternion
@@ -115,6 +120,19 @@ class ReferenceKeeper:
         if self._goal is None or born >= self._goal[0]:
             pose[:3] = self.bounds.clamp(pose[:3])
             self._goal = (born, frame, pose)
+
+    def require_near(self, age: float, config: PlannerNodeConfig) -> None:
+        """Check the age (s) of a message by its stamp.
+
+        Raises:
+            MessageRejectedError: the stamp is too far behind this node's clock, or ahead
+        """
+        limit, parameter = (
+            (config.goal.max_age, "goal.max_age")
+            if self.kind == GOAL
+            else (config.command.timeout, "command.timeout")
+        )
+        require_near(self.kind, age, limit, limit, parameter)
 
     def waiting_for(self, config: PlannerNodeConfig) -> list[str]:
         """Messages without which there is nothing to pursue; empty where there is something."""

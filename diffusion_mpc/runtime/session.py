@@ -27,7 +27,7 @@ from diffusion_mpc.command.watchdog import Timeouts, Watchdog
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
 from diffusion_mpc.estimation.checks import MessageRejectedError, require_near
 from diffusion_mpc.estimation.estimator import Estimator
-from diffusion_mpc.estimation.reference import GOAL, ReferenceKeeper
+from diffusion_mpc.estimation.reference import ReferenceKeeper
 from diffusion_mpc.estimation.transforms import ODOM
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
@@ -71,7 +71,7 @@ class PlannerSession(ABC):
         # Rollouts have threads of their own; torch's would only take their cores away.
         torch.set_num_threads(1)
         self.config = build(PlannerNodeConfig, values)
-        self._timeouts = timeouts(self.config)
+        self._timeouts = Timeouts.of(self.config)
         self.task = find_task(self.config.task)(self.config.model.file)
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
@@ -131,7 +131,7 @@ class PlannerSession(ABC):
         change, config = self.swap.prepare(values), build(PlannerNodeConfig, values)
         self.follower.configure(config.output, config.gains)
         self.config, self.estimator.motion = config, config.objects
-        self._timeouts = timeouts(config)
+        self._timeouts = Timeouts.of(config)
         self.estimator.configure(config.input)
         change()
 
@@ -158,16 +158,10 @@ class PlannerSession(ABC):
             stamp: its stamp, s; 0: it has none, and counts from its arrival on
             update: called with the steady time of its stamp, s
         """
-        topic, steady = self.reference.kind, time.monotonic()
-        age = self._age(stamp, self._now()) if stamp else 0.0
-        limit, name = (
-            (self.config.goal.max_age, "goal.max_age")
-            if topic == GOAL
-            else (self.config.command.timeout, "command.timeout")
-        )
+        steady, age = time.monotonic(), self._age(stamp, self._now()) if stamp else 0.0
 
         def checked() -> None:
-            require_near(topic, age, limit, limit, name)
+            self.reference.require_near(age, self.config)
             update(steady - max(age, 0.0))
 
         if self.accept(checked) and (clamping := self.reference.clamping(steady, self.config)):
@@ -178,8 +172,7 @@ class PlannerSession(ABC):
 
         def noted() -> None:
             update()
-            newest = self.estimator.stamp(topic)
-            if newest == stamp:
+            if self.estimator.stamp(topic) == stamp:
                 # Also one that is too old: what comes next tells how old it is.
                 age = self._age(stamp, self._now())
                 self._watchdog.object_arrived(topic, time.monotonic(), age, self._timeouts)
@@ -203,21 +196,16 @@ class PlannerSession(ABC):
         state = self.estimator.take()
         if state is None or not self._complete():
             return
-        age, apart = self._age(state.stamp, now), self.estimator.newest() - state.stamp
-        oldest, newest = self.estimator.extremes() if max(age, apart) > timeout else ("", "")
-        if apart > timeout and not self.config.lockstep:
-            # Of a robot that never was.
-            self._reject(
-                f"{oldest}: stamp is {apart:.3g} s behind that of {newest}, more than "
-                f"state_timeout of {timeout:g} s; synchronise their clocks"
-            )
+        age = self._age(state.stamp, now)
+        if reason := self.estimator.incoherence(timeout):
+            self._reject(reason)
             return
         jumped = self._last_state is not None and state.stamp < self._last_state.stamp
         if jumped:
             self.reset()
         self._last_state = state
         self.health.rejected_since = ""
-        self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, oldest)
+        self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, self.estimator.oldest())
         if jumped:
             self._fail("the state's stamp jumped back; the plan is forgotten")
         # What is too old to be controlled is too old to be planned from: predicting from the year
@@ -417,10 +405,3 @@ class PlannerSession(ABC):
     @abstractmethod
     def _stamp(self, due: float) -> float:
         """Stamp of a command that is due at a time (s) (thread: commands)."""
-
-
-def timeouts(config: PlannerNodeConfig) -> Timeouts:
-    """Ages at which control counts as lost, by the parameters."""
-    return Timeouts(
-        config.state_timeout, config.max_plan_age, config.objects.timeout, config.recovery_time
-    )

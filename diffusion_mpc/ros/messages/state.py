@@ -110,10 +110,16 @@ def subscribe(node: Node, session: PlannerSession) -> list[Any]:
     }
 
     def on_joint_states(message: JointState, info: Mapping[str, Any]) -> None:
-        stamp = to_seconds(message.header.stamp)
+        stamp, parts = (
+            to_seconds(message.header.stamp),
+            estimator.joints.layout(message.name).joints,
+        )
+        if not len(parts):
+            # A gripper's own, say.
+            return
 
         def update() -> None:
-            sources[JOINTS].check(info, estimator.joints.layout(message.name).joints)
+            sources[JOINTS].check(info, parts)
             estimator.update_joints(stamp, message.name, message.position, message.velocity)
 
         session.on_state(JOINTS, stamp, update)
