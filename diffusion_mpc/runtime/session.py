@@ -76,14 +76,8 @@ class PlannerSession(ABC):
         self._output, self._now = output, now
         self.swap = ControllerSwap(self.task, values, self._on_swap, output.warn)
         model = self.controller.backend.model
-        self.estimator = Estimator(
-            model,
-            self.task.base,
-            self.config.lockstep,
-            self.config.joint_prefix,
-            self.config.input,
-            output.inform,
-        )
+        base, c = self.task.base, self.config
+        self.estimator = Estimator(model, base, c.lockstep, c.joint_prefix, c.input, output.inform)
         self.estimator.motion = self.config.objects
         self.reference = ReferenceKeeper(self.task.reference, self.estimator.transforms)
         commanded = actuators(model, self.task.action_centre)
@@ -205,7 +199,8 @@ class PlannerSession(ABC):
             self.reset()
         self._last_state = state
         self.health.rejected_since = ""
-        self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, self.estimator.oldest())
+        oldest = self.estimator.oldest() if age > timeout else ""
+        self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, oldest)
         if jumped:
             self._fail("the state's stamp jumped back; the plan is forgotten")
         # What is too old to be controlled is too old to be planned from: predicting from the year
@@ -258,14 +253,10 @@ class PlannerSession(ABC):
         steady, lost = time.monotonic(), self._lost()
         if lost and (late := self.estimator.late()):
             lost += f"; missing since then: {late}"
-        concern = (
-            self.swap.failure
-            or self.estimator.suspicion
-            or self.reference.clamping(steady, self.config)
-        )
-        self.level, text = self.health.judge(
-            self.live, waiting, lost, self._output.is_heard(), concern
-        )
+        concern = self.swap.failure or self.estimator.suspicion
+        concern = concern or self.reference.clamping(steady, self.config)
+        heard = self._output.is_heard()
+        self.level, text = self.health.judge(self.live, waiting, lost, heard, concern)
         age, backend = self._watchdog.state_age(steady), self.controller.backend
         values = {
             **self.health.values(),

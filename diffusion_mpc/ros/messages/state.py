@@ -110,10 +110,8 @@ def subscribe(node: Node, session: PlannerSession) -> list[Any]:
     }
 
     def on_joint_states(message: JointState, info: Mapping[str, Any]) -> None:
-        stamp, parts = (
-            to_seconds(message.header.stamp),
-            estimator.joints.layout(message.name).joints,
-        )
+        parts = estimator.joints.layout(message.name).joints
+        stamp = to_seconds(message.header.stamp)
         if not len(parts):
             # A gripper's own, say.
             return
