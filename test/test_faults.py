@@ -607,8 +607,14 @@ ONE_LINE = "one line that says what to change, exit code 1"
         ),
         pytest.param(
             {"planner.num_knots": 2},
-            "error: planner.num_knots is 2; a quadratic spline over 10 steps needs 3 to 10",
+            "error: planner.num_knots is 2; planner.spline quadratic over planner.horizon_steps 10 "
+            "needs 3 to 10",
             marks=fault("parameters that do not fit each other", ONE_LINE),
+        ),
+        pytest.param(
+            {"planner.algorithm": "cma_es", "planner.num_samples": 4},
+            "error: planner.num_samples is 4; planner.algorithm cma_es needs 6 at least",
+            marks=fault("too few samples for the algorithm", ONE_LINE),
         ),
     ],
 )

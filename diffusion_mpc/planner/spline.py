@@ -33,14 +33,19 @@ class Spline:
             kind: interpolation between knots
 
         Raises:
-            ValueError: too few knots for the kind, or more knots than controls
+            ValueError: too few knots or controls for the kind, or more knots than controls
         """
         self.degree = DEGREES[kind]
-        if not self.degree < num_knots <= horizon_steps:
+        least = self.degree + 1
+        if horizon_steps < least:
             raise ValueError(
-                f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps "
-                "needs "
-                f"{self.degree + 1} to {horizon_steps}"
+                f"planner.horizon_steps is {horizon_steps}; planner.spline {kind} needs {least} at "
+                "least"
+            )
+        if not least <= num_knots <= horizon_steps:
+            raise ValueError(
+                f"planner.num_knots is {num_knots}; planner.spline {kind} over planner.horizon_steps "
+                f"{horizon_steps} needs {least} to {horizon_steps}"
             )
         self.knot_times = np.linspace(
             0.0, (horizon_steps - 1) * control_dt, num_knots, dtype=np.float64
