@@ -89,7 +89,8 @@ def test_a_shift_past_the_horizon_holds_the_last_knot():
 
 def test_too_few_knots_for_the_spline_are_refused():
     with pytest.raises(
-        ValueError, match=r"planner\.num_knots is 3; planner\.spline cubic over planner\.horizon_steps 20 needs 4 to 20"
+        ValueError,
+        match=r"num_knots is 3; planner\.spline cubic over planner\.horizon_steps 20 needs 4 to 20",
     ):
         Spline(num_knots=3, horizon_steps=20, control_dt=0.02, kind="cubic")
 
@@ -529,7 +530,8 @@ def test_a_plan_is_evaluated_by_time():
 
 def test_a_control_step_that_is_no_multiple_of_the_time_step_is_refused():
     with pytest.raises(
-        ValueError, match=r"planner.control_dt of 0.03 s is not a multiple of model.timestep of 0.02 s"
+        ValueError,
+        match=r"planner.control_dt of 0.03 s is not a multiple of model.timestep of 0.02 s",
     ):
         make_controller(**{"planner.control_dt": 0.03})
 

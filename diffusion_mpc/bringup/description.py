@@ -157,7 +157,7 @@ def processes(options: Options) -> list[Process]:
     # `/**/planner` and one under `/planner` override each other in the order in which these names
     # first appear, not in the order of the files.
     task = find_task(options.task)
-    given = read_parameter_file(options.params_file, options.namespace)
+    given = read_parameter_file(options.params_file, options.namespace, options.task)
     settings = _settings(options.settings, options.task, given["planner"])
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Robot and recorder listen to the commands, planner and recorder to the states.
@@ -206,7 +206,7 @@ def robot_processes(options: Options) -> list[Process]:
     Raises:
         ConfigError, TaskError: as `processes`
     """
-    given = read_parameter_file(options.params_file, options.namespace)
+    given = read_parameter_file(options.params_file, options.namespace, options.task)
     backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Not the task's demo, which asks for motion: a robot waits for somebody to command it.

@@ -14,6 +14,7 @@ from diffusion_mpc.config.nodes import (
     cost_weights,
     load_parameters,
     model_file,
+    own_parameters,
     parameters,
     split_sim,
 )
@@ -43,6 +44,7 @@ from diffusion_mpc.config.sim_parameters import NoiseConfig, PlantModelConfig, S
 from diffusion_mpc.config.yaml_files import (
     read_parameter_file,
     reference_yaml,
+    shared_names,
     write_parameter_file,
 )
 
@@ -72,10 +74,12 @@ __all__ = [
     "cost_weights",
     "load_parameters",
     "model_file",
+    "own_parameters",
     "parameters",
     "read_parameter_file",
     "reference_yaml",
     "require_parameter",
+    "shared_names",
     "split_sim",
     "write_parameter_file",
 ]

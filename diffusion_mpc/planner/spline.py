@@ -44,8 +44,8 @@ class Spline:
             )
         if not least <= num_knots <= horizon_steps:
             raise ValueError(
-                f"planner.num_knots is {num_knots}; planner.spline {kind} over planner.horizon_steps "
-                f"{horizon_steps} needs {least} to {horizon_steps}"
+                f"planner.num_knots is {num_knots}; planner.spline {kind} over "
+                f"planner.horizon_steps {horizon_steps} needs {least} to {horizon_steps}"
             )
         self.knot_times = np.linspace(
             0.0, (horizon_steps - 1) * control_dt, num_knots, dtype=np.float64

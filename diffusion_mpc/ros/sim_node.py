@@ -29,11 +29,11 @@ from diffusion_mpc.config import SimConfig, Value, build
 from diffusion_mpc.estimation.estimator import bad_number
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
+from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.ros.messages.state import StatePublisher
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.loops import quiet_garbage_collector
 from diffusion_mpc.runtime.trace_events import span
