@@ -178,6 +178,14 @@ def test_commands_as_trajectories_with_gains_that_are_checked_before_they_are_ta
     last = robot.commands[-1][1]
     assert last.joint_names == ["slider"]
     assert len(last.points) >= 10  # the horizon
+    assert all(
+        (len(p.positions), len(p.velocities), len(p.effort)) == (1, 0, 0) for p in last.points
+    )
+    assert robot.set_parameters(output__trajectory_velocities=True, output__trajectory_effort=True)[
+        0
+    ]
+    robot.spin_until(lambda: len(robot.commands[-1][1].points[0].effort), "efforts")
+    last = robot.commands[-1][1]
     assert all(len(p.positions) == len(p.velocities) == len(p.effort) == 1 for p in last.points)
     assert robot.set_parameters(gains__slider__p=-1.0)[1].startswith(
         "Parameter gains.slider.p out of range"

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from diffusion_mpc.command.decode import FIELDS
+from diffusion_mpc.command.follower import TRAJECTORY
 from diffusion_mpc.config import (
     MODEL_FILE,
     NODES,
@@ -176,6 +178,9 @@ def processes(options: Options) -> list[Process]:
     # Rates, robots and message types of planner and simulation belong together unless the user says
     # otherwise.
     asked = _checked("planner", planner)
+    if asked["output.type"] == TRAJECTORY:
+        # The simulated robot has no controller that would make efforts of positions.
+        planner = {**dict.fromkeys(FIELDS.values(), True), **planner}
     mine = {**split_sim(task.defaults)[1], **given["sim"], **settings["sim"]}
     robot = {} if "model.path" in mine else {name: asked[name] for name in MODEL_FILE}
     # The simulation is the source of time, so it follows the wall clock itself.

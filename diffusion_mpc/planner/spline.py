@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline
 
+from diffusion_mpc.caching import cached
 from diffusion_mpc.names import SplineKind
 from diffusion_mpc.types import Array
 
@@ -54,9 +55,7 @@ class Spline:
         self.to_controls = torch.from_numpy(self._weights(control_times))
         # Sent to a device once, not with every plan.
         self._to_controls = lru_cache(maxsize=4)(self.to_controls.to)
-        self._shift_by = lru_cache(maxsize=16)(
-            lambda elapsed: self._weights(self.knot_times + elapsed)
-        )
+        self._shift_by = cached(self._later_weights, maxsize=16)
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), both in [-1, 1]."""
@@ -75,6 +74,9 @@ class Spline:
         Past its end the curve stays where it ended.
         """
         return np.asarray(self._shift_by(round(elapsed, 6)) @ knots)
+
+    def _later_weights(self, elapsed: float) -> Array:
+        return self._weights(self.knot_times + elapsed)
 
     def _weights(self, times: Array) -> Array:
         if self.degree == 0:
