@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 from weakref import WeakMethod
 
 P = ParamSpec("P")
@@ -24,4 +24,4 @@ def cached(method: Callable[P, R], maxsize: int | None) -> Callable[P, R]:
         assert bound is not None, "the object calls"
         return bound(*args, **kwargs)
 
-    return lru_cache(maxsize=maxsize)(call)
+    return cast(Callable[P, R], lru_cache(maxsize=maxsize)(call))

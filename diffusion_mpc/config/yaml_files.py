@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -25,8 +25,8 @@ class _Loader(yaml.SafeLoader):
     PyYAML has 1e-3 and y as texts, 1:30 and 1_000 as numbers, and of two values the last.
     """
 
-    bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
-    yaml_implicit_resolvers: ClassVar = {
+    bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
+    yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
