@@ -123,7 +123,7 @@ def load_parameters(
 def own_parameters(
     config: type, given: Mapping[str, Any], shared: Collection[str], task: str = ""
 ) -> dict[str, Any]:
-    """What a node is given, without what is meant for others.
+    """Values that are meant for a node, of those that it is given.
 
     Args:
         config: class of the node
