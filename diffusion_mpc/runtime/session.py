@@ -218,7 +218,7 @@ class PlannerSession(ABC):
         )
         pace = self._pace.figures(time.monotonic())
         planner = self.config.planner
-        self.level, text = self.health.judge(
+        level, text = self.health.judge(
             self.live,
             waiting,
             self._lost(),
@@ -244,7 +244,9 @@ class PlannerSession(ABC):
             **(pace.values() if pace else {}),
             **self._figures.values(),
         }
-        return self.level, text, values
+        # Another thread may report meanwhile: what is returned belongs together.
+        self.level = level
+        return level, text, values
 
     @abstractmethod
     def _complete(self) -> bool:
