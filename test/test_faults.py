@@ -474,7 +474,7 @@ def test_invalid_parameters_are_refused_and_plans_go_on(controlled):
     for changes, reason in [
         ({"planner__temperature": -1.0}, "planner.temperature out of range"),
         ({"planner__temperature": float("nan")}, "planner.temperature"),
-        ({"planner__num_samples": "many"}, "Wrong parameter type"),
+        ({"planner__num_samples": "many"}, "planner.num_samples: 'many' is not of type int"),
         (
             {"planner__num_samples": 16, "safe_command": "brake"},
             "safe_command: 'brake' is not one of zero, hold, damping",

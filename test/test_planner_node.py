@@ -234,7 +234,7 @@ def test_a_whole_number_sets_a_number(controlled):
     assert (value.type, value.double_value) == (3, 2.0)
     assert robot.set_parameters(planner__num_samples=2.0) == (
         False,
-        "Wrong parameter type, expected 'Type.INTEGER' got 'Type.DOUBLE'",
+        "planner.num_samples: 2.0 is not of type int",
     )
 
 

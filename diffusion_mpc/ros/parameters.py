@@ -34,8 +34,8 @@ from diffusion_mpc.config import (
 )
 
 
-class UnknownParameterError(ParameterNotDeclaredException):
-    """A set of a parameter that there is not.
+class RefusedSetError(ParameterNotDeclaredException):
+    """A set of a parameter that there is not, or to a value of another type.
 
     Rclpy answers with the text of this exception, and with that of no other.
     """
@@ -123,15 +123,13 @@ def typed(change: RosParameter[Any], known: Mapping[str, Parameter]) -> RosParam
     """A change in the parameter's own type: a whole number may stand for any number.
 
     Raises:
-        UnknownParameterError: there is no such parameter
+        RefusedSetError: there is no such parameter, or the type is another
     """
     try:
         require_parameter(change.name, known)
+        return RosParameter(change.name, value=known[change.name].typed(change.value))
     except ConfigError as error:
-        raise UnknownParameterError(str(error)) from None
-    if known[change.name].type is float and change.type_ == RosParameter.Type.INTEGER:
-        return RosParameter(change.name, value=float(change.value))
-    return change
+        raise RefusedSetError(str(error)) from None
 
 
 def parameter_files(arguments: Sequence[str]) -> list[str]:
