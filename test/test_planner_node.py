@@ -238,6 +238,18 @@ def test_a_whole_number_sets_a_number(controlled):
     )
 
 
+def test_a_get_by_a_former_name_answers_with_the_value_and_the_log_tells_the_new_name(controlled):
+    from rcl_interfaces.srv import GetParameters
+
+    running, robot = controlled
+    assert robot.set_parameters(planner__success_fraction=0.3) == (True, "")
+    asked = GetParameters.Request(names=["planner.success_share"])
+    (value,) = robot.ask(GetParameters, "planner/get_parameters", asked).values
+    assert (value.type, value.double_value) == (3, 0.3)
+    said = "parameter 'planner.success_share' is now 'planner.success_fraction'"
+    assert said in running.log("planner", lines=20)
+
+
 def test_a_parameter_file_for_all_nodes_holds_for_the_node_too(tmp_path):
     import os
     import subprocess

@@ -19,11 +19,13 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from diffusion_mpc.command.follower import Point
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
+from diffusion_mpc.config.renamed import RENAMED
 from diffusion_mpc.ros.messages.diagnostics import diagnostic, log
 from diffusion_mpc.ros.messages.joint_command import encode
 from diffusion_mpc.ros.messages.markers import marker_array
@@ -166,6 +168,12 @@ class PlannerNode(LifecycleNode):
     def now(self) -> float:
         """ROS time, s. Any thread."""
         return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def get_parameter(self, name: str) -> Parameter[Any]:
+        """The parameter; by its former name, too, for an answer has no room for a reason."""
+        if name in RENAMED:
+            self.warn(f"parameter '{name}' is now '{RENAMED[name]}'")
+        return super().get_parameter(RENAMED.get(name, name))
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
         if self.session is not None:
