@@ -138,8 +138,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_run(tmp_path):
     assert outcome.figures[1]["plans"] == 5
     assert not outcome.complete
     assert outcome.errors == (
-        "cartpole mbd 64 3: control step 0.03 s is not a multiple of the time step 0.02 s; "
-        "change one of them",
+        "cartpole mbd 64 3: planner.control_dt of 0.03 s is not a multiple of model.timestep of "
+        "0.02 s",
     )
 
 

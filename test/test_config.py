@@ -326,6 +326,97 @@ def test_a_section_whose_name_is_nearly_a_nodes_is_a_slip(tmp_path):
     assert by_name(Options(params_file=str(path)))
 
 
+def test_a_section_for_all_nodes_gives_each_what_is_its_own(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "/**:\n  ros__parameters:\n    planner.rate: 25.0\n    command_timeout: 0.4\n"
+        "    cost.upright: 2.0\n    robot_description: <robot/>\n    use_sim_time: true\n"
+    )
+    nodes = by_name(Options("cartpole", params_file=str(path)))
+    assert nodes["planner"].parameters["planner.rate"] == 25.0
+    assert nodes["planner"].parameters["cost.upright"] == 2.0
+    assert "command_timeout" not in nodes["planner"].parameters
+    assert nodes["sim"].parameters["command_timeout"] == 0.4
+    assert not {"planner.rate", "robot_description"} & nodes["sim"].parameters.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "/**:\n  ros__parameters:\n    planner.rat: 25.0\n",
+            "unknown parameter 'planner.rat'; did you mean 'planner.rate'?",
+        ),
+        (
+            "/planner:\n  ros__parameters:\n    command_timeout: 0.4\n",
+            "unknown parameter 'command_timeout'; did you mean 'command.timeout'?",
+        ),
+        (
+            "/planner:\n  planner.rate: 25.0\n",
+            "{file} has 'planner.rate' in '/planner' outside of ros__parameters; write it below "
+            "ros__parameters, a key of the node",
+        ),
+        (
+            "planner:\n",
+            "{file} has 'planner' in '/' outside of ros__parameters; write it below "
+            "ros__parameters, a key of the node",
+        ),
+        (
+            "planner:\n  ros__parameters:\n",
+            "{file} has no parameters below ros__parameters of '/planner'",
+        ),
+        (
+            "planner:\n  ros__parameters:\n    planner: {rate: []}\n",
+            "{file} has no value for 'planner.rate'; a list must not be empty",
+        ),
+        (
+            "planner:\n  ros__parameters:\n    planner.rate:\n",
+            "{file} has no value for 'planner.rate'",
+        ),
+        (
+            "planner:\n  ros__parameters:\n    planner.rate: [1.0, 2.0]\n",
+            "planner.rate: [1.0, 2.0] is not of type float",
+        ),
+        (
+            "planner:\n  ros__parameters:\n    planner.rate: 1:30\n",
+            "planner.rate: '1:30' is not of type float",
+        ),
+        (
+            "planner:\n  ros__parameters:\n    planner.rate: 5.0\n    planner: {rate: 6.0}\n",
+            "{file} has 'planner.rate' twice",
+        ),
+        (
+            "planner:\n  ros__parameters:\n    planner.rate: 5.0\n    planner.rate: 6.0\n",
+            "{file} is not valid YAML: 'planner.rate' stands there twice in ",
+        ),
+        (
+            "planner:\n  ros__parameters:\n\tplanner.rate: 5.0\n",
+            "{file} is not valid YAML: while scanning for the next token found character '\\t'",
+        ),
+    ],
+)
+def test_a_slip_in_a_parameter_file_is_told_in_one_line(tmp_path, text, message):
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        processes(Options("cartpole", params_file=str(path)))
+    said = str(caught.value)
+    assert said.startswith(message.format(file=f"parameter file '{path}'"))
+    assert "\n" not in said
+
+
+def test_numbers_and_truths_are_those_of_rcl(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "planner:\n  ros__parameters:\n    planner.temperature: 1e-1\n    planner.seed: 0x10\n"
+        "    planner.antithetic: n\n    planner.rate: 5.\n"
+    )
+    found = by_name(Options("cartpole", params_file=str(path)))["planner"].parameters
+    assert found["planner.temperature"] == 0.1
+    assert (found["planner.seed"], found["planner.antithetic"]) == (16, False)
+    assert found["planner.rate"] == 5.0
+
+
 def test_launch_arguments_are_the_options_of_bring_up():
     texts = {argument.name: argument.default for argument in ARGUMENTS}
     assert Options.from_texts(texts) == Options()

@@ -382,6 +382,49 @@ def test_plans_that_are_late_are_counted_and_commands_go_on(fragile):
     robot.regains_control()
 
 
+@fault("ten plans a second where fifty are asked for", "WARN with the figures and what to change")
+def test_plans_too_slow_for_the_rate_are_a_warning_with_the_figures(fragile):
+    robot, folder = fragile
+    inject(folder / "sleep", "0.1")
+    robot.spin_until(lambda: "too slow: " in robot.diagnostics[-1].message, "the warning")
+    assert robot.diagnostics[-1].level == b"\x01"
+    assert "of 50 plans a second" in robot.diagnostics[-1].message
+    assert robot.diagnostics[-1].message.endswith(
+        "; lower planner.num_samples, planner.horizon_steps, planner.iterations or planner.rate"
+    )
+    assert float(values(robot)["plans_per_s"]) < 40.0
+    (folder / "sleep").unlink()
+    robot.regains_control()
+
+
+@fault("states come more slowly than plans are asked for", "OK; the text names the states' rate")
+def test_a_robot_that_publishes_slowly_is_no_fault(start_planner):
+    _, robot = start_planner(state_timeout=0.5)
+    robot.start(rate=10.0)
+    robot.spin_until(lambda: "states a second" in robot.diagnostics[-1].message, "the remark")
+    assert robot.diagnostics[-1].level == b"\x00"
+    assert robot.diagnostics[-1].message.startswith("following the plan; ")
+    assert robot.diagnostics[-1].message.endswith(" states a second, planner.rate is 50 Hz")
+
+
+@fault("two nodes command one robot", "WARN names the other; OK when it is gone")
+def test_another_publisher_of_commands_is_a_warning_that_names_it(controlled):
+    from diffusion_mpc.msg import JointCommand
+    from robot import Robot
+
+    running, robot = controlled
+    other = Robot(name="other_planner")
+    try:
+        other.node.create_publisher(JointCommand, "joint_command", 1)
+        said = "joint_command has another publisher, /other_planner; stop one of them"
+        robot.spin_until(lambda: robot.diagnostics[-1].message == said, "the warning")
+        assert robot.diagnostics[-1].level == b"\x01"
+        assert said in running.log("planner", lines=20)
+    finally:
+        other.close()
+    robot.regains_control()
+
+
 @fault("a plan hangs", "safe command when the last one is too old; control returns")
 def test_a_plan_that_hangs_brings_the_safe_command(fragile, time_to_safe):
     robot, folder = fragile
@@ -427,7 +470,7 @@ def test_invalid_parameters_are_refused_and_plans_go_on(controlled):
     for changes, reason in [
         ({"planner__temperature": -1.0}, "planner.temperature out of range"),
         ({"planner__temperature": float("nan")}, "planner.temperature"),
-        ({"planner__num_samples": "many"}, "Wrong parameter type"),
+        ({"planner__num_samples": "many"}, "planner.num_samples: 'many' is not of type int"),
         (
             {"planner__num_samples": 16, "safe_command": "brake"},
             "safe_command: 'brake' is not one of zero, hold, damping",
@@ -603,8 +646,14 @@ ONE_LINE = "one line that says what to change, exit code 1"
         ),
         pytest.param(
             {"planner.num_knots": 2},
-            "error: planner.num_knots is 2; a quadratic spline over 10 steps needs 3 to 10",
+            "error: planner.num_knots is 2; planner.spline quadratic over planner.horizon_steps 10 "
+            "needs 3 to 10",
             marks=fault("parameters that do not fit each other", ONE_LINE),
+        ),
+        pytest.param(
+            {"planner.algorithm": "cma_es", "planner.num_samples": 4},
+            "error: planner.num_samples is 4; planner.algorithm cma_es needs 6 at least",
+            marks=fault("too few samples for the algorithm", ONE_LINE),
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """From plans to commands, without ROS; and through the messages that carry them, with it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from rollouts import roll_out
@@ -152,11 +154,15 @@ COMMAND = Command(
 )
 
 
+def output(kind="joint_trajectory", velocities=True, effort=True):
+    return OutputConfig(type=kind, trajectory_velocities=velocities, trajectory_effort=effort)
+
+
 @pytest.mark.ros
 @pytest.mark.parametrize("kind", ["joint_command", "float64_multi_array", "joint_trajectory"])
 def test_what_is_encoded_is_decoded(messages, actuated, kind):
     ((seconds, command),) = decode(
-        messages.encode(kind, [(0.0, COMMAND)], actuated, 7.5, 7.4), actuated
+        messages.encode(output(kind), [(0.0, COMMAND)], actuated, 7.5, 7.4), actuated
     )
     assert seconds == 0.0
     np.testing.assert_allclose(command.control, COMMAND.control)
@@ -170,7 +176,7 @@ def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_or
     messages, actuated, plan
 ):
     points = follower(actuated, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
-    message = messages.encode("joint_trajectory", points, actuated, START, START)
+    message = messages.encode(output(), points, actuated, START, START)
     assert message.joint_names == ["a", "b", "c"]
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (10, 0)
     assert [p.time_from_start.nanosec for p in message.points] == [
@@ -192,11 +198,65 @@ def test_a_trajectory_has_names_times_and_si_units_and_joints_may_come_in_any_or
         np.testing.assert_allclose(command.control, sent.control)
 
 
+def refusal(message, now, effort_interface=False, nonzero_end=False, releases_before_4_22=False):
+    """Why joint_trajectory_controller refuses a message.
+
+    As its `validate_trajectory_msg` at its defaults, in the releases for Humble (2.54) to Kilted
+    (5.17).
+    """
+    last = message.points[-1]
+    stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+    times = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in message.points]
+    count = len(message.joint_names)
+    reasons = {
+        "velocity at the end": not nonzero_end and any(last.velocities),
+        "ends in the past": stamp > 0.0 and stamp + times[-1] < now,
+        "order": any(b <= a for a, b in itertools.pairwise(times)),
+        "length": any(
+            len(p.positions) != count or len(p.velocities) not in (0, count) for p in message.points
+        ),
+        "effort": any(len(p.effort) for p in message.points)
+        and (releases_before_4_22 or not effort_interface),
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+@pytest.mark.ros
+def test_a_trajectory_is_one_that_the_released_controllers_accept(messages, actuated, plan):
+    points = follower(actuated, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
+
+    def sent(**fields):
+        return messages.encode(output(**fields), points, actuated, START, START)
+
+    defaults = messages.encode(OutputConfig(type="joint_trajectory"), points, actuated, START, 1.0)
+    assert refusal(defaults, START, releases_before_4_22=True) == []
+    np.testing.assert_allclose(defaults.points[1].positions, [1.0, 0.5, 3.0])
+    with_velocities = sent(effort=False)
+    assert refusal(with_velocities, START) == ["velocity at the end"]
+    assert refusal(with_velocities, START, nonzero_end=True) == []
+    with_effort = sent(velocities=False)
+    assert refusal(with_effort, START) == ["effort"]
+    assert refusal(with_effort, START, effort_interface=True) == []
+    safe = messages.encode(OutputConfig(type="joint_trajectory"), points[:1], actuated, START, None)
+    assert refusal(safe, START + 1.0, releases_before_4_22=True) == []
+
+
+@pytest.mark.ros
+def test_a_simulated_robot_says_which_parameter_brings_the_efforts_that_it_needs(
+    messages, actuated, plan
+):
+    points = follower(actuated, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
+    with pytest.raises(CommandRejectedError) as caught:
+        decode(messages.encode(output(effort=False), points, actuated, START, START), actuated)
+    assert str(caught.value) == (
+        "joint_command: no values of effort; a planner sends them in a trajectory where "
+        "output.trajectory_effort is true"
+    )
+
+
 @pytest.mark.ros
 def test_a_safe_trajectory_has_no_stamp_and_applies_at_once(messages, actuated):
-    message = messages.encode(
-        "joint_trajectory", [(0.0, without_gains(np.zeros(3)))], actuated, 7.5, None
-    )
+    message = messages.encode(output(), [(0.0, without_gains(np.zeros(3)))], actuated, 7.5, None)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
 
 
@@ -205,7 +265,7 @@ def test_bad_trajectories_are_rejected_with_a_reason(messages, actuated, plan):
     points = follower(actuated, type="joint_trajectory").points(plan, START, 0.02, np.zeros(3))
 
     def spoilt(spoil):
-        message = messages.encode("joint_trajectory", points, actuated, START, START)
+        message = messages.encode(output(), points, actuated, START, START)
         spoil(message)
         with pytest.raises(CommandRejectedError) as caught:
             decode(message, actuated)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_mpc.config import (
+    ConfigError,
     PlannerNodeConfig,
     SearchConfig,
     build,
@@ -88,7 +89,8 @@ def test_a_shift_past_the_horizon_holds_the_last_knot():
 
 def test_too_few_knots_for_the_spline_are_refused():
     with pytest.raises(
-        ValueError, match=r"planner\.num_knots is 3; a cubic spline over 20 steps needs 4 to 20"
+        ValueError,
+        match=r"num_knots is 3; planner\.spline cubic over planner\.horizon_steps 20 needs 4 to 20",
     ):
         Spline(num_knots=3, horizon_steps=20, control_dt=0.02, kind="cubic")
 
@@ -288,6 +290,25 @@ def test_every_algorithm_finds_the_bottom_of_a_bowl(name):
 
 
 # Planner
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("samples", [2, 3, 5, 6])
+def test_few_samples_make_a_plan_or_one_line_that_names_both_parameters(algorithm, samples):
+    sizes = {"planner.horizon_steps": 6, "planner.num_knots": 3, "backend.threads": 1}
+    given = {"planner.algorithm": algorithm, "planner.num_samples": samples, **sizes}
+    if samples < ALGORITHMS[algorithm].least_samples:
+        with pytest.raises(ConfigError) as caught:
+            make_controller(**given)
+        assert str(caught.value) == (
+            f"planner.num_samples is {samples}; planner.algorithm {algorithm} needs "
+            f"{ALGORITHMS[algorithm].least_samples} at least"
+        )
+        return
+    controller = make_controller(**given)
+    for time in (0.0, 0.02):
+        plan = controller.plan(initial_state(controller, time), Reference(), time)
+        assert np.isfinite(plan.controls).all()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -509,7 +530,8 @@ def test_a_plan_is_evaluated_by_time():
 
 def test_a_control_step_that_is_no_multiple_of_the_time_step_is_refused():
     with pytest.raises(
-        ValueError, match=r"control step 0.03 s is not a multiple of the time step 0.02 s"
+        ValueError,
+        match=r"planner.control_dt of 0.03 s is not a multiple of model.timestep of 0.02 s",
     ):
         make_controller(**{"planner.control_dt": 0.03})
 

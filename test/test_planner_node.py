@@ -178,6 +178,14 @@ def test_commands_as_trajectories_with_gains_that_are_checked_before_they_are_ta
     last = robot.commands[-1][1]
     assert last.joint_names == ["slider"]
     assert len(last.points) >= 10  # the horizon
+    assert all(
+        (len(p.positions), len(p.velocities), len(p.effort)) == (1, 0, 0) for p in last.points
+    )
+    assert robot.set_parameters(output__trajectory_velocities=True, output__trajectory_effort=True)[
+        0
+    ]
+    robot.spin_until(lambda: len(robot.commands[-1][1].points[0].effort), "efforts")
+    last = robot.commands[-1][1]
     assert all(len(p.positions) == len(p.velocities) == len(p.effort) == 1 for p in last.points)
     assert robot.set_parameters(gains__slider__p=-1.0)[1].startswith(
         "Parameter gains.slider.p out of range"
@@ -214,6 +222,66 @@ def test_a_set_of_a_parameter_that_there_is_not_says_which_there_is(
 ):
     _, robot = controlled
     assert robot.set_parameters(**{name: value}) == (False, reason)
+
+
+def test_a_whole_number_sets_a_number(controlled):
+    from rcl_interfaces.srv import GetParameters
+
+    _, robot = controlled
+    assert robot.set_parameters(planner__noise_start=2) == (True, "")
+    asked = GetParameters.Request(names=["planner.noise_start"])
+    (value,) = robot.ask(GetParameters, "planner/get_parameters", asked).values
+    assert (value.type, value.double_value) == (3, 2.0)
+    assert robot.set_parameters(planner__num_samples=2.0) == (
+        False,
+        "planner.num_samples: 2.0 is not of type int",
+    )
+
+
+def test_a_get_by_a_former_name_answers_with_the_value_and_the_log_tells_the_new_name(controlled):
+    from rcl_interfaces.srv import GetParameters
+
+    running, robot = controlled
+    assert robot.set_parameters(planner__success_fraction=0.3) == (True, "")
+    asked = GetParameters.Request(names=["planner.success_share"])
+    (value,) = robot.ask(GetParameters, "planner/get_parameters", asked).values
+    assert (value.type, value.double_value) == (3, 0.3)
+    said = "parameter 'planner.success_share' is now 'planner.success_fraction'"
+    assert said in running.log("planner", lines=20)
+
+
+def test_a_parameter_file_for_all_nodes_holds_for_the_node_too(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    def last_line(text):
+        path = tmp_path / "p.yaml"
+        path.write_text(text)
+        command = ["-m", "diffusion_mpc.ros.planner_node", "--ros-args", "--params-file", path]
+        ended = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, env=os.environ, timeout=60
+        )
+        assert ended.returncode == 1
+        return ended.stderr.splitlines()[-1].replace(str(path), "FILE")
+
+    def given(lines):
+        return last_line("/**:\n  ros__parameters:\n" + "".join(f"    {x}\n" for x in lines))
+
+    # What is wrong ends the start, after all that is in the file was taken or left to others.
+    own = ["task: cartpole", "planner.num_knots: 2", "planner.horizon_steps: 10"]
+    reason = given([*own, "command_timeout: 0.4", "robot_description: <robot/>"])
+    assert reason.startswith("error: planner.num_knots is 2; planner.spline quadratic")
+    assert given(["planner.rat: 1.0"]) == (
+        "error: unknown parameter 'planner.rat'; did you mean 'planner.rate'?"
+    )
+    assert given(["planner.rate: []"]) == (
+        "error: parameter file 'FILE' has no value for 'planner.rate'; a list must not be empty"
+    )
+    assert last_line("planner:\n  planner.rate: 5.0\n") == (
+        "error: parameter file 'FILE' has 'planner.rate' in '/planner' outside of "
+        "ros__parameters; write it below ros__parameters, a key of the node"
+    )
 
 
 def test_markers_show_the_plan_and_as_many_traces_as_asked(start_planner):

@@ -9,6 +9,7 @@ import pytest
 from diffusion_mpc.config import PlannerNodeConfig, load_parameters
 from diffusion_mpc.runtime.health import Level
 from diffusion_mpc.runtime.lockstep import LockstepSession
+from diffusion_mpc.runtime.pace import Pace
 from diffusion_mpc.runtime.real_time import RealTimeSession
 
 SIZES = {
@@ -42,6 +43,9 @@ class Recorder:
 
     def is_heard(self):
         return self.listening
+
+    def other_commanders(self):
+        return []
 
     def all_listen(self):
         return self.listening
@@ -267,3 +271,49 @@ def test_parameters_that_do_not_fit_change_nothing(begin):
         session.configure(load_parameters(PlannerNodeConfig, {**SIZES, "planner.num_knots": 50})[1])
     assert session.controller is before
     assert session.config is config
+
+
+# Pace
+
+
+def paced(plans_per_s, states_per_s, missed=False, iterations=4, seconds=20.0):
+    """Figures after so many seconds of plans and states."""
+    pace, times = Pace(), []
+    times += [(i / plans_per_s, "plan") for i in range(int(seconds * plans_per_s))]
+    times += [(i / states_per_s, "state") for i in range(int(seconds * states_per_s))]
+    for now, kind in sorted(times):
+        if kind == "plan":
+            pace.plan(now, missed, iterations)
+        else:
+            pace.state(now)
+    return pace.figures(seconds)
+
+
+ADVICE = "; lower planner.num_samples, planner.horizon_steps, planner.iterations or planner.rate"
+
+
+def test_plans_that_keep_up_with_the_rate_or_with_the_states_are_well():
+    assert paced(50.0, 50.0).too_slow(50.0, 4) == ""
+    assert paced(50.0, 50.0).slow_states(50.0) == ""
+    # A camera's rate: every state is planned from.
+    assert paced(20.0, 20.0).too_slow(50.0, 4) == ""
+    assert paced(20.0, 20.0).slow_states(50.0) == "20 states a second, planner.rate is 50 Hz"
+
+
+@pytest.mark.parametrize(
+    ("figures", "short"),
+    [
+        ({"plans_per_s": 10.0, "states_per_s": 50.0}, "10 of 50 plans a second"),
+        (
+            {"plans_per_s": 50.0, "states_per_s": 50.0, "missed": True},
+            "250 of 250 plans late",
+        ),
+        ({"plans_per_s": 50.0, "states_per_s": 200.0, "iterations": 1}, "1 of 4 denoising steps"),
+    ],
+)
+def test_what_falls_short_is_told_with_the_figures_and_what_to_change(figures, short):
+    assert paced(**figures).too_slow(50.0, 4) == f"too slow: {short}{ADVICE}"
+
+
+def test_the_first_seconds_are_not_judged():
+    assert paced(10.0, 50.0, missed=True, seconds=4.0) is None

@@ -1,5 +1,7 @@
 """The simulated robot over real DDS."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -172,3 +174,21 @@ def test_one_that_waits_for_nobody_still_obeys_who_comes_later(bring_up):
         pilot.spin_until(moves, "motion")
     finally:
         late.close()
+
+
+def test_in_lockstep_a_rate_whose_period_is_no_multiple_of_the_time_step_ends_with_one_line(
+    tmp_path,
+):
+    from diffusion_mpc.bringup.description import Process
+    from diffusion_mpc.bringup.processes import Running
+
+    settings = {"task": "cartpole", "lockstep": True, "rate": 30.0, "model.timestep": 0.005}
+    with Running([Process("sim", settings)], tmp_path) as running:
+        deadline = time.monotonic() + 30.0
+        while not running.ended() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert running.ended() == {"sim": 1}
+    assert running.log("sim", lines=1) == (
+        "error: 1 / rate, a period in lockstep, of 0.0333333 s is not a multiple of "
+        "model.timestep of 0.005 s"
+    )

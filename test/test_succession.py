@@ -89,11 +89,15 @@ def test_of_changes_that_come_one_after_the_other_the_last_one_stands(bring_up):
     [
         (
             {"planner__num_samples": 16, "planner__num_knots": 50},
-            "planner.num_knots is 50; a quadratic spline over 10 steps needs",
+            "planner.num_knots is 50; planner.spline quadratic over planner.horizon_steps 10 needs",
+        ),
+        (
+            {"planner__num_samples": 4, "planner__algorithm": "cma_es"},
+            "planner.num_samples is 4; planner.algorithm cma_es needs 6 at least",
         ),
         (
             {"planner__num_samples": 16, "model__timestep": 0.015},
-            "control step 0.02 s is not a multiple of the time step 0.015 s",
+            "planner.control_dt of 0.02 s is not a multiple of model.timestep of 0.015 s",
         ),
         (
             {"planner__num_samples": 16, "backend__name": "function"},
@@ -109,7 +113,7 @@ def test_of_changes_that_come_one_after_the_other_the_last_one_stands(bring_up):
         ),
         ({"planner__num_samples": 16, "task": "ant"}, "Trying to set a read-only parameter: task"),
     ],
-    ids=["knots", "time step", "backend", "another one", "configured", "at the start"],
+    ids=["knots", "samples", "time step", "backend", "another one", "configured", "at the start"],
 )
 def test_a_set_that_cannot_be_built_is_refused_as_a_whole(bring_up, values, reason):
     _, robot = bring_up()

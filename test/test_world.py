@@ -19,7 +19,7 @@ from diffusion_mpc.command.command import (
 )
 from diffusion_mpc.command.decode import decode
 from diffusion_mpc.command.follower import require_carried
-from diffusion_mpc.config import ObjectsConfig, PlannerNodeConfig, load_parameters
+from diffusion_mpc.config import ObjectsConfig, OutputConfig, PlannerNodeConfig, load_parameters
 from diffusion_mpc.estimation.actuator_states import ActuatorStates
 from diffusion_mpc.estimation.checks import MessageRejectedError
 from diffusion_mpc.estimation.delays import ControlRecord, HistoryBuffer
@@ -297,7 +297,7 @@ def test_commands_go_there_and_back_by_name(tmp_path, kind, model):
 
     driven = actuators(load(write_world(tmp_path, model)).model)
     control = np.linspace(0.2, 0.7, len(driven))
-    message = encode(kind, [(0.0, without_gains(control))], driven, 1.0, 0.5)
+    message = encode(OutputConfig(type=kind), [(0.0, without_gains(control))], driven, 1.0, 0.5)
     if kind == "joint_command":
         # By name, not by place.
         message.name = message.name[::-1]

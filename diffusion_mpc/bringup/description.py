@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from diffusion_mpc.command.decode import FIELDS
+from diffusion_mpc.command.follower import TRAJECTORY
 from diffusion_mpc.config import (
     MODEL_FILE,
     NODES,
@@ -157,7 +159,7 @@ def processes(options: Options) -> list[Process]:
     # `/**/planner` and one under `/planner` override each other in the order in which these names
     # first appear, not in the order of the files.
     task = find_task(options.task)
-    given = read_parameter_file(options.params_file, options.namespace)
+    given = read_parameter_file(options.params_file, options.namespace, options.task)
     settings = _settings(options.settings, options.task, given["planner"])
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Robot and recorder listen to the commands, planner and recorder to the states.
@@ -176,6 +178,9 @@ def processes(options: Options) -> list[Process]:
     # Rates, robots, names and message types of planner and simulation belong together unless the
     # user says otherwise.
     asked = _checked("planner", planner)
+    if asked["output.type"] == TRAJECTORY:
+        # The simulated robot has no controller that would make efforts of positions.
+        planner = {**dict.fromkeys(FIELDS.values(), True), **planner}
     mine = {**split_sim(task.defaults)[1], **given["sim"], **settings["sim"]}
     robot = {} if "model.path" in mine else {name: asked[name] for name in MODEL_FILE}
     # The simulation is the source of time, so it follows the wall clock itself.
@@ -207,7 +212,7 @@ def robot_processes(options: Options) -> list[Process]:
     Raises:
         ConfigError, TaskError: as `processes`
     """
-    given = read_parameter_file(options.params_file, options.namespace)
+    given = read_parameter_file(options.params_file, options.namespace, options.task)
     backend: dict[str, Value] = {"backend.name": options.backend} if options.backend else {}
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Not the task's demo, which asks for motion: a robot waits for somebody to command it.

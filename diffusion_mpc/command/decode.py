@@ -16,6 +16,9 @@ from diffusion_mpc.estimation.checks import bad_number
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.types import Array
 
+FIELDS = {"velocity": "output.trajectory_velocities", "effort": "output.trajectory_effort"}
+"""Parameters of the planner by the fields of a trajectory that they add."""
+
 
 class CommandRejectedError(ValueError):
     """A command message cannot be used; the text says why."""
@@ -130,6 +133,11 @@ def _row(names: Sequence[str], prefix: str, actuator: Actuator) -> int:
 
 def _value(columns: Mapping[str, Sequence[float]], field: str, row: int, count: int) -> float:
     values = columns[field]
+    if field in FIELDS and not len(values):
+        raise CommandRejectedError(
+            f"joint_command: no values of {field}; a planner sends them in a trajectory where "
+            f"{FIELDS[field]} is true"
+        )
     if len(values) != count:
         raise CommandRejectedError(
             f"joint_command: {len(values)} values of {field} for {count} names"

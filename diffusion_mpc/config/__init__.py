@@ -14,6 +14,7 @@ from diffusion_mpc.config.nodes import (
     cost_weights,
     load_parameters,
     model_file,
+    own_parameters,
     parameters,
     split_sim,
 )
@@ -47,6 +48,7 @@ from diffusion_mpc.config.sim_parameters import NoiseConfig, PlantModelConfig, S
 from diffusion_mpc.config.yaml_files import (
     read_parameter_file,
     reference_yaml,
+    shared_names,
     write_parameter_file,
 )
 
@@ -80,10 +82,12 @@ __all__ = [
     "fields",
     "load_parameters",
     "model_file",
+    "own_parameters",
     "parameters",
     "read_parameter_file",
     "reference_yaml",
     "require_parameter",
+    "shared_names",
     "split_sim",
     "write_parameter_file",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, cast
 
 from diffusion_mpc.config.parameter import Parameter, Value, check, fields
 from diffusion_mpc.config.planner_parameters import JointGains, PlannerNodeConfig
 from diffusion_mpc.config.recorder_parameters import RecorderConfig
+from diffusion_mpc.config.renamed import replacement
 from diffusion_mpc.config.search_parameters import ModelConfig
 from diffusion_mpc.config.sim_parameters import SimConfig
 from diffusion_mpc.names import ActuatorKind
@@ -116,3 +118,36 @@ def load_parameters(
     task = find_task(str(given.get("task", own["task"].default))) if "task" in own else None
     known = parameters(config, task, model_file(given) if task is not None else OWN)
     return known, check(given, known)
+
+
+def own_parameters(
+    config: type, given: Mapping[str, Any], shared: Collection[str], task: str = ""
+) -> dict[str, Any]:
+    """Values that are meant for a node, of those that it is given.
+
+    Args:
+        config: class of the node
+        given: what it is given
+        shared: names among them that were given to any node; those that another node has, and
+            those that are not nearly one of this node's, are left to others
+        task: task that decides which parameters there are; empty: the one that is given
+
+    Raises:
+        ConfigError: as `model_file`
+        TaskError: as `load_parameters`
+    """
+    if given.keys().isdisjoint(shared):
+        return dict(given)
+    task = str(task or given.get("task", ""))
+    found = find_task(task) if task else None
+    model = model_file(given)
+    known = {kind: parameters(kind, found, model) for kind in NODES.values()}
+    names = [name for described in known.values() for name in described]
+
+    def mine(name: str) -> bool:
+        if name in known[config] or name not in shared or name.startswith(ROS_OWN):
+            return True
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+        return bool(replacement(name, known[config]) or (near and near[0] in known[config]))
+
+    return {name: value for name, value in given.items() if mine(name)}

@@ -50,16 +50,25 @@ class Parameter:
     live: bool = False
     rebuilt: bool = False
 
+    def typed(self, value: Any) -> Value:  # noqa: ANN401  (anything a user may have written)
+        """The value in the parameter's type; a whole number may stand for any number.
+
+        Raises:
+            ConfigError: wrong type
+        """
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.type:
+            raise ConfigError(f"{self.name}: {value!r} is not of type {self.type.__name__}")
+        return cast(Value, value)
+
     def check(self, value: Any) -> Value:  # noqa: ANN401  (anything a user may have written)
         """The value in the parameter's type.
 
         Raises:
             ConfigError: wrong type, not finite, out of range, not among the choices
         """
-        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not self.type:
-            raise ConfigError(f"{self.name}: {value!r} is not of type {self.type.__name__}")
+        value = self.typed(value)
         if isinstance(value, int | float) and not self.low <= value <= self.high:
             raise ConfigError(
                 f"{self.name}: {value} is not between {self.low:g} and "
@@ -68,7 +77,7 @@ class Parameter:
         if self.choices and value not in self.choices:
             known = ", ".join(choice or "''" for choice in self.choices)
             raise ConfigError(f"{self.name}: '{value}' is not one of {known}")
-        return cast(Value, value)
+        return value
 
     def parse(self, text: str) -> Value:
         """The value that a user typed on the command line.

@@ -152,6 +152,18 @@ class OutputConfig:
         "joint_command",
         "Message type of joint_command.",
     )
+    trajectory_velocities: bool = param(
+        False,
+        "Velocities in a joint_trajectory, beside positions; joint_trajectory_controller takes "
+        "them where its allow_nonzero_velocity_at_trajectory_end is true.",
+        live=True,
+    )
+    trajectory_effort: bool = param(
+        False,
+        "Efforts in a joint_trajectory, beside positions; joint_trajectory_controller takes them "
+        "where it has the effort command interface, from version 4.22 on.",
+        live=True,
+    )
     rate: float = param(
         0.0, "Commands per second; 0: as many as plans.", unit="Hz", low=0.0, high=1000.0
     )

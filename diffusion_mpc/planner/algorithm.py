@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from diffusion_mpc.config import SearchConfig
+from diffusion_mpc.config import ConfigError, SearchConfig
 from diffusion_mpc.planner.sampler import sample_knots
 from diffusion_mpc.planner.schedule import knot_profile
 from diffusion_mpc.types import Array
@@ -61,6 +61,7 @@ class Algorithm(ABC):
         antithetic: whether its noise comes in pairs of opposite sign
         on_device: whether it leaves the host nothing to decide, so that a whole search can be
             captured
+        least_samples: samples without which it cannot search
         config: parameters of the search; `sigmas` and `hyperparameters` are all that a search sees
             of those that change live
     """
@@ -68,9 +69,19 @@ class Algorithm(ABC):
     hyperparameter_type: ClassVar[type[Hyperparameters]] = Hyperparameters
     antithetic: bool = False
     on_device: ClassVar[bool] = True
+    least_samples: ClassVar[int] = 2
 
     def __init__(self, config: SearchConfig) -> None:
-        """Take the configuration of one plan."""
+        """Take the configuration of one plan.
+
+        Raises:
+            ConfigError: too few samples for the algorithm
+        """
+        if config.num_samples < self.least_samples:
+            raise ConfigError(
+                f"planner.num_samples is {config.num_samples}; planner.algorithm "
+                f"{config.algorithm} needs {self.least_samples} at least"
+            )
         self.config = config
 
     def sigmas(self, steps: int) -> Array:

@@ -41,6 +41,8 @@ class CMAES(Algorithm):
     """
 
     on_device: ClassVar[bool] = False
+    # With fewer, the package mirrors samples with noise of its own making.
+    least_samples: ClassVar[int] = 6
 
     def start(self, belief: Belief) -> Belief:
         """The previous plan as mean, `noise_start` as standard deviation."""

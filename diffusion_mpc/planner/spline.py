@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline
 
+from diffusion_mpc.caching import cached
 from diffusion_mpc.names import SplineKind
 from diffusion_mpc.types import Array
 
@@ -33,14 +34,19 @@ class Spline:
             kind: interpolation between knots
 
         Raises:
-            ValueError: too few knots for the kind, or more knots than controls
+            ValueError: too few knots or controls for the kind, or more knots than controls
         """
         self.degree = DEGREES[kind]
-        if not self.degree < num_knots <= horizon_steps:
+        least = self.degree + 1
+        if horizon_steps < least:
             raise ValueError(
-                f"planner.num_knots is {num_knots}; a {kind} spline over {horizon_steps} steps "
-                "needs "
-                f"{self.degree + 1} to {horizon_steps}"
+                f"planner.horizon_steps is {horizon_steps}; planner.spline {kind} needs {least} at "
+                "least"
+            )
+        if not least <= num_knots <= horizon_steps:
+            raise ValueError(
+                f"planner.num_knots is {num_knots}; planner.spline {kind} over "
+                f"planner.horizon_steps {horizon_steps} needs {least} to {horizon_steps}"
             )
         self.knot_times = np.linspace(
             0.0, (horizon_steps - 1) * control_dt, num_knots, dtype=np.float64
@@ -49,9 +55,7 @@ class Spline:
         self.to_controls = torch.from_numpy(self._weights(control_times))
         # Sent to a device once, not with every plan.
         self._to_controls = lru_cache(maxsize=4)(self.to_controls.to)
-        self._shift_by = lru_cache(maxsize=16)(
-            lambda elapsed: self._weights(self.knot_times + elapsed)
-        )
+        self._shift_by = cached(self._later_weights, maxsize=16)
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), both in [-1, 1]."""
@@ -70,6 +74,9 @@ class Spline:
         Past its end the curve stays where it ended.
         """
         return np.asarray(self._shift_by(round(elapsed, 6)) @ knots)
+
+    def _later_weights(self, elapsed: float) -> Array:
+        return self._weights(self.knot_times + elapsed)
 
     def _weights(self, times: Array) -> Array:
         if self.degree == 0:

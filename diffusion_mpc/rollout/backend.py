@@ -81,16 +81,16 @@ class RolloutBackend(Protocol):
         ...
 
 
-def substeps(control_dt: float, timestep: float) -> int:
-    """Physics steps in a control step.
+def substeps(duration: float, timestep: float, of: str = "planner.control_dt") -> int:
+    """Physics steps in a duration, s.
 
     Raises:
-        ValueError: the control step is not a multiple of the physics step
+        ValueError: the duration, `of` which the message speaks, is not a multiple of the physics
+            step
     """
-    count = round(control_dt / timestep)
-    if count < 1 or abs(count * timestep - control_dt) > 1e-9:
+    count = round(duration / timestep)
+    if count < 1 or abs(count * timestep - duration) > 1e-9:
         raise ValueError(
-            f"control step {control_dt:g} s is not a multiple of the time step {timestep:g} s; "
-            "change one of them"
+            f"{of} of {duration:g} s is not a multiple of model.timestep of {timestep:g} s"
         )
     return count

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import mujoco
 import numpy as np
 import torch
 from mujoco.batch import Batch
 
+from diffusion_mpc.caching import cached
 from diffusion_mpc.names import Capture
 from diffusion_mpc.rollout.backend import Work, substeps
 from diffusion_mpc.tasks.model_file import sensor_slices
@@ -73,7 +73,7 @@ class CpuBackend:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._models = list(models)
         self._slices = sensor_slices(self.model)
-        self._simulations = lru_cache(maxsize=4)(self._make_simulations)
+        self._simulations = cached(self._make_simulations, maxsize=4)
 
     def rollout(
         self, start: StateTensors, controls: torch.Tensor, control_dt: float

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
-from functools import lru_cache
 from typing import Any, get_args
 
 import mujoco
@@ -21,6 +20,7 @@ import mujoco_warp as mjw
 import torch
 import warp as wp
 
+from diffusion_mpc.caching import cached
 from diffusion_mpc.names import Capture
 from diffusion_mpc.rollout.backend import Work, substeps
 from diffusion_mpc.rollout.capacity import Capacity, probe
@@ -162,7 +162,7 @@ class WarpBackend:
             self._model = _put_model(task, model)
         self.capacity: Capacity = probe(task, model, self._model.nxn_geom_pair_filtered.numpy())
         self._overflows = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._worlds: MakeWorlds = lru_cache(maxsize=4)(self._make_worlds)
+        self._worlds: MakeWorlds = cached(self._make_worlds, maxsize=4)
 
     @property
     def overflows(self) -> int:
@@ -224,7 +224,7 @@ class WarpBackend:
         # nothing else may ever lie where these write.
         stream, memory = torch.cuda.Stream(), CaptureMemory()
         warp_stream = wp.stream_from_torch(stream)
-        worlds: MakeWorlds = lru_cache(maxsize=None)(self._make_worlds)
+        worlds: MakeWorlds = cached(self._make_worlds, maxsize=None)
         token = _captured_worlds.set(worlds)
         replays = list[Work]()
         try:

@@ -5,7 +5,9 @@ Declaration with description, range and read-only flag, and checked changes.
 
 from __future__ import annotations
 
+import itertools
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,12 +28,14 @@ from diffusion_mpc.config import (
     Value,
     check,
     load_parameters,
+    own_parameters,
     require_parameter,
+    shared_names,
 )
 
 
-class UnknownParameterError(ParameterNotDeclaredException):
-    """A set of a parameter that there is not.
+class RefusedSetError(ParameterNotDeclaredException):
+    """A set of a parameter that there is not, or to a value of another type.
 
     Rclpy answers with the text of this exception, and with that of no other.
     """
@@ -76,7 +80,9 @@ def declare(
         for name, parameter in node.get_parameters_by_prefix("").items()
         if not name.startswith(ROS_OWN)
     }
-    known, values = load_parameters(config, given)
+    known, values = load_parameters(
+        config, own_parameters(config, given, shared_names(parameter_files(sys.argv)))
+    )
     for name in given:
         node.undeclare_parameter(name)
     for name, description in known.items():
@@ -99,18 +105,36 @@ def declare(
         current.update(wanted)
         return SetParametersResult(successful=True)
 
-    def require_known_names(changes: list[RosParameter[Any]]) -> list[RosParameter[Any]]:
-        for change in changes:
-            if not node.has_parameter(change.name):
-                try:
-                    require_parameter(change.name, known)
-                except ConfigError as error:
-                    raise UnknownParameterError(str(error)) from None
-        return changes
+    def with_types(changes: list[RosParameter[Any]]) -> list[RosParameter[Any]]:
+        # Every node has a few parameters that are rclpy's.
+        return [
+            change
+            if node.has_parameter(change.name) and change.name not in known
+            else typed(change, known)
+            for change in changes
+        ]
 
-    node.add_pre_set_parameters_callback(require_known_names)
+    node.add_pre_set_parameters_callback(with_types)
     node.add_on_set_parameters_callback(validate)
     return values
+
+
+def typed(change: RosParameter[Any], known: Mapping[str, Parameter]) -> RosParameter[Any]:
+    """A change in the parameter's own type: a whole number may stand for any number.
+
+    Raises:
+        RefusedSetError: there is no such parameter, or the type is another
+    """
+    try:
+        require_parameter(change.name, known)
+        return RosParameter(change.name, value=known[change.name].typed(change.value))
+    except ConfigError as error:
+        raise RefusedSetError(str(error)) from None
+
+
+def parameter_files(arguments: Sequence[str]) -> list[str]:
+    """Parameter files that a command line names."""
+    return [file for option, file in itertools.pairwise(arguments) if option == "--params-file"]
 
 
 def descriptor(parameter: Parameter, read_only: bool) -> ParameterDescriptor:

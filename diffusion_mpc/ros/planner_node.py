@@ -12,17 +12,20 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from diffusion_mpc.command.follower import Point
 from diffusion_mpc.config import PlannerNodeConfig, Value, build
+from diffusion_mpc.config.renamed import RENAMED
 from diffusion_mpc.ros.messages.diagnostics import diagnostic, log
 from diffusion_mpc.ros.messages.joint_command import encode
 from diffusion_mpc.ros.messages.markers import marker_array
@@ -34,7 +37,7 @@ from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
 from diffusion_mpc.runtime.lockstep import LockstepSession
-from diffusion_mpc.runtime.loops import quiet_garbage_collector
+from diffusion_mpc.runtime.loops import quiet_garbage_collector, release_garbage
 from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.real_time import RealTimeSession
 from diffusion_mpc.runtime.session import PlannerSession
@@ -60,6 +63,9 @@ class PlannerNode(LifecycleNode):
         )
         self.failure = ""
         self.session: PlannerSession | None = None
+        self._outputs: dict[str, Any] = {}
+        self._other_commanders: list[str] = []
+        self._configured = ExitStack()
         self._logged: dict[str, float] = {}
         self._values = declare(
             self, PlannerNodeConfig, self._on_change, read_only=lambda p: p.name in AT_START
@@ -92,6 +98,7 @@ class PlannerNode(LifecycleNode):
             self.failure = str(error)
             self.get_logger().error(f"cannot be configured: {error}")
             return TransitionCallbackReturn.FAILURE
+        self.failure = ""
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
@@ -99,20 +106,28 @@ class PlannerNode(LifecycleNode):
         make = LockstepSession if config.lockstep else RealTimeSession
         session = make(self._values, self, self.now)
         self._wanted_listeners = config.wait_for_subscribers
+        undo = self._configured.callback
         self._outputs = outputs(self, config.output.type)
-        self._inputs = subscribe_states(self, session)
-        self._inputs += subscribe_reference(self, session)
-        self._inputs += subscribe_transforms(self, session)
-        self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
-        # Steady: news of a clock that stopped must not wait for it.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timers = [self.create_timer(1.0, self.health_changed, clock=steady)]
         if session.task.base is not None:
             self._outputs["markers"] = self.create_publisher(MarkerArray, "~/markers", 1)
+        for publisher in self._outputs.values():
+            undo(self.destroy_publisher, publisher)
+        undo(session.close)
+        inputs = subscribe_states(self, session)
+        inputs += subscribe_reference(self, session)
+        inputs += subscribe_transforms(self, session)
+        for subscription in inputs:
+            undo(self.destroy_subscription, subscription)
+        undo(self.destroy_service, self.create_service(Trigger, "~/reset", self._on_reset))
+        # Steady: news of a clock that stopped must not wait for it.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        undo(self.destroy_timer, self.create_timer(1.0, self._look_around, clock=steady))
+        if session.task.base is not None:
             # With a timer, not with every plan: drawing must not delay commands.
-            self._timers.append(self.create_timer(1.0 / config.markers.rate, self._publish_markers))
-        quiet_garbage_collector()
+            drawing = self.create_timer(1.0 / config.markers.rate, self._publish_markers)
+            undo(self.destroy_timer, drawing)
         self.session = session
+        quiet_garbage_collector()
         self.inform(f"configured: task {session.task.name}, {session.swap.describe()}")
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -128,28 +143,37 @@ class PlannerNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back what configuring made."""
-        assert self.session is not None, "the node is configured"
-        session, self.session = self.session, None
-        session.close()
-        for publisher in self._outputs.values():
-            self.destroy_publisher(publisher)
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self.destroy_service(self._reset_service)
-        for timer in self._timers:
-            self.destroy_timer(timer)
+        self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop, whatever the state was."""
+        """Stop, whatever the state was; nothing is published any more."""
         self.end()
+        self._release()
         return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back what there is, after a transition that raised; the node can be configured."""
+        self.end()
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _release(self) -> None:
+        self._configured.close()
+        self._outputs, self.session = {}, None
+        release_garbage()
 
     # In, by the executor
 
     def now(self) -> float:
         """ROS time, s. Any thread."""
         return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def get_parameter(self, name: str) -> Parameter[Any]:
+        """The parameter; by its former name, too, for an answer has no room for a reason."""
+        if name in RENAMED:
+            self.warn(f"parameter '{name}' is now '{RENAMED[name]}'")
+        return super().get_parameter(RENAMED.get(name, name))
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
         if self.session is not None:
@@ -186,12 +210,29 @@ class PlannerNode(LifecycleNode):
         assert self.session is not None, "a session sends"
         config, actuators = self.session.config, self.session.follower.actuators
         self._outputs["command"].publish(
-            encode(config.output.type, points, actuators, stamp, state_stamp, config.joint_prefix)
+            encode(config.output, points, actuators, stamp, state_stamp, config.joint_prefix)
         )
 
     def is_heard(self) -> bool:
         """Whether anybody listens to the commands."""
         return bool(self._outputs["command"].get_subscription_count())
+
+    def other_commanders(self) -> list[str]:
+        """Full names of the other nodes that publish on `joint_command`, as of a second ago."""
+        return self._other_commanders
+
+    def _look_around(self) -> None:
+        # Not with every report: it is asked of the graph, and reports also come from the thread
+        # that commands.
+        names = [
+            f"{end.node_namespace.rstrip('/')}/{end.node_name}"
+            for end in self.get_publishers_info_by_topic(self._outputs["command"].topic_name)
+        ]
+        own = self.get_fully_qualified_name()
+        if own in names:
+            names.remove(own)
+        self._other_commanders = sorted(names)
+        self.health_changed()
 
     def all_listen(self) -> bool:
         """Whether as many listen as `wait_for_subscribers` asks for.

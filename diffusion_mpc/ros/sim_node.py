@@ -29,6 +29,7 @@ from diffusion_mpc.config import SimConfig, Value, build
 from diffusion_mpc.estimation.checks import bad_number
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
+from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.ros.messages.state import StatePublisher
@@ -54,8 +55,8 @@ class SimNode(Node):
         """Load the model and open the topics.
 
         Raises:
-            ConfigError: a parameter is unknown or does not fit
-            TaskError: the task or its model cannot be used
+            ValueError: a parameter is unknown or does not fit, or the task or its model cannot be
+                used
         """
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
@@ -75,6 +76,7 @@ class SimNode(Node):
         self._period = 1.0 / self.config.rate
         delay = self.config.state_delay
         if self.config.lockstep:
+            substeps(self._period, self.plant.model.opt.timestep, "1 / rate, a period in lockstep,")
             delay = whole_periods(delay, self._period)
         self._measurements = Measurements(self.plant.model, delay, seed)
         self._commands = Commands(without_gains(rest), seed)

@@ -14,6 +14,8 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from diffusion_mpc.config import ConfigError, shared_names
+from diffusion_mpc.ros.parameters import parameter_files
 from diffusion_mpc.runtime import trace_events
 
 
@@ -53,6 +55,18 @@ def turn(executor: Executor, node: Node) -> None:
         )
 
 
+def _init() -> None:
+    """Take rclpy up.
+
+    Raises:
+        ConfigError: the ROS arguments cannot be understood
+    """
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+
+
 def run(
     make: Callable[[], N],
     finished: Callable[[N], bool] = lambda node: False,
@@ -81,8 +95,10 @@ def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
+        # First by our own reader, which says more than rcl of what is wrong with a file.
+        shared_names(parameter_files(sys.argv))
+        _init()
         node: Any = make()
         trace_events.begin(node.get_name())
         executor = SingleThreadedExecutor()

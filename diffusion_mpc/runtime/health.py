@@ -95,7 +95,12 @@ class Health:
         return counts | ({"last_rejection": self.last_rejection} if self.last_rejection else {})
 
     def judge(
-        self, live: bool, waiting: Sequence[str] | None, lost: str, heard: bool, concern: str
+        self,
+        live: bool,
+        waiting: Sequence[str] | None,
+        lost: str,
+        warnings: Sequence[str],
+        remark: str,
     ) -> tuple[Level, str]:
         """Level and text of a report.
 
@@ -103,8 +108,8 @@ class Health:
             live: whether the session controls
             waiting: what it waits for before it can control; None: nothing
             lost: why control is lost; empty while it is not
-            heard: whether anybody listens to its commands
-            concern: what is not as it should be though plans are followed; empty: nothing
+            warnings: what is wrong beside that; empty texts do not count
+            remark: what is worth knowing where nothing is wrong; may be empty
         """
         rejected = f"; last message rejected: {self.rejected_since}" if self.rejected_since else ""
         because = f" ({self.infeasible})" if self.infeasible else ""
@@ -116,8 +121,6 @@ class Health:
             return Level.ERROR, f"safe command: {lost}{because}{rejected}"
         if because:
             return Level.WARN, f"previous plan stands{because}"
-        if not heard:
-            return Level.WARN, "nobody listens to joint_command"
-        if concern:
-            return Level.WARN, concern
-        return Level.OK, "following the plan"
+        if wrong := "; ".join(filter(None, warnings)):
+            return Level.WARN, wrong
+        return Level.OK, "; ".join(filter(None, ("following the plan", remark)))

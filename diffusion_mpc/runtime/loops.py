@@ -255,3 +255,10 @@ def quiet_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def release_garbage() -> None:
+    """Undo `quiet_garbage_collector`: nobody plans, and what was frozen is to be given back."""
+    gc.unfreeze()
+    gc.collect()
+    gc.enable()

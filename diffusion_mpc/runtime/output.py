@@ -45,6 +45,10 @@ class Output(Protocol):
         """Whether anybody listens to the commands."""
         ...
 
+    def other_commanders(self) -> Sequence[str]:
+        """Names of other nodes that publish commands for the same robot."""
+        ...
+
     def all_listen(self) -> bool:
         """Whether all who are waited for in lockstep listen."""
         ...

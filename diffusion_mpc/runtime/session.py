@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -35,6 +35,7 @@ from diffusion_mpc.runtime.controller_swap import ControllerSwap
 from diffusion_mpc.runtime.health import Health, Level, PlanFigures
 from diffusion_mpc.runtime.loops import Loop, Mailbox
 from diffusion_mpc.runtime.output import Output, PlanTiming
+from diffusion_mpc.runtime.pace import Pace
 from diffusion_mpc.runtime.scheduling import resident_memory, scheduled
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.types import Plan, Reference, State
@@ -91,6 +92,7 @@ class PlannerSession(ABC):
         self.level = Level.OK
         self.live = False
         self._figures, self._watchdog, self._mailbox = PlanFigures(), Watchdog(), Mailbox()
+        self._pace = Pace()
         self._last_state: State | None = None
         self._seen, self._back_off = 0, 0.0
         self._period = 1.0 / self.config.planner.rate
@@ -201,6 +203,7 @@ class PlannerSession(ABC):
         self.health.rejected_since = ""
         oldest = self.estimator.oldest() if age > timeout else ""
         self._watchdog.state_arrived(time.monotonic(), age, self._timeouts, oldest)
+        self._pace.state(time.monotonic())
         if jumped:
             self._fail("the state's stamp jumped back; the plan is forgotten")
         # What is too old to be controlled is too old to be planned from: predicting from the year
@@ -219,6 +222,7 @@ class PlannerSession(ABC):
     def start(self) -> None:
         """Start planning and commanding (thread: messages)."""
         self.reset()
+        self._pace.reset()
         self._seen, self._back_off = 0, 0.0
         self._planning = Loop("planner", self.plan_once)
         self.live = True
@@ -253,10 +257,21 @@ class PlannerSession(ABC):
         steady, lost = time.monotonic(), self._lost()
         if lost and (late := self.estimator.late()):
             lost += f"; missing since then: {late}"
-        concern = self.swap.failure or self.estimator.suspicion
-        concern = concern or self.reference.clamping(steady, self.config)
-        heard = self._output.is_heard()
-        self.level, text = self.health.judge(self.live, waiting, lost, heard, concern)
+        pace, planner = self._pace.figures(steady), self.config.planner
+        level, text = self.health.judge(
+            self.live,
+            waiting,
+            lost,
+            [
+                _rivals(self._output.other_commanders()),
+                "" if self._output.is_heard() else "nobody listens to joint_command",
+                self.swap.failure,
+                self.estimator.suspicion,
+                self.reference.clamping(steady, self.config),
+                pace.too_slow(planner.rate, planner.iterations) if pace else "",
+            ],
+            pace.slow_states(planner.rate) if pace else "",
+        )
         age, backend = self._watchdog.state_age(steady), self.controller.backend
         values = {
             **self.health.values(),
@@ -270,9 +285,12 @@ class PlannerSession(ABC):
             else backend.capture,
             "state_age_ms": -1.0 if age is None else age * 1e3,
             "resident_memory_mb": resident_memory(),
+            **(pace.values() if pace else {}),
             **self._figures.values(),
         }
-        return self.level, text, values
+        # Another thread may report meanwhile: what is returned belongs together.
+        self.level = level
+        return level, text, values
 
     @abstractmethod
     def _complete(self) -> bool:
@@ -333,6 +351,8 @@ class PlannerSession(ABC):
         self.health.plans += 1
         self.health.misses += timing.missed
         self._figures.add(plan.stats)
+        if not self.config.lockstep:
+            self._pace.plan(time.monotonic(), timing.missed, plan.stats.iterations)
         self._output.send_plan(plan, timing)
 
     def _prepare(self) -> None:
@@ -396,3 +416,10 @@ class PlannerSession(ABC):
     @abstractmethod
     def _stamp(self, due: float) -> float:
         """Stamp of a command that is due at a time (s) (thread: commands)."""
+
+
+def _rivals(nodes: Sequence[str]) -> str:
+    """That other nodes command the robot as well; empty where there are none."""
+    if not nodes:
+        return ""
+    return f"joint_command has another publisher, {' and '.join(nodes)}; stop one of them"

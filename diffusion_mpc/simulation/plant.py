@@ -76,7 +76,7 @@ class Plant:
             control: control (nu,) in actuator units at a state (qpos, qvel)
             duration: simulated time to advance, s
         """
-        for _ in range(substeps(duration, self.model.opt.timestep)):
+        for _ in range(substeps(duration, self.model.opt.timestep, "a period")):
             self.data.ctrl[:] = control(self.data.qpos, self.data.qvel)
             self._task.step(self.model, self.data)
 

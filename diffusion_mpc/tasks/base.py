@@ -35,6 +35,7 @@ import mujoco
 import numpy as np
 import torch
 
+from diffusion_mpc.caching import cached
 from diffusion_mpc.names import ActuatorKind, Integrator, require_known
 from diffusion_mpc.tasks.actions import ActionScale, action_centre, action_scale
 from diffusion_mpc.tasks.actuation import (
@@ -219,8 +220,7 @@ class Task:
         centre, scale = self._normaliser(ctrl.dtype, ctrl.device)
         return (ctrl - centre) * scale
 
-    @cache  # noqa: B019  (a handful of tasks, each kept as long as its planner)
-    def _normaliser(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _make_normaliser(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         centre, scale = (
             torch.as_tensor(x, dtype=dtype, device=device)
             for x in (self.action_centre, self.action_reach)
@@ -236,6 +236,7 @@ class Task:
         Raises:
             TaskError: the file is missing or broken, or does not fit the task
         """
+        self._normaliser = cached(self._make_normaliser, maxsize=4)
         given = model_path if isinstance(model_path, ModelFile) else ModelFile(path=str(model_path))
         self.file = given if given.path else self.own_model(given.actuators)
         self.path = self.file.located()

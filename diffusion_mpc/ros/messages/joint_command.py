@@ -15,6 +15,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from diffusion_mpc.command.command import Actuator, Command
 from diffusion_mpc.command.follower import TRAJECTORY, Point
+from diffusion_mpc.config import OutputConfig
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.names import OutputType
 from diffusion_mpc.ros.messages.stamps import to_duration, to_stamp
@@ -28,7 +29,7 @@ MESSAGES: dict[OutputType, type] = {
 
 
 def encode(
-    kind: OutputType,
+    output: OutputConfig,
     points: Sequence[Point],
     actuators: Sequence[Actuator],
     time: float,
@@ -38,19 +39,19 @@ def encode(
     """Command message.
 
     Args:
-        kind: message type, as the parameter `output.type`
+        output: message type, and what a trajectory holds
         points: what to send; types without a horizon take the first
         actuators: the actuators of the robot
         time: time of the first command, s
         state_stamp: stamp of the state that it follows from, s; None: it is a safe command
         prefix: prefix of names in messages, before the model's own
     """
-    if kind == TRAJECTORY:
+    if output.type == TRAJECTORY:
         names = [prefix + a.joint for a in actuators]
-        return _trajectory(points, actuators, names, time, state_stamp is None)
+        return _trajectory(output, points, actuators, names, time, state_stamp is None)
     command = points[0][1]
     values = _values(command, actuators)
-    if kind == "float64_multi_array":
+    if output.type == "float64_multi_array":
         message = Float64MultiArray(data=array("d", values))
         message.layout.dim = [
             MultiArrayDimension(label="joint", size=len(values), stride=len(values))
@@ -80,34 +81,33 @@ def encode(
 
 
 def _trajectory(
+    output: OutputConfig,
     points: Sequence[Point],
     actuators: Sequence[Actuator],
     names: list[str],
     time: float,
     safe: bool,
 ) -> JointTrajectory:
-    """For joint_trajectory_controller.
+    """For joint_trajectory_controller: positions of all joints, and what else is asked for.
 
-    Positions and velocities of all joints, and efforts where joints are driven by effort.
-
-    Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true: the horizon ends in
-    full motion, and the next message replaces it long before.
+    Its parameter `allow_nonzero_velocity_at_trajectory_end` has to be true for velocities: the
+    horizon ends in full motion, and the next message replaces it long before. Efforts it takes
+    where it commands by effort.
     """
     message = JointTrajectory(joint_names=names)
     # A single point in the past would be refused; without a stamp, it applies at once.
     message.header.stamp = to_stamp(0.0 if safe else time)
-    by_effort = any(a.field == "effort" for a in actuators)
+    by_effort = output.trajectory_effort and any(a.field == "effort" for a in actuators)
     for seconds, command in points:
-        values = zip(_values(command, actuators), actuators, strict=True)
-        effort = [v if a.field == "effort" else 0.0 for v, a in values] if by_effort else []
-        message.points.append(
-            JointTrajectoryPoint(
-                positions=array("d", command.position),
-                velocities=array("d", command.velocity),
-                effort=array("d", effort),
-                time_from_start=to_duration(seconds),
-            )
+        point = JointTrajectoryPoint(
+            positions=array("d", command.position), time_from_start=to_duration(seconds)
         )
+        if output.trajectory_velocities:
+            point.velocities = array("d", command.velocity)
+        if by_effort:
+            values = zip(_values(command, actuators), actuators, strict=True)
+            point.effort = array("d", [v if a.field == "effort" else 0.0 for v, a in values])
+        message.points.append(point)
     return message
 
 
