@@ -23,7 +23,7 @@ class StepBudget:
         self._times.extend(times)
 
     def steps_within(self, budget: float) -> int:
-        """Steps to plan for within a time, s; planned for, the last one made has the least noise."""
+        """Steps to plan for within a time, s, so that the last one has the least noise."""
         if math.isinf(budget) or not self._times:
             return self._most
         fit = self._fitting(budget)
