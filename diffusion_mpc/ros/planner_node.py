@@ -9,6 +9,7 @@ have a thread each, see `session`.
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from diffusion_mpc.ros.messages.tf_topics import subscribe as subscribe_transfor
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
+from diffusion_mpc.runtime.health import Level
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector, release_garbage
 from diffusion_mpc.runtime.output import PlanTiming
@@ -67,6 +69,7 @@ class PlannerNode(LifecycleNode):
         self._other_commanders: list[str] = []
         self._configured = ExitStack()
         self._logged: dict[str, float] = {}
+        self._told = (Level.OK, "inactive")
         self._values = declare(
             self, PlannerNodeConfig, self._on_change, read_only=lambda p: p.name in AT_START
         )
@@ -245,11 +248,13 @@ class PlannerNode(LifecycleNode):
         )
 
     def health_changed(self) -> None:
-        """Publish the health; a new level is logged."""
+        """Publish the health; a new level is logged, and another reason for the same."""
         assert self.session is not None, "a session has a health"
-        before = self.session.level
         level, text, values = self.session.report()
-        if level != before:
+        # What follows are figures, which are never twice the same.
+        reason = (level, re.split("[:;]", text)[0])
+        if reason != self._told:
+            self._told = reason
             log(level, text, self.get_logger())
         stamp = self.get_clock().now().to_msg()
         self._outputs["diagnostics"].publish(
