@@ -15,6 +15,7 @@ import psutil
 
 from diffusion_mpc.bringup.description import Process
 from diffusion_mpc.config import write_parameter_file
+from diffusion_mpc.runtime.output import ERROR
 from diffusion_mpc.runtime import trace_events
 
 
@@ -84,6 +85,14 @@ class Running:
         return "\n".join(
             (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]
         )
+
+    def reason(self, name: str) -> str:
+        """Why a node has failed, in one line: the last that it has written says so."""
+        last = self.log(name, lines=1)
+        if last.startswith(ERROR):
+            return f"{name}: {last.removeprefix(ERROR)}"
+        code = self.ended().get(name)
+        return f"the {name} node ended with exit code {code}; its last line: {last or 'none'}"
 
     def stop(self, patience: float = 5.0) -> None:
         """Interrupt the nodes, the last started first.
