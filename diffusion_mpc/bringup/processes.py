@@ -15,7 +15,7 @@ import psutil
 
 from diffusion_mpc.bringup.description import Process
 from diffusion_mpc.config import write_parameter_file
-from diffusion_mpc.runtime.output import ERROR
+from diffusion_mpc.names import ERROR
 from diffusion_mpc.runtime import trace_events
 
 
@@ -54,7 +54,7 @@ class Running:
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
         if process.namespace:
             command += ["-r", f"__ns:=/{process.namespace.strip('/')}"]
-        with (self.folder / f"{process.name}.log").open("wb") as log:
+        with self.log(process.name).open("wb") as log:
             return subprocess.Popen(
                 command,
                 stdout=log,
@@ -80,19 +80,44 @@ class Running:
         except psutil.Error:
             return 0
 
-    def log(self, name: str, lines: int = 5) -> str:
-        """Last lines that a node has written."""
-        return "\n".join(
-            (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]
-        )
+    def log(self, name: str) -> Path:
+        """File with all that a node writes."""
+        return self.folder / f"{name}.log"
+
+    def failure(self, name: str) -> str:
+        """Why a node that has ended failed, in one line; empty where it did not."""
+        code = self._children[name].poll()
+        if not code:
+            return ""
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        reasons = [line for line in self._lines(name) if line.startswith(ERROR)]
+        why = reasons[-1].removeprefix(ERROR) if reasons else how
+        return f"the {name} node failed: {why}; all of it: {self.log(name)}"
+
+    def waiting(self) -> str:
+        """What the nodes wait for, by their own account, in one line; empty: nothing."""
+        found = []
+        for name in self._children:
+            # The newest line tells: who has what it waited for says something else, or nothing.
+            newest = ([""] + self._lines(name))[-1]
+            if WAITING in newest:
+                found.append(f"the {name} node is {newest[newest.index(WAITING) :]}")
+        return "; ".join(found)
+
+    def _lines(self, name: str) -> list[str]:
+        return self.log(name).read_text(errors="replace").splitlines()
 
     def reason(self, name: str) -> str:
-        """Why a node has failed, in one line: the last that it has written says so."""
-        last = self.log(name, lines=1)
-        if last.startswith(ERROR):
-            return f"{name}: {last.removeprefix(ERROR)}"
-        code = self.ended().get(name)
-        return f"the {name} node ended with exit code {code}; its last line: {last or 'none'}"
+        """Why a node has failed, in one line: the last of its log that says so."""
+        lines = self.log(name, lines=20).splitlines()
+        if said := [line for line in lines if line.startswith(ERROR)]:
+            return f"{name}: {said[-1].removeprefix(ERROR)}"
+        last = lines[-1] if lines else "nothing"
+        return f"the {name} node ended with exit code {self.ended().get(name)}; its log ends: {last}"
+
+    def failures(self) -> list[str]:
+        """Reasons of the nodes that have failed by themselves, one line each."""
+        return [self.reason(name) for name, code in self.ended().items() if code > 0]
 
     def stop(self, patience: float = 5.0) -> None:
         """Interrupt the nodes, the last started first.

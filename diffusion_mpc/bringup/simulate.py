@@ -89,9 +89,12 @@ def simulate(
             # shares the machine.
             os.nice(15)
             _watch(running, duration)
+        failures = running.failures()
         model = next(model_file(node.parameters) for node in started if node.name == "planner")
         report = write_report(bag, task, where, video=video, plot=folder is not None, model=model)
         sys.stdout.write(report.text() if folder is not None else report.table())
+        if failures:
+            raise SimulationError("; ".join(failures))
         return report.summary
 
 
@@ -118,9 +121,7 @@ def _watch(running: Running, duration: float) -> None:
                 ended = running.ended()
                 for name, code in ended.items():
                     if code != 0 or name == "planner":
-                        raise SimulationError(
-                            f"the {name} node ended with exit code {code}: {running.log(name)}"
-                        )
+                        raise SimulationError(running.reason(name))
                 if "sim" in ended:
                     break
                 if not status.plans and time.monotonic() - began > START_TIMEOUT:

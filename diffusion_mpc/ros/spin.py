@@ -17,11 +17,9 @@ from rclpy.signals import SignalHandlerOptions
 
 from diffusion_mpc.config import ConfigError, shared_names
 from diffusion_mpc.ros.parameters import parameter_files
+from diffusion_mpc.names import ERROR
 from diffusion_mpc.runtime import trace_events
 from diffusion_mpc.tasks.user_code import told
-
-ERROR = "error: "
-"""Beginning of the last line that a node that failed writes on standard error: its reason."""
 
 
 class RunnableNode(Protocol):
