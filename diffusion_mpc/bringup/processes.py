@@ -54,7 +54,7 @@ class Running:
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
         if process.namespace:
             command += ["-r", f"__ns:=/{process.namespace.strip('/')}"]
-        with self.log(process.name).open("wb") as log:
+        with (self.folder / f"{process.name}.log").open("wb") as log:
             return subprocess.Popen(
                 command,
                 stdout=log,
@@ -80,32 +80,11 @@ class Running:
         except psutil.Error:
             return 0
 
-    def log(self, name: str) -> Path:
-        """File with all that a node writes."""
-        return self.folder / f"{name}.log"
-
-    def failure(self, name: str) -> str:
-        """Why a node that has ended failed, in one line; empty where it did not."""
-        code = self._children[name].poll()
-        if not code:
-            return ""
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        reasons = [line for line in self._lines(name) if line.startswith(ERROR)]
-        why = reasons[-1].removeprefix(ERROR) if reasons else how
-        return f"the {name} node failed: {why}; all of it: {self.log(name)}"
-
-    def waiting(self) -> str:
-        """What the nodes wait for, by their own account, in one line; empty: nothing."""
-        found = []
-        for name in self._children:
-            # The newest line tells: who has what it waited for says something else, or nothing.
-            newest = ([""] + self._lines(name))[-1]
-            if WAITING in newest:
-                found.append(f"the {name} node is {newest[newest.index(WAITING) :]}")
-        return "; ".join(found)
-
-    def _lines(self, name: str) -> list[str]:
-        return self.log(name).read_text(errors="replace").splitlines()
+    def log(self, name: str, lines: int = 5) -> str:
+        """Last lines that a node has written."""
+        return "\n".join(
+            (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]
+        )
 
     def reason(self, name: str) -> str:
         """Why a node has failed, in one line: the last of its log that says so."""

@@ -13,9 +13,6 @@ from diffusion_mpc.types import PlanStats
 WINDOW = 500
 """Number of plans that the figures of planning time are about."""
 
-WAITING = "waiting for "
-"""Beginning of what a node says that cannot go on yet."""
-
 
 class Level(IntEnum):
     """Levels of diagnostic_msgs/DiagnosticStatus."""
@@ -119,7 +116,7 @@ class Health:
         if not live:
             return Level.OK, "inactive"
         if waiting is not None:
-            return Level.WARN, f"{WAITING}{', '.join(waiting) or 'a state'}{rejected}"
+            return Level.WARN, f"waiting for {', '.join(waiting) or 'a state'}{rejected}"
         if lost:
             return Level.ERROR, f"safe command: {lost}{because}{rejected}"
         if because:
