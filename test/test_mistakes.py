@@ -1,12 +1,9 @@
 """Mistakes in a task: each is one line with term or attribute, file and line."""
 
-import subprocess
-import sys
-import threading
 import time
 
 import pytest
-from test_session import SIZES, Recorder, measure
+from test_session import SIZES, Recorder
 
 from diffusion_mpc.config import PlannerNodeConfig, load_parameters
 from diffusion_mpc.runtime.lockstep import LockstepSession
@@ -225,7 +222,9 @@ def test_a_mistake_in_a_task_is_one_line_before_anything_moves(tmp_path, old, ne
     with pytest.raises(TaskError) as caught:
         session(file)
     said = str(caught.value)
-    model = find_task("cartpole")().path.with_name("cart.xml" if "cart.xml" in new else "cartpole.xml")
+    model = find_task("cartpole")().path.with_name(
+        "cart.xml" if "cart.xml" in new else "cartpole.xml"
+    )
     assert said.startswith(line.format(file=file, model=model))
     assert "\n" not in said
     assert f"({file}, line " in said

@@ -37,7 +37,6 @@ from diffusion_mpc.rollout.backend import is_multiple
 from diffusion_mpc.simulation.disturbances import whole_periods
 from diffusion_mpc.tasks import find_task
 
-
 LAST_DOMAIN = 232
 """Highest ROS domain: the ports of the next one would be beyond 65535."""
 

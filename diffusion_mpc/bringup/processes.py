@@ -92,7 +92,9 @@ class Running:
         if said := [line for line in lines if line.startswith(ERROR)]:
             return f"{name}: {said[-1].removeprefix(ERROR)}"
         last = lines[-1] if lines else "nothing"
-        return f"the {name} node ended with exit code {self.ended().get(name)}; its log ends: {last}"
+        return (
+            f"the {name} node ended with exit code {self.ended().get(name)}; its log ends: {last}"
+        )
 
     def failures(self) -> list[str]:
         """Reasons of the nodes that have failed by themselves, one line each."""

@@ -9,7 +9,6 @@ import threading
 from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.session import PlannerSession
 
-
 TRIES = 5
 """Plans that may fail one after the other before a run is given up: nothing changes between them.
 

@@ -353,7 +353,7 @@ class PlannerSession(ABC):
         self._back_off = 0.0
         return plan
 
-    def _no_plan(self, reason: str) -> None:
+    def _no_plan(self, reason: str) -> None:  # noqa: B027  (most sessions do nothing)
         """There is no plan from a state (thread: planner); here, the next state may do better."""
 
     def _take(self, plan: Plan, until_start: float, timing: PlanTiming) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -19,7 +20,7 @@ from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.tasks.measured import initial_state, trajectory
 from diffusion_mpc.tasks.user_code import at, failure
-from diffusion_mpc.types import Reference, RolloutBatch
+from diffusion_mpc.types import Array, Reference, RolloutBatch
 
 SIZES = (5, 7, 11, 13, 17, 19, 23, 29)
 """Sizes that a batch is made with; those that mean something else in a model are left out."""
@@ -135,25 +136,21 @@ def require_sound(
     """
     batch = _at_rest(task, model, dtype, device)
     x, kind = batch.x, type(task)
-    times = TIME + STEP * np.arange(batch.horizon)
+    times: Array = TIME + STEP * np.arange(0.0, batch.horizon)
     reference = Reference(times=times).on(x.qpos)
     for name, term in task.cost_terms().items():
         what, residual = f"cost term '{name}'", term.residual
-        batch.require(what, residual, lambda r=residual: r(task, x, reference), TERM, dtype)
-        batch.require(
-            what, residual, lambda t=term: t(task, x, reference), TERM[:1], dtype
-        )
+        batch.require(what, residual, partial(residual, task, x, reference), TERM, dtype)
+        batch.require(what, residual, partial(term, task, x, reference), TERM[:1], dtype)
     for name, limit in task.constraints().items():
         what, value = f"constraint '{name}'", limit.value
-        batch.require(what, value, lambda v=value: v(task, x, reference), TERM, dtype)
+        batch.require(what, value, partial(value, task, x, reference), TERM, dtype)
     name = f"of task '{task.name}'"
-    batch.require(
-        f"failed {name}", kind.failed, lambda: task.failed(x), TERM[:1], torch.bool
-    )
+    batch.require(f"failed {name}", kind.failed, partial(task.failed, x), TERM[:1], torch.bool)
     batch.require(
         f"succeeded {name}",
         kind.succeeded,
-        lambda: task.succeeded(x, reference),
+        partial(task.succeeded, x, reference),
         ("(samples,)",),
         torch.bool,
     )
@@ -176,6 +173,4 @@ def _at_rest(
     if task.dynamics is not None:
         # A robot that MuJoCo does not move has no sensors.
         return _Batch(RolloutBatch(qpos, qvel, ctrl, sensordata[..., :0], {}), samples, horizon)
-    return _Batch(
-        RolloutBatch(qpos, qvel, ctrl, sensordata, one.sensor_slices), samples, horizon
-    )
+    return _Batch(RolloutBatch(qpos, qvel, ctrl, sensordata, one.sensor_slices), samples, horizon)

@@ -76,7 +76,9 @@ def naming(task: type, attribute: str) -> Iterator[None]:
         place = _assignment(task, attribute)
         if not place:
             raise
-        raise TaskError(f"{attribute} of task '{task.__name__}': {_said(error)} ({place})") from error
+        raise TaskError(
+            f"{attribute} of task '{task.__name__}': {_said(error)} ({place})"
+        ) from error
 
 
 def _said(error: Exception) -> str:
