@@ -30,8 +30,8 @@ class CommandError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    The exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error, 130
-    where Ctrl-C ended it.
+    The exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error,
+    130 where Ctrl-C ended it.
     """
     try:
         command = app(

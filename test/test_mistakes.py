@@ -1,13 +1,16 @@
 """Mistakes in a task: each is one line with term or attribute, file and line."""
 
+import subprocess
+import sys
 import time
 
 import pytest
-from test_session import SIZES, Recorder
+import torch
+from test_session import SIZES, Recorder, measure
 
 from diffusion_mpc.config import PlannerNodeConfig, load_parameters
-from diffusion_mpc.runtime.lockstep import LockstepSession
-from diffusion_mpc.tasks import find_task
+from diffusion_mpc.runtime.lockstep import TRIES, LockstepSession
+from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import TaskError
 from diffusion_mpc.tasks.code_check import require_sound
 
@@ -231,16 +234,61 @@ def test_a_mistake_in_a_task_is_one_line_before_anything_moves(tmp_path, old, ne
 
 
 def test_our_own_tasks_are_sound_and_the_try_is_cheap():
-    from diffusion_mpc.tasks import available_tasks
-
     for kind in available_tasks().values():
         task = kind()
         began = time.process_time()
-        require_sound(task, task.model, torch_type(), "cpu")
+        require_sound(task, task.model, torch.float32, "cpu")
         assert time.process_time() - began < 0.5, kind
 
 
-def torch_type():
-    import torch
+LATER = ("return x.ctrl", "return x.qpos[..., 7] if reference.times[0] > 2.0 else x.ctrl")
 
-    return torch.float32
+
+def test_what_raises_only_in_flight_is_told_and_a_run_in_lockstep_is_given_up(tmp_path):
+    file = task_file(tmp_path, *LATER)
+    running = session(file)
+    running.start()
+    try:
+        for number in range(20 * TRIES):
+            if running.given_up:
+                break
+            measure(running, 3.0 + number)
+            time.sleep(0.2)
+    finally:
+        running.stop()
+    line = (
+        "cost term 'effort' fails: IndexError: index 7 is out of bounds for dimension 1 with size 2 "
+        f"({file}, line 16)"
+    )
+    assert running.given_up == f"no plan in {TRIES} tries: {line}"
+    assert running.task_failure == line
+    said = running._output.texts
+    assert f"{line}; next try in 0.1 s" in said
+    assert any(text.startswith("Traceback") and "return x.qpos[..., 7]" in text for text in said)
+
+
+def test_a_module_beside_the_task_can_be_imported_and_its_line_is_told(tmp_path):
+    (tmp_path / "beside_the_task.py").write_text("def force(x):\n    return x.control\n")
+    file = task_file(tmp_path, "return x.ctrl", "return beside_the_task.force(x)")
+    file.write_text("import beside_the_task\n" + file.read_text())
+    with pytest.raises(TaskError, match=r"cost term 'effort' fails: .*beside_the_task\.py, line 2"):
+        session(file)
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "begins"),
+    [
+        (("return x.ctrl", "return 1.0"), "planner: cost term 'effort' returns float; "),
+        (LATER, f"planner: no plan in {TRIES} tries: cost term 'effort' fails: IndexError: "),
+    ],
+)
+def test_a_run_of_a_mistaken_task_ends_with_one_line(tmp_path, change, begins):
+    file = task_file(tmp_path, *change)
+    command = [sys.executable, "-m", "diffusion_mpc.cli", "sim", str(file), "--lockstep"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {begins}")
+    assert f"({file}, line 1" in done.stderr
+    assert done.stderr.count("\n") == 1
