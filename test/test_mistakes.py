@@ -257,8 +257,8 @@ def test_what_raises_only_in_flight_is_told_and_a_run_in_lockstep_is_given_up(tm
     finally:
         running.stop()
     line = (
-        "cost term 'effort' fails: IndexError: index 7 is out of bounds for dimension 1 with size 2 "
-        f"({file}, line 16)"
+        "cost term 'effort' fails: IndexError: index 7 is out of bounds for dimension 1 with "
+        f"size 2 ({file}, line 16)"
     )
     assert running.given_up == f"no plan in {TRIES} tries: {line}"
     assert running.task_failure == line
