@@ -75,7 +75,7 @@ MISTAKES = {
     "unknown sensor": (
         "return x.ctrl",
         "return x.sensor('tip')",
-        FAILS + "ValueError: unknown sensor 'tip'; there are: none ({file}, line 16)",
+        FAILS + "unknown sensor 'tip'; there are: none ({file}, line 16)",
     ),
     "unknown attribute": (
         "return x.ctrl",

@@ -35,13 +35,14 @@ from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
 from diffusion_mpc.ros.messages.tf_topics import subscribe as subscribe_transforms
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.spin import log_traceback, reason, run
+from diffusion_mpc.ros.spin import log_traceback, run
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector, release_garbage
 from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.real_time import RealTimeSession
 from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.tasks.measured import base_place
+from diffusion_mpc.tasks.user_code import told
 from diffusion_mpc.types import Plan
 
 
@@ -104,7 +105,7 @@ class PlannerNode(LifecycleNode):
         except Exception as error:
             # Whatever a task's code raises, its author wants to know.
             log_traceback(error)
-            self.failure = reason(error)
+            self.failure = told(error)
             self.get_logger().error(f"cannot be configured: {self.failure}")
             return TransitionCallbackReturn.FAILURE
         self.failure = ""

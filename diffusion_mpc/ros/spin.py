@@ -16,10 +16,10 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from diffusion_mpc.config import ConfigError, shared_names
-from diffusion_mpc.ros.parameters import parameter_files
 from diffusion_mpc.names import ERROR
+from diffusion_mpc.ros.parameters import parameter_files
 from diffusion_mpc.runtime import trace_events
-from diffusion_mpc.tasks.user_code import told
+from diffusion_mpc.tasks.user_code import is_ours, told
 
 
 class RunnableNode(Protocol):
@@ -109,13 +109,13 @@ def run(
     except Exception as error:
         log_traceback(error)
         rclpy.try_shutdown()
-        return _failed(reason(error))
+        return _failed(told(error))
     try:
         while not (stop or finished(node)):
             turn(executor, node) if survives else executor.spin_once(timeout_sec=0.05)
     except Exception as error:
         log_traceback(error)
-        node.failure = reason(error)
+        node.failure = told(error)
     finally:
         # Nothing is left to interrupt: a signal now would only make an exit code of -2 out of an
         # orderly end.
@@ -134,17 +134,8 @@ def _failed(why: str) -> int:
     return 1
 
 
-def reason(error: Exception) -> str:
-    """Why a node fails, in one line; an error of ours says it without its type."""
-    return " ".join(str(error).split()) if _is_ours(error) else told(error)
-
-
 def log_traceback(error: Exception) -> None:
     """Log how an exception came about, where it is not one of ours that says all by itself."""
-    if not _is_ours(error) or error.__cause__ is not None:
+    if not is_ours(error) or error.__cause__ is not None:
         # By hand: a node that could not be made has no logger.
         get_logger("diffusion_mpc").error("".join(traceback.format_exception(error)))
-
-
-def _is_ours(error: Exception) -> bool:
-    return isinstance(error, ValueError) and type(error).__module__.startswith("diffusion_mpc.")

@@ -21,11 +21,21 @@ LONGEST = 400
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line; an error of ours says all that there is to say."""
+    """An exception in one line, with its type where it is not one of ours."""
     text = " ".join(str(error).split())[:LONGEST]
-    if isinstance(error, TaskError):
+    if is_ours(error):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an exception is a sentence of ours, which says all that there is to say."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, TaskError) or (
+        isinstance(error, ValueError)
+        and bool(frames)
+        and PACKAGE in Path(frames[-1].filename).parents
+    )
 
 
 def failure(what: str, function: Callable[..., Any], error: Exception) -> TaskError:
@@ -77,14 +87,8 @@ def naming(task: type, attribute: str) -> Iterator[None]:
         if not place:
             raise
         raise TaskError(
-            f"{attribute} of task '{task.__name__}': {_said(error)} ({place})"
+            f"{attribute} of task '{task.__name__}': {told(error)} ({place})"
         ) from error
-
-
-def _said(error: Exception) -> str:
-    # A ValueError of ours, such as one of parameters, is a sentence; Python's own need their type.
-    ours = isinstance(error, ValueError) and type(error) is not ValueError
-    return " ".join(str(error).split()) if ours else told(error)
 
 
 def _innermost(error: Exception, file: str) -> str:
