@@ -87,7 +87,7 @@ class Running:
         )
 
     def reason(self, name: str) -> str:
-        """Why a node has failed, in one line: the last of its log that says so."""
+        """Reason for which a node has failed, in one line: the last of its log that says so."""
         lines = self.log(name, lines=20).splitlines()
         if said := [line for line in lines if line.startswith(ERROR)]:
             return f"{name}: {said[-1].removeprefix(ERROR)}"

@@ -83,7 +83,7 @@ class Status(Observer):
 
     @property
     def waiting(self) -> str:
-        """What the first plan waits for."""
+        """Reason for which there is no plan yet."""
         return (
             f"no plan yet; the planner says: {self._says}"
             if self._says

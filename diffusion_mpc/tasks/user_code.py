@@ -54,7 +54,7 @@ def failure(what: str, function: Callable[..., Any], error: Exception) -> TaskEr
 
 
 def load_failure(error: Exception, file: Path) -> str:
-    """What went wrong while a Python file was loaded, with file and line."""
+    """Cause of a failure to load a Python file, with file and line."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
     return f"{told(error)} ({_innermost(error, str(file)) or file})"
