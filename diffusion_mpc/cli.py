@@ -69,6 +69,7 @@ app = App(
     name="diffusion-mpc",
     help="Online, diffusion-based model predictive control with ROS 2.",
     version_flags=(),
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", consume_multiple=True, show_default=_shown),
 )
 app.command(

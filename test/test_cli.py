@@ -122,6 +122,30 @@ def test_a_file_that_cannot_be_written_is_told_before_the_work_and_its_folder_is
     assert (tmp_path / "new" / "t.json").is_file()
 
 
+@pytest.mark.ros
+def test_an_early_interrupt_ends_without_a_traceback_or_an_error_about_the_bag(
+    capsys, tmp_path, monkeypatch
+):
+    import os
+    import signal
+
+    from diffusion_mpc.bringup import simulate
+    from diffusion_mpc.bringup.processes import Running
+
+    class Interrupted(Running):
+        """Nodes that Ctrl-C comes in the moment of whose start."""
+
+        def __enter__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().__enter__()
+
+    monkeypatch.setattr(simulate, "Running", Interrupted)
+    monkeypatch.setattr(simulate.os, "nice", lambda increment: 0)
+    assert main(["sim", "cartpole", "--record", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    assert not (tmp_path / "run" / "bag" / "metadata.yaml").exists()
+
+
 def test_all_arguments_of_test_go_to_pytest(monkeypatch):
     given = []
     monkeypatch.setattr(
