@@ -220,8 +220,9 @@ def test_remapped_commands_are_waited_for_by_their_own_name_which_the_log_tells(
 
     try:
         executor.add_node(sim)
-        monkeypatch.setattr(sim.get_logger(), "warning", said.append, raising=False)
-        monkeypatch.setattr(sim, "get_logger", lambda logger=sim.get_logger(): logger)
+        logger = sim.get_logger()
+        monkeypatch.setattr(logger, "warning", said.append, raising=False)
+        monkeypatch.setattr(sim, "get_logger", lambda: logger)
         sim.begin()
         spin_until(lambda: said)
         assert "subscribers of /arm/command (0 of 1)" in said[0]
