@@ -14,6 +14,33 @@ SetOption = Annotated[tuple[str, ...], cyclopts.Parameter(name="--set", consume_
 """Parameters of a node as texts, `NAME=VALUE` each."""
 
 
+def require_writable(kind: object, path: Path | None) -> None:
+    """Make the folder of a file that a command will write; what it has measured is not lost then.
+
+    Args:
+        kind: type of the option, which the parser tells
+        path: the file; None: none is written
+
+    Raises:
+        ValueError: the file cannot be written; the message is one line
+    """
+    if path is None:
+        return
+    there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a"):
+            pass
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be written: {error.strerror}") from None
+
+
+OutputFile = Annotated[Path | None, cyclopts.Parameter(validator=require_writable)]
+"""File that a command writes at its end."""
+
+
 def parse_settings(settings: Sequence[str]) -> dict[str, str]:
     """Texts of parameters by name.
 

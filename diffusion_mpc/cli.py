@@ -16,8 +16,11 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
-from diffusion_mpc.arguments import SetOption, parse_settings, write_json
-from diffusion_mpc.names import ActuatorKind, Variant
+from diffusion_mpc.arguments import OutputFile, SetOption, parse_settings, write_json
+from diffusion_mpc.names import ERROR, ActuatorKind, Variant
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended before it had begun its work, as shells have it."""
 
 
 class CommandError(Exception):
@@ -27,7 +30,8 @@ class CommandError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    The exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error.
+    The exit code is 0 where it did what it was asked to, 1 where it did not, 2 for a usage error,
+    130 where Ctrl-C ended it.
     """
     try:
         command = app(
@@ -36,14 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A benchmark's class is its command: the parser makes the object, options and all.
         return int(command() if callable(command) else command or 0)
     except UnusedCliTokensError as error:
-        sys.stderr.write(f"error: unrecognised argument '{(error.unused_tokens or [''])[0]}'\n")
+        sys.stderr.write(f"{ERROR}unrecognised argument '{(error.unused_tokens or [''])[0]}'\n")
         return 2
     except CycloptsError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{ERROR}{error}\n")
         return 2
     except (CommandError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{ERROR}{error}\n")
         return 1
+    except OSError as error:
+        # A folder that cannot be made, a disk that is full.
+        where = f"'{error.filename}': " if error.filename else ""
+        sys.stderr.write(f"{ERROR}{where}{error.strerror or error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
 
 
 def _shown(default: object) -> object:
@@ -57,6 +69,7 @@ app = App(
     name="diffusion-mpc",
     help="Online, diffusion-based model predictive control with ROS 2.",
     version_flags=(),
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", consume_multiple=True, show_default=_shown),
 )
 app.command(
@@ -68,7 +81,7 @@ app.command(
 
 
 @app.command
-def demo(*, no_video: bool = False, json: Path | None = None) -> int:
+def demo(*, no_video: bool = False, json: OutputFile = None) -> int:
     """Show the ant walking in simulation over ROS 2 for 20 s; write bag, report, plot and video.
 
     example: diffusion-mpc demo
@@ -95,7 +108,7 @@ def sim(
     viewer: bool = False,
     params_file: Path | None = None,
     settings: SetOption = (),
-    json: Path | None = None,
+    json: OutputFile = None,
 ) -> int:
     """Run a task in simulation: planner, simulated robot and recorder as nodes of their own.
 
@@ -137,7 +150,7 @@ def evaluate(
     task: str = "ant",
     output: Path | None = None,
     video: bool = False,
-    json: Path | None = None,
+    json: OutputFile = None,
 ) -> int:
     """Write report, plot and figures of recorded bags.
 
@@ -152,6 +165,8 @@ def evaluate(
     """
     from diffusion_mpc.evaluation.report import write_report
 
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
     summaries = []
     for bag in bags:
         folder = (output or bag.parent) / (bag.stem if len(bags) > 1 else "")
@@ -174,7 +189,7 @@ def optimize(
     seed: int = 0,
     variant: Variant = "geometric",
     demo: str = "",
-    json: Path | None = None,
+    json: OutputFile = None,
 ) -> int:
     """Minimise a function, or the cost of a task over one horizon, open loop.
 
@@ -206,7 +221,7 @@ def optimize(
 
 
 @app.command
-def tasks(name: str | None = None, /, *, yaml: bool = False, json: Path | None = None) -> int:
+def tasks(name: str | None = None, /, *, yaml: bool = False, json: OutputFile = None) -> int:
     """List the tasks, or print all parameters of one.
 
     example: diffusion-mpc tasks cartpole --yaml
@@ -251,8 +266,8 @@ def check(
     /,
     *,
     actuators: ActuatorKind = "",
-    mjcf: Path | None = None,
-    json: Path | None = None,
+    mjcf: OutputFile = None,
+    json: OutputFile = None,
 ) -> int:
     """Show what a robot needs before its first run: parts, rest, costs, speed, suggestions.
 

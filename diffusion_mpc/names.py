@@ -52,6 +52,9 @@ SafeCommand = Literal["zero", "hold", "damping"]
 Variant = Literal["geometric", "code", "paper", "sde"]
 """Variants of an offline reverse pass."""
 
+ERROR = "error: "
+"""Beginning of the line on standard error in which a command or a node says why it failed."""
+
 FEW = 20
 """Number of names that fit into a message."""
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_mpc.names import require_known
+
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype
 
@@ -159,7 +161,13 @@ class RolloutBatch:
     invalid: Tensor | None = None
 
     def sensor(self, name: str) -> Tensor:
-        """Values of one sensor, (samples, horizon, dim)."""
+        """Values of one sensor, (samples, horizon, dim).
+
+        Raises:
+            ValueError: there is no such sensor
+        """
+        if name not in self.sensor_slices:
+            require_known("sensor", name, self.sensor_slices)
         return self.sensordata[..., self.sensor_slices[name]]
 
 

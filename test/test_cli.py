@@ -41,6 +41,17 @@ def test_tasks_are_listed(capsys, tmp_path):
             "error: --video needs --record DIR, the folder to write the video to",
         ),
         (["evaluate", "nowhere"], "error: bag 'nowhere' does not exist"),
+        (
+            ["sim", "cartpole", "--lockstep", "--set", "planner.rate=30"],
+            "error: sim.rate is 30 Hz, from planner.rate, and sim.model.timestep 0.005 s: a period "
+            "of 0.033333 s is not a multiple of the time step, as lockstep needs; change one of "
+            "them",
+        ),
+        (
+            ["sim", "cartpole", "--lockstep", "--set", "sim.lockstep=false"],
+            "error: sim.lockstep is False and lockstep of the planner is True; they have to be the "
+            "same",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(capsys, arguments, message):
@@ -66,6 +77,73 @@ def test_wrong_usage_is_said_in_one_line_with_an_exit_code_of_its_own(capsys, ar
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ROS_DOMAIN_ID", "abc", "ROS_DOMAIN_ID is 'abc'; set it to a number from 0 to 232"),
+        ("ROS_DOMAIN_ID", "300", "ROS_DOMAIN_ID is '300'; set it to a number from 0 to 232"),
+        ("ROS_LOG_DIR", "{file}/log", "the log folder '{file}/log' cannot be written to (Not a "),
+    ],
+)
+def test_where_ros_could_not_start_a_line_says_what_to_set(
+    capsys, tmp_path, monkeypatch, name, value, message
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(name, value.format(file=tmp_path / "file"))
+    assert main(["sim", "cartpole", "--lockstep"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: " + message.format(file=tmp_path / "file"))
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sim", "cartpole", "--json"],
+        ["optimize", "ackley", "--json"],
+        ["check", "cartpole", "--mjcf"],
+        ["tasks", "--json"],
+        ["benchmark", "speed", "--plot"],
+        ["benchmark", "delay", "--json"],
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_the_work_and_its_folder_is_made(
+    capsys, tmp_path, command
+):
+    (tmp_path / "file").touch()
+    assert main([*command, str(tmp_path / "file" / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"'{tmp_path / 'file' / 'out'}' cannot be written: " in error
+    assert error.count("\n") == 1
+    assert main(["tasks", "ant", "--json", str(tmp_path / "new" / "t.json")]) == 0
+    assert (tmp_path / "new" / "t.json").is_file()
+
+
+@pytest.mark.ros
+def test_an_early_interrupt_ends_without_a_traceback_or_an_error_about_the_bag(
+    capsys, tmp_path, monkeypatch
+):
+    import os
+    import signal
+
+    from diffusion_mpc.bringup import simulate
+    from diffusion_mpc.bringup.processes import Running
+
+    class Interrupted(Running):
+        """Nodes that Ctrl-C comes in the moment of whose start."""
+
+        def __enter__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().__enter__()
+
+    monkeypatch.setattr(simulate, "Running", Interrupted)
+    monkeypatch.setattr(simulate.os, "nice", lambda increment: 0)
+    assert main(["sim", "cartpole", "--record", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    assert not (tmp_path / "run" / "bag" / "metadata.yaml").exists()
 
 
 def test_all_arguments_of_test_go_to_pytest(monkeypatch):

@@ -342,7 +342,9 @@ def test_a_planner_that_raises_brings_the_safe_command_and_tries_again(fragile, 
     when, _ = robot.first_safe()
     raised = float((folder / "raise").read_text())
     time_to_safe(when - raised, "the exception")
-    assert "planner raised RuntimeError: device lost; next try in" in error(robot)
+    said = error(robot)
+    assert "cost term 'fault' fails: RuntimeError: device lost (" in said
+    assert "fragile.py, line 14); next try in" in said
     (folder / "raise").unlink()
     robot.regains_control()
 

@@ -192,3 +192,42 @@ def test_in_lockstep_a_rate_whose_period_is_no_multiple_of_the_time_step_ends_wi
         "error: 1 / rate, a period in lockstep, of 0.0333333 s is not a multiple of "
         "model.timestep of 0.005 s"
     )
+
+
+def test_remapped_commands_are_waited_for_by_their_own_name_which_the_log_tells(monkeypatch):
+    import time
+
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from diffusion_mpc.ros import sim_node
+
+    monkeypatch.setattr(sim_node, "PATIENCE", 0.1)
+    monkeypatch.setattr(sim_node, "quiet_garbage_collector", lambda: None)
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    arguments = ["-p", "task:=cartpole", "-p", "wait_for_subscribers:=1"]
+    remapped = ["-r", "joint_command:=/arm/command"]
+    sim = sim_node.SimNode(context=context, cli_args=["--ros-args", *arguments, *remapped])
+    executor = SingleThreadedExecutor(context=context)
+    said = []
+
+    def spin_until(condition):
+        deadline = time.monotonic() + 20.0
+        while not condition():
+            assert time.monotonic() < deadline
+            executor.spin_once(timeout_sec=0.02)
+
+    try:
+        executor.add_node(sim)
+        logger = sim.get_logger()
+        monkeypatch.setattr(logger, "warning", said.append, raising=False)
+        monkeypatch.setattr(sim, "get_logger", lambda: logger)
+        sim.begin()
+        spin_until(lambda: said)
+        assert "subscribers of /arm/command (0 of 1)" in said[0]
+        assert said[0].endswith("a publisher of /arm/command")
+    finally:
+        executor.shutdown()
+        sim.destroy_node()
+        rclpy.shutdown(context=context)

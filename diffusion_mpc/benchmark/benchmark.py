@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import pandas as pd
 from rich.table import Table
 
-from diffusion_mpc.arguments import write_json
+from diffusion_mpc.arguments import OutputFile, write_json
 from diffusion_mpc.benchmark.figures import show
 from diffusion_mpc.benchmark.runs import Figures, Outcome, RunFile, RunSpec, run_all
 
@@ -34,7 +34,7 @@ class Benchmark(ABC):
         json: file to write the figures to
     """
 
-    json: Path | None = None
+    json: OutputFile = None
 
     @abstractmethod
     def report(self) -> Report:
@@ -120,6 +120,7 @@ class RunsBenchmark(Benchmark):
 
     def run(self, specs: Sequence[RunSpec], title: str) -> Outcome:
         """Run the missing ones of these runs, see `run_all`."""
+        self.output.mkdir(parents=True, exist_ok=True)
         return run_all(
             self.measure,
             specs,

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from diffusion_mpc.arguments import SetOption, parse_settings
+from diffusion_mpc.arguments import OutputFile, SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.figures import Row, table
 from diffusion_mpc.benchmark.lateness import lateness_table
@@ -38,7 +37,7 @@ class Soak(Benchmark):
     task: str = "ant"
     duration: float = 1800.0
     settings: SetOption = ()
-    trace: Path | None = None
+    trace: OutputFile = None
 
     def report(self) -> Report:
         """Run, see `soak_run.soak`."""

@@ -78,10 +78,8 @@ def _watch(
     began = first = time.monotonic()
     try:
         while "sim" not in running.ended():
-            for name, code in running.ended().items():
-                raise SimulationError(
-                    f"the {name} node ended with exit code {code}: {running.log(name)}"
-                )
+            for name in running.ended():
+                raise SimulationError(running.reason(name))
             observer.spin(0.5)
             now = time.monotonic()
             if not observer.plans:

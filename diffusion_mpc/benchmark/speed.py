@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from diffusion_mpc.arguments import SetOption, parse_settings
+from diffusion_mpc.arguments import OutputFile, SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.case import Case
 from diffusion_mpc.benchmark.figures import Row, panels, table
@@ -88,7 +88,7 @@ class Speed(Benchmark):
     backend: BackendChoice | None = None
     capture: tuple[Capture, ...] = ()
     stages: bool = False
-    plot: Path | None = None
+    plot: OutputFile = None
     plans: PositiveInt = 200
     warm_up: NonNegativeInt = 20
     settings: SetOption = ()

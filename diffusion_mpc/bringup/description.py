@@ -10,6 +10,7 @@ import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args
 
 from diffusion_mpc.command.decode import FIELDS
@@ -18,6 +19,7 @@ from diffusion_mpc.config import (
     MODEL_FILE,
     NODES,
     ROS_OWN,
+    SIM,
     ConfigError,
     Parameter,
     SimConfig,
@@ -31,8 +33,12 @@ from diffusion_mpc.config import (
     split_sim,
 )
 from diffusion_mpc.names import BackendChoice
+from diffusion_mpc.rollout.backend import is_multiple
 from diffusion_mpc.simulation.disturbances import whole_periods
 from diffusion_mpc.tasks import find_task
+
+LAST_DOMAIN = 232
+"""Highest ROS domain: the ports of the next one would be beyond 65535."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,7 @@ def processes(options: Options) -> list[Process]:
         **settings["sim"],
         "use_sim_time": False,
     }
+    _require_fit(asked, _checked("sim", sim))
     if options.lockstep:
         # In real time the stamps tell how old a state is; in lockstep the planner has no clock to
         # compare them with.
@@ -204,6 +211,28 @@ def processes(options: Options) -> list[Process]:
     return _with_recorder(
         options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"]
     )
+
+
+def _require_fit(planner: Mapping[str, Value], sim: Mapping[str, Value]) -> None:
+    """Refuse values of the two nodes that cannot go together.
+
+    Raises:
+        ConfigError: the message names both parameters
+    """
+    for name in ("task", "lockstep"):
+        if planner[name] != sim[name]:
+            raise ConfigError(
+                f"{SIM}{name} is {sim[name]} and {name} of the planner is {planner[name]}; they "
+                "have to be the same"
+            )
+    rate, timestep = float(sim["rate"]), float(sim["model.timestep"])
+    if sim["lockstep"] and not is_multiple(1.0 / rate, timestep):
+        came = ", from planner.rate," if rate == planner["planner.rate"] else ""
+        raise ConfigError(
+            f"{SIM}rate is {rate:g} Hz{came} and {SIM}model.timestep {timestep:g} s: a period of "
+            f"{1.0 / rate:.5g} s is not a multiple of the time step, as lockstep needs; change one "
+            "of them"
+        )
 
 
 def robot_processes(options: Options) -> list[Process]:
@@ -261,9 +290,40 @@ def isolation() -> dict[str, str]:
     """Environment that keeps a simulation off the network: it must never reach a robot.
 
     What the user has set stands.
+
+    Raises:
+        ConfigError: ROS could not start with what the user has set
     """
+    _require_domain(os.environ.get("ROS_DOMAIN_ID", ""))
+    _require_log_folder()
     wanted = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(free_domain_id())}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+def _require_domain(text: str) -> None:
+    if text and not (text.isdecimal() and int(text) <= LAST_DOMAIN):
+        raise ConfigError(f"ROS_DOMAIN_ID is '{text}'; set it to a number from 0 to {LAST_DOMAIN}")
+
+
+def _require_log_folder() -> None:
+    """Make the folder that nodes log to, as rcl finds it.
+
+    Raises:
+        ConfigError: it cannot be made, or nothing can be written there
+    """
+    named = next((name for name in ("ROS_LOG_DIR", "ROS_HOME") if os.environ.get(name)), "")
+    folder = Path(os.environ.get(named, "~/.ros")).expanduser()
+    folder = folder if named == "ROS_LOG_DIR" else folder / "log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "Permission denied"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise ConfigError(
+            f"the log folder '{folder}' cannot be written to ({reason}); set ROS_LOG_DIR to "
+            "another folder"
+        )
 
 
 def free_domain_id() -> int:

@@ -15,6 +15,7 @@ import psutil
 
 from diffusion_mpc.bringup.description import Process
 from diffusion_mpc.config import write_parameter_file
+from diffusion_mpc.names import ERROR
 from diffusion_mpc.runtime import trace_events
 
 
@@ -84,6 +85,20 @@ class Running:
         return "\n".join(
             (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]
         )
+
+    def reason(self, name: str) -> str:
+        """Reason for which a node has failed, in one line: the last of its log that says so."""
+        lines = self.log(name, lines=20).splitlines()
+        if said := [line for line in lines if line.startswith(ERROR)]:
+            return f"{name}: {said[-1].removeprefix(ERROR)}"
+        last = lines[-1] if lines else "nothing"
+        return (
+            f"the {name} node ended with exit code {self.ended().get(name)}; its log ends: {last}"
+        )
+
+    def failures(self) -> list[str]:
+        """Reasons of the nodes that have failed by themselves, one line each."""
+        return [self.reason(name) for name, code in self.ended().items() if code > 0]
 
     def stop(self, patience: float = 5.0) -> None:
         """Interrupt the nodes, the last started first.

@@ -82,55 +82,73 @@ def simulate(
         )
         started = processes(options)
         logs = where / "nodes"
-        logs.mkdir(parents=True)
         os.environ.update(isolation())
-        with Running(started, logs) as running:
+        logs.mkdir(parents=True)
+        with Interrupt() as interrupt, Running(started, logs) as running:
             # From here on this process only looks on; it must not take time from a planner that
             # shares the machine.
             os.nice(15)
-            _watch(running, duration)
+            plans = _watch(running, duration, interrupt)
+        if interrupt.came and not plans:
+            # Nothing was recorded that could be reported.
+            raise KeyboardInterrupt
+        failures = running.failures()
         model = next(model_file(node.parameters) for node in started if node.name == "planner")
         report = write_report(bag, task, where, video=video, plot=folder is not None, model=model)
         sys.stdout.write(report.text() if folder is not None else report.table())
+        if failures:
+            raise SimulationError("; ".join(failures))
         return report.summary
 
 
-def _watch(running: Running, duration: float) -> None:
-    """Show a status line until the simulation has ended or the user interrupts."""
-    stop = False
+class Interrupt:
+    """Ctrl-C and SIGTERM while the block lasts: taken note of, for an orderly end."""
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal stop
-        stop = True
+    def __enter__(self) -> Interrupt:
+        """Take the signals over."""
+        self.came = False
+        self._before = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
 
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    began = time.monotonic()
-    try:
-        with (
-            Status(duration) as status,
-            Live(
-                status.text(), console=Console(stderr=True), auto_refresh=False, transient=True
-            ) as live,
-        ):
-            while not stop:
-                ended = running.ended()
-                for name, code in ended.items():
-                    if code != 0 or name == "planner":
-                        raise SimulationError(
-                            f"the {name} node ended with exit code {code}: {running.log(name)}"
-                        )
-                if "sim" in ended:
-                    break
-                if not status.plans and time.monotonic() - began > START_TIMEOUT:
-                    raise SimulationError(
-                        f"no plan came within {START_TIMEOUT:g} s; the nodes' logs are in "
-                        f"{running.folder}"
-                    )
-                status.update()
-                live.update(status.text(), refresh=True)
-                time.sleep(REFRESH)
-    finally:
-        for number, handler in before.items():
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+
+def _watch(running: Running, duration: float, interrupt: Interrupt) -> int:
+    """Show a status line until the simulation has ended or the user interrupts.
+
+    Returns the number of plans that have been seen.
+    """
+    began = time.monotonic()
+    with (
+        Status(duration) as status,
+        Live(
+            status.text(), console=Console(stderr=True), auto_refresh=False, transient=True
+        ) as live,
+    ):
+        while not interrupt.came:
+            ended = running.ended()
+            for name, code in ended.items():
+                if code != 0 or name == "planner":
+                    raise SimulationError(running.reason(name))
+            if "sim" in ended:
+                break
+            if not status.plans and time.monotonic() - began > START_TIMEOUT:
+                raise SimulationError(
+                    f"no plan came within {START_TIMEOUT:g} s: {status.waiting}; the sim node's "
+                    f"log ends: {running.log('sim', lines=1)}"
+                )
+            status.update()
+            while status.alarms:
+                live.console.print(status.alarms.popleft(), markup=False, soft_wrap=True)
+            live.update(status.text(), refresh=True)
+            time.sleep(REFRESH)
+        return status.plans

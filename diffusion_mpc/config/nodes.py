@@ -17,6 +17,7 @@ from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.model_file import OWN, ModelFile
+from diffusion_mpc.tasks.user_code import naming
 
 V = TypeVar("V")
 
@@ -64,10 +65,12 @@ def parameters(
     found = {p.name: p for p in fields(config)}
     if task is None:
         return found
-    planner, simulation = split_sim(task.defaults)
+    with naming(task, "defaults"):
+        planner, simulation = split_sim(task.defaults)
     if config is PlannerNodeConfig:
         defaults: Mapping[str, Value] = planner
-        own = model_file(planner)
+        with naming(task, "defaults"):
+            own = model_file(planner)
         used = ModelFile(model.path or own.path, model.actuators or own.actuators)
         for joint in task(used).effort_joints():
             found |= {p.name: p for p in fields(JointGains, f"gains.{joint}.")}
@@ -78,8 +81,12 @@ def parameters(
             )
     else:
         defaults = simulation if config is SimConfig else {}
-    for name, value in check(defaults, found).items():
-        found[name] = dataclasses.replace(found[name], default=value)
+    with naming(task, "defaults"):
+        for name, value in check(defaults, found).items():
+            found[name] = dataclasses.replace(found[name], default=value)
+    if config in (PlannerNodeConfig, SimConfig):
+        with naming(task, "demo"):
+            check(split_sim(task.demo)[config is SimConfig], found)
     return found
 
 

@@ -19,6 +19,7 @@ from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.rollout.backend import RolloutBackend, substeps
 from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.code_check import require_sound
 from diffusion_mpc.tasks.cost import columns
 from diffusion_mpc.types import (
     Array,
@@ -136,7 +137,9 @@ class Objective:
         Raises:
             ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the
                 model's time step
+            TaskError: a term or a constraint fails at rest, or returns what it should not
         """
+        require_sound(task, backend.model, backend.dtype, backend.device)
         self.task = task
         self.backend = backend
         self.control_dt = config.control_dt

@@ -88,9 +88,14 @@ def substeps(duration: float, timestep: float, of: str = "planner.control_dt") -
         ValueError: the duration, `of` which the message speaks, is not a multiple of the physics
             step
     """
-    count = round(duration / timestep)
-    if count < 1 or abs(count * timestep - duration) > 1e-9:
+    if not is_multiple(duration, timestep):
         raise ValueError(
             f"{of} of {duration:g} s is not a multiple of model.timestep of {timestep:g} s"
         )
-    return count
+    return round(duration / timestep)
+
+
+def is_multiple(duration: float, timestep: float) -> bool:
+    """Whether a duration is one or more physics steps, s."""
+    count = round(duration / timestep)
+    return count >= 1 and abs(count * timestep - duration) <= 1e-9

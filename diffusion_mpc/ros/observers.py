@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -52,7 +53,10 @@ class Status(Observer):
     """Figures of the last seconds, from the planner's statistics and the robot's odometry."""
 
     def __init__(self, duration: float) -> None:
-        """Subscribe."""
+        """Subscribe.
+
+        `alarms` are the planner's reasons for which control was lost and that nobody has told yet.
+        """
         super().__init__("diffusion_mpc_status")
         self._duration = duration
         qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -62,20 +66,34 @@ class Status(Observer):
         self._node.create_subscription(
             Odometry, "odom", self._on_odom, QoSProfile(depth=1, reliability=qos.reliability)
         )
+        self._node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=10)
+        )
         self._first = 0.0
+        self._says, self._level = "", b"\x00"
+        self.alarms: deque[str] = deque()
 
     def update(self) -> None:
         """Take what has arrived."""
         for _ in range(400):
-            before = (self.plans, len(self._speeds))
+            before = (self.plans, len(self._speeds), self._says)
             self._executor.spin_once(timeout_sec=0.0)
-            if before == (self.plans, len(self._speeds)):
+            if before == (self.plans, len(self._speeds), self._says):
                 break
+
+    @property
+    def waiting(self) -> str:
+        """Reason for which there is no plan yet."""
+        return (
+            f"no plan yet; the planner says: {self._says}"
+            if self._says
+            else "starting the nodes ..."
+        )
 
     def text(self) -> Text:
         """The status line."""
         if not self._stats:
-            return Text("starting the nodes ...")
+            return Text(self.waiting)
         stamps = np.array([to_seconds(s.header.stamp) for s in self._stats])
         rate = (len(stamps) - 1) / max(stamps[-1] - stamps[0], 1e-6)
         p99 = percentiles([1e3 * s.plan_time for s in self._stats], (99,))["p99"]
@@ -101,6 +119,14 @@ class Status(Observer):
             self._first = to_seconds(message.header.stamp)
         self._stats.append(message)
         self.plans += 1
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith("planner"):
+                # That control is lost is told once, not with every try to get it back.
+                if status.level == DiagnosticStatus.ERROR != self._level and self.plans:
+                    self.alarms.append(status.message)
+                self._says, self._level = status.message, status.level
 
     def _on_odom(self, message: Odometry) -> None:
         self._speeds.append(message.twist.twist.linear.x)

@@ -36,7 +36,7 @@ from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
 from diffusion_mpc.ros.messages.tf_topics import subscribe as subscribe_transforms
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.spin import run
+from diffusion_mpc.ros.spin import log_traceback, run
 from diffusion_mpc.runtime.health import Level
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector, release_garbage
@@ -44,6 +44,7 @@ from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.real_time import RealTimeSession
 from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.tasks.measured import base_place
+from diffusion_mpc.tasks.user_code import told
 from diffusion_mpc.types import Plan
 
 
@@ -87,8 +88,15 @@ class PlannerNode(LifecycleNode):
                 raise ValueError(self.failure)
             self.trigger_activate()
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing can be planned any more, in a run that waits for every plan."""
+        return self.session is not None and bool(self.session.given_up)
+
     def end(self) -> None:
         """Stop, and send the safe command."""
+        if self.session is not None:
+            self.failure = self.failure or self.session.given_up or self.session.task_failure
         if self.session is not None and self.session.stop():
             # The node may be gone in a moment, and with it a message that is still on its way.
             self._outputs["command"].wait_for_all_acked(Duration(seconds=0.2))
@@ -97,9 +105,11 @@ class PlannerNode(LifecycleNode):
         """Load the model, make a plan to warm up, subscribe."""
         try:
             self._configure()
-        except ValueError as error:
-            self.failure = str(error)
-            self.get_logger().error(f"cannot be configured: {error}")
+        except Exception as error:
+            # Whatever a task's code raises, its author wants to know.
+            log_traceback(error)
+            self.failure = told(error)
+            self.get_logger().error(f"cannot be configured: {self.failure}")
             return TransitionCallbackReturn.FAILURE
         self.failure = ""
         return TransitionCallbackReturn.SUCCESS
@@ -289,7 +299,7 @@ def main() -> int:
     """Run the node; the exit code is 1 where it could not start."""
     # A thread that has to send a command must not wait 5 ms for another one's Python code.
     sys.setswitchinterval(5e-4)
-    return run(PlannerNode, survives=True)
+    return run(PlannerNode, lambda node: node.finished, survives=True)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ LOCKSTEP_EPOCH = 1.0
 PUSH_DURATION = 0.2
 SETTLE = 0.5
 REPEAT = 0.5
+PATIENCE = 10.0
+"""Time between two lines about what is waited for, s."""
 
 
 class SimNode(Node):
@@ -88,6 +90,7 @@ class SimNode(Node):
         self.failure = ""
         self._push_ends = 0.0
         self._ready_since: float | None = None
+        self._tell_at = time.monotonic() + PATIENCE
         self._viewer: Any = None
         self._offset = 0.0
 
@@ -98,6 +101,8 @@ class SimNode(Node):
         # Commands of any supported type are obeyed; a topic has one type, so the first publisher
         # decides.
         self._subscription: Any = None
+        # As remapped, which rclpy does not look up by itself.
+        self._topic = self.resolve_topic_name("joint_command")
         self.create_subscription(WrenchStamped, "~/push", self._on_push, 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/pause", self._on_pause)
@@ -133,6 +138,7 @@ class SimNode(Node):
         there = there and self.count_subscribers("joint_command") >= wanted
         if wanted and not (there and self._subscription is not None):
             self._ready_since = None
+            self._tell_waiting(wanted)
             return
         # Discovery of a node's topics is not one event; a moment later all of them are there.
         self._ready_since = self._ready_since or time.monotonic()
@@ -154,16 +160,29 @@ class SimNode(Node):
             )
         self._stand()
 
+    def _tell_waiting(self, wanted: int) -> None:
+        """Log now and then what is waited for."""
+        if time.monotonic() < self._tell_at:
+            return
+        self._tell_at = time.monotonic() + PATIENCE
+        counts = {**self._states.counts(), self._topic: self.count_subscribers(self._topic)}
+        missing = [
+            f"subscribers of {topic} ({count} of {wanted})"
+            for topic, count in counts.items()
+            if count < wanted
+        ]
+        missing += [f"a publisher of {self._topic}"] if self._subscription is None else []
+        self.get_logger().warning(f"waiting for {', '.join(missing) or 'nothing any more'}")
+
     def _subscribe_to_commands(self) -> None:
         if self._subscription is not None:
             return
-        name = self.resolve_topic_name("joint_command")
-        types = dict(self.get_topic_names_and_types()).get(name, [])
+        types = dict(self.get_topic_names_and_types()).get(self._topic, [])
         for message in MESSAGES.values():
             package, _, kind = message.__module__.split(".")[0], "msg", message.__name__
             if f"{package}/msg/{kind}" in types:
                 self._subscription = self.create_subscription(
-                    message, name, self._on_command, QoSProfile(depth=1)
+                    message, self._topic, self._on_command, QoSProfile(depth=1)
                 )
 
     # Time

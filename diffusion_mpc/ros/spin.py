@@ -11,12 +11,15 @@ from typing import Any, Protocol, TypeVar
 
 import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from diffusion_mpc.config import ConfigError, shared_names
+from diffusion_mpc.names import ERROR
 from diffusion_mpc.ros.parameters import parameter_files
 from diffusion_mpc.runtime import trace_events
+from diffusion_mpc.tasks.user_code import is_ours, told
 
 
 class RunnableNode(Protocol):
@@ -28,7 +31,7 @@ class RunnableNode(Protocol):
     failure: str
 
     def begin(self) -> None:
-        """Start work; a ValueError is a reason not to."""
+        """Start work; an exception is a reason not to."""
         ...
 
     def end(self) -> None:
@@ -80,8 +83,7 @@ def run(
     Args:
         make: makes the node
         finished: whether the node has nothing more to do
-        survives: whether the node goes on after a callback that failed; otherwise it ends with the
-            exception
+        survives: whether the node goes on after a callback that failed; otherwise it ends
 
     Returns:
         exit code: 1 where the node could not start, with the reason in one line on standard error,
@@ -104,13 +106,16 @@ def run(
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.begin()
-    except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
+    except Exception as error:
+        log_traceback(error)
         rclpy.try_shutdown()
-        return 1
+        return _failed(told(error))
     try:
         while not (stop or finished(node)):
             turn(executor, node) if survives else executor.spin_once(timeout_sec=0.05)
+    except Exception as error:
+        log_traceback(error)
+        node.failure = told(error)
     finally:
         # Nothing is left to interrupt: a signal now would only make an exit code of -2 out of an
         # orderly end.
@@ -121,4 +126,16 @@ def run(
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-    return 1 if node.failure else 0
+    return _failed(node.failure) if node.failure else 0
+
+
+def _failed(why: str) -> int:
+    sys.stderr.write(f"{ERROR}{why}\n")
+    return 1
+
+
+def log_traceback(error: Exception) -> None:
+    """Log how an exception came about, where it is not one of ours that says all by itself."""
+    if not is_ours(error) or error.__cause__ is not None:
+        # By hand: a node that could not be made has no logger.
+        get_logger("diffusion_mpc").error("".join(traceback.format_exception(error)))

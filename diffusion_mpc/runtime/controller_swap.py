@@ -19,6 +19,7 @@ from diffusion_mpc.runtime.backend_choice import ChosenBackend
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.runtime.scheduling import scheduled
 from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.user_code import told
 
 Values = Mapping[str, Value]
 REBUILT = tuple(p.name for p in parameters(PlannerNodeConfig).values() if p.rebuilt)
@@ -133,10 +134,7 @@ class ControllerSwap:
         try:
             self._warm_up(replacement)
         except Exception as error:
-            self.failure = (
-                "the previous planner goes on, "
-                f"for the new one raised {type(error).__name__}: {error}"
-            )
+            self.failure = f"the previous planner goes on, for the new one failed: {told(error)}"
             self._warn(self.failure)
             return
         with self.planning, self.sending:

@@ -9,6 +9,12 @@ import threading
 from diffusion_mpc.runtime.output import PlanTiming
 from diffusion_mpc.runtime.session import PlannerSession
 
+TRIES = 5
+"""Plans that may fail one after the other before a run is given up: nothing changes between them.
+
+With the times between them, some 3 s.
+"""
+
 
 class LockstepSession(PlannerSession):
     """Answers every state of a simulation that waits for it.
@@ -16,8 +22,11 @@ class LockstepSession(PlannerSession):
     Results do not depend on the machine's speed.
 
     A plan's first command is due a fixed time after the state's stamp. Nothing moves while nobody
-    plans, so nothing can be too old.
+    plans, so nothing can be too old. Where no plan can be made, nothing moves any more: the run is
+    given up.
     """
+
+    _failures = 0
 
     def plan_once(self, stopping: threading.Event) -> None:
         """Wait for a state, plan from it, report and command (thread: planner)."""
@@ -35,6 +44,7 @@ class LockstepSession(PlannerSession):
         plan = self._plan(state, due, math.inf, stopping)
         if plan is None:
             return
+        self._failures = 0
         due = self._due(plan)
         # The clock of ROS is meant to stop while a plan is made.
         timing = PlanTiming(state_age=due - plan.stamp, allowed=due - begin, missed=False)
@@ -42,6 +52,11 @@ class LockstepSession(PlannerSession):
         self.command_at(due)
         self._prepare()
         gc.collect()
+
+    def _no_plan(self, reason: str) -> None:
+        self._failures += 1
+        if self._failures >= TRIES:
+            self.given_up = f"no plan in {TRIES} tries: {reason}"
 
     def _complete(self) -> bool:
         # The simulation asks again for a state that was not answered.

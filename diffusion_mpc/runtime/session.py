@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -38,6 +39,7 @@ from diffusion_mpc.runtime.output import Output, PlanTiming
 from diffusion_mpc.runtime.pace import Pace
 from diffusion_mpc.runtime.scheduling import resident_memory, scheduled
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.types import Plan, Reference, State
 
 MAX_BACK_OFF = 2.0
@@ -54,6 +56,9 @@ class PlannerSession(ABC):
         reference: what the reference's messages fill
         follower: makes commands of plans
         health: counts
+        task_failure: what the task's code raised while a plan was made, with file and line; empty:
+            nothing
+        given_up: why no plan will come any more; empty while one may
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class PlannerSession(ABC):
         self._figures, self._watchdog, self._mailbox = PlanFigures(), Watchdog(), Mailbox()
         self._pace = Pace()
         self._last_state: State | None = None
+        self.task_failure = self.given_up = ""
         self._seen, self._back_off = 0, 0.0
         self._period = 1.0 / self.config.planner.rate
         self._command_period = (
@@ -330,16 +336,25 @@ class PlannerSession(ABC):
             # The previous plan stands, until it is older than max_plan_age.
             self.health.infeasible = str(error)
             self._output.warn(f"previous plan stands: {error}")
+            self._no_plan(str(error))
             return None
         except Exception as error:
             self._back_off = min(max(2.0 * self._back_off, 0.1), MAX_BACK_OFF)
-            self._fail(
-                f"planner raised {type(error).__name__}: {error}; next try in {self._back_off:g} s"
-            )
+            reason = str(error)
+            if isinstance(error, TaskError):
+                self.task_failure = reason
+            else:
+                reason = f"planner raised {type(error).__name__}: {error}"
+            self._output.warn("".join(traceback.format_exception(error)))
+            self._no_plan(reason)
+            self._fail(f"{reason}; next try in {self._back_off:g} s")
             stopping.wait(self._back_off)
             return None
         self._back_off = 0.0
         return plan
+
+    def _no_plan(self, reason: str) -> None:  # noqa: B027  (most sessions do nothing)
+        """There is no plan from a state (thread: planner); here, the next state may do better."""
 
     def _take(self, plan: Plan, until_start: float, timing: PlanTiming) -> None:
         """Follow a plan from now on.

@@ -17,6 +17,8 @@ from types import ModuleType
 
 from diffusion_mpc.names import require_known
 from diffusion_mpc.tasks.base import Task, TaskError
+from diffusion_mpc.tasks.code_check import require_marks
+from diffusion_mpc.tasks.user_code import load_failure
 
 ENTRY_POINTS = "diffusion_mpc.tasks"
 
@@ -53,11 +55,14 @@ def _from_file(path: Path) -> type[Task]:
     assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    # As for a script: what lies beside it can be imported. Last, so that it hides no library.
+    if (folder := str(path.parent.absolute())) not in sys.path:
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise TaskError(
-            f"task file '{path}' cannot be read: {type(error).__name__}: {error}"
+            f"task file '{path}' cannot be read: {load_failure(error, path)}"
         ) from error
     classes = _defined_in(module)
     if len(classes) != 1:
@@ -65,6 +70,7 @@ def _from_file(path: Path) -> type[Task]:
             f"task file '{path}' defines {len(classes)} tasks; it has to define one subclass of "
             "Task with a name"
         )
+    require_marks(classes[0])
     return classes[0]
 
 

@@ -68,6 +68,7 @@ from diffusion_mpc.tasks.model_file import (
     keyframe_number,
     read_spec,
 )
+from diffusion_mpc.tasks.user_code import naming
 from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ __all__ = [
     "quadratic",
     "smooth_abs",
 ]
+
+REFERENCES = ("none", "cmd_vel", "goal_pose")
+"""References that a task can track."""
 
 Dynamics = Callable[["Tensor", "Tensor", "Tensor", float], tuple["Tensor", "Tensor"]]
 
@@ -153,9 +157,10 @@ class Task:
             TaskError: `weights` names a term that there is not
         """
         terms: dict[str, CostTerm] = cls._marked("__cost_term__")
-        for name, weight in cls.weights.items():
-            known = require_known("cost term", name, terms, TaskError)
-            terms[known] = replace(terms[known], weight=weight)
+        with naming(cls, "weights"):
+            for name, weight in cls.weights.items():
+                known = require_known("cost term", name, terms, TaskError)
+                terms[known] = replace(terms[known], weight=weight)
         return terms
 
     @classmethod
@@ -237,18 +242,34 @@ class Task:
             TaskError: the file is missing or broken, or does not fit the task
         """
         self._normaliser = cached(self._make_normaliser, maxsize=4)
+        kind = type(self)
         given = model_path if isinstance(model_path, ModelFile) else ModelFile(path=str(model_path))
-        self.file = given if given.path else self.own_model(given.actuators)
-        self.path = self.file.located()
+        if given.path:
+            self.file = given
+            self.path = self.file.located()
+        else:
+            with naming(kind, "model_path"):
+                self.file = self.own_model(given.actuators)
+                self.path = self.file.located()
+        with naming(kind, "reference"):
+            require_known("reference", self.reference, REFERENCES, TaskError)
         spec = self._spec()
         self.model = self._compile(spec, {})
         self.ctrl_limits = control_limits(self.model, self.path)
-        if self.keyframe is not None:
-            keyframe_number(self.model, self.keyframe, self.path)
-        self.action_centre: Array = action_centre(spec, self.model, self.keyframe, self.ctrl_limits)
-        self.action_reach: Array = action_scale(
-            self.model, self.action_scale, self.action_centre, self.ctrl_limits
-        )
+        with naming(kind, "base"):
+            if self.base is not None:
+                names = [self.model.body(i).name for i in range(1, self.model.nbody)]
+                require_known("body", self.base, names, TaskError)
+        with naming(kind, "keyframe"):
+            if self.keyframe is not None:
+                keyframe_number(self.model, self.keyframe, self.path)
+            self.action_centre: Array = action_centre(
+                spec, self.model, self.keyframe, self.ctrl_limits
+            )
+        with naming(kind, "action_scale"):
+            self.action_reach: Array = action_scale(
+                self.model, self.action_scale, self.action_centre, self.ctrl_limits
+            )
 
     @classmethod
     def own_model(cls, actuators: ActuatorKind = "") -> ModelFile:
@@ -261,9 +282,13 @@ class Task:
         return ModelFile(path, actuators or cls.actuators)
 
     def _spec(self) -> mujoco.MjSpec:
-        spec = read_spec(self.path, self.file.actuators)
-        self.prepare(spec)
-        add_sensors(spec, self.required_sensors(spec))
+        kind = type(self)
+        with naming(kind, "model_path"):
+            spec = read_spec(self.path, self.file.actuators)
+        with naming(kind, "prepare"):
+            self.prepare(spec)
+        with naming(kind, "sensors"):
+            add_sensors(spec, self.required_sensors(spec))
         return spec
 
     def nominal_actions(self, times: Array, reference: Reference) -> Array:

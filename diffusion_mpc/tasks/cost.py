@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from diffusion_mpc.tasks.errors import TaskError
+from diffusion_mpc.tasks.user_code import at, failure
 from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -49,9 +50,16 @@ class CostTerm:
     description: str
 
     def __call__(self, task: Task, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Unweighted cost (samples, horizon)."""
-        value = self.norm(self.residual(task, x, reference))
-        return value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value
+        """Unweighted cost (samples, horizon).
+
+        Raises:
+            TaskError: residual or norm fail; the message names the term, the file and the line
+        """
+        try:
+            value = self.norm(self.residual(task, x, reference))
+            return value.sum(-1) if value.ndim > x.qpos.ndim - 1 else value
+        except Exception as error:
+            raise failure(f"cost term '{self.name}'", self.residual, error) from error
 
 
 def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R], R]:
@@ -62,13 +70,14 @@ def cost(weight: float, norm: Norm = quadratic, unit: str = "1") -> Callable[[R]
         norm: what turns the residual into a cost
         unit: unit of the residual
     """
+    _require_called("cost", "@cost(weight=1.0)", weight)
 
     def mark(method: R) -> R:
         description = (method.__doc__ or "").strip()
         if not description:
             raise TaskError(
                 f"cost term '{method.__name__}' has no docstring; it becomes the parameter's "
-                "description"
+                f"description {at(method)}"
             )
         term = CostTerm(method.__name__, method, weight, norm, unit, " ".join(description.split()))
         method.__cost_term__ = term  # type: ignore[attr-defined]
@@ -93,8 +102,16 @@ class Constraint:
         """Mean over the horizon of the sum of all positive values, (samples,).
 
         0 where the constraint is met throughout.
+
+        Raises:
+            TaskError: the constraint fails; the message names it, the file and the line
         """
-        value = self.value(task, x, reference)
+        try:
+            return self._violation(self.value(task, x, reference), x, tightened)
+        except Exception as error:
+            raise failure(f"constraint '{self.name}'", self.value, error) from error
+
+    def _violation(self, value: Tensor, x: RolloutBatch, tightened: bool) -> Tensor:
         value = value if value.ndim > x.qpos.ndim - 1 else value[..., None]
         if tightened and self.tightening:
             horizon = value.shape[1]
@@ -120,12 +137,14 @@ def constraint(tightening: float = 0.0, unit: str = "1") -> Callable[[R], R]:
             farther it looks leaves one that is feasible to the next
         unit: unit of the values
     """
+    _require_called("constraint", "@constraint()", tightening)
 
     def mark(method: R) -> R:
         description = (method.__doc__ or "").strip()
         if not description:
             raise TaskError(
-                f"constraint '{method.__name__}' has no docstring; say in one what must hold"
+                f"constraint '{method.__name__}' has no docstring; say in one what must hold "
+                f"{at(method)}"
             )
         method.__constraint__ = Constraint(  # type: ignore[attr-defined]
             method.__name__, method, tightening, unit, " ".join(description.split())
@@ -133,6 +152,15 @@ def constraint(tightening: float = 0.0, unit: str = "1") -> Callable[[R], R]:
         return method
 
     return mark
+
+
+def _require_called(mark: str, example: str, first: object) -> None:
+    """Refuse `@cost` without parentheses, which would make no term of the method."""
+    if callable(first):
+        raise TaskError(
+            f"@{mark} of '{getattr(first, '__name__', first)}' has no parentheses; "
+            f"write {example} {at(first)}"
+        )
 
 
 @cache

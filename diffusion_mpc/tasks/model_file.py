@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mujoco
 
-from diffusion_mpc.names import ActuatorKind, Integrator
+from diffusion_mpc.names import ActuatorKind, Integrator, hint
 from diffusion_mpc.tasks.added_actuators import add_actuators
 from diffusion_mpc.tasks.errors import TaskError, as_task_error
 from diffusion_mpc.tasks.menagerie import PREFIX, find_robot
@@ -105,7 +105,7 @@ def add_sensors(spec: mujoco.MjSpec, sensors: Sensors) -> None:
     """Add the sensors that the specification lacks.
 
     Raises:
-        TaskError: MuJoCo has no sensor or object of that type
+        TaskError: MuJoCo has no sensor or object of that type, or the model no such object
     """
     for name, (kind, object_type, object_name) in sensors.items():
         if spec.sensor(name) is not None:
@@ -117,12 +117,23 @@ def add_sensors(spec: mujoco.MjSpec, sensors: Sensors) -> None:
             raise TaskError(
                 f"sensor '{name}' has an unknown type: '{kind}' of '{object_type}'"
             ) from None
+        _require_object(spec, name, object_type, object_name)
         sensor = spec.add_sensor(
             name=name, type=sensor_type, objtype=mujoco_type, objname=object_name
         )
         if kind == CONTACT:
             sensor.reftype, sensor.refname = mujoco.mjtObj.mjOBJ_BODY, "world"
             sensor.intprm[:3] = NET_FORCE
+
+
+def _require_object(spec: mujoco.MjSpec, sensor: str, kind: str, name: str) -> None:
+    """Refuse a sensor of an object that the model does not have."""
+    kind = kind.removeprefix("x")
+    objects = getattr(spec, "bodies" if kind == "body" else f"{kind}s", None)
+    if objects is not None and name not in (names := [there.name for there in objects]):
+        raise TaskError(
+            f"sensor '{sensor}': unknown {kind} '{name}'; {hint(name, [n for n in names if n])}"
+        )
 
 
 def control_limits(model: mujoco.MjModel, path: Path) -> tuple[Array, Array]:

@@ -202,7 +202,11 @@ class StatePublisher:
 
     def listeners(self) -> int:
         """Number of those who hear every topic."""
-        return min(p.get_subscription_count() for p in self._publishers.values())
+        return min(self.counts().values())
+
+    def counts(self) -> dict[str, int]:
+        """Number of listeners by topic, as it is named after remapping."""
+        return {p.topic_name: p.get_subscription_count() for p in self._publishers.values()}
 
     def publish(self, state: State) -> None:
         """Publish a state; objects first, for planners go by the robot's own messages."""
