@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import WrenchStamped
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -120,7 +121,11 @@ class SimNode(Node):
         quiet_garbage_collector()
 
     def end(self) -> None:
-        """Close the viewer."""
+        """Tell others that no state follows, and close the viewer."""
+        if not self.finished:
+            self._end()
+        # The node is gone in a moment, and with it a message that is still on its way.
+        self._finished.wait_for_all_acked(Duration(seconds=0.2))
         if self._viewer is not None:
             self._viewer.close()
 
