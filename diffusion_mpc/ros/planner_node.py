@@ -21,6 +21,7 @@ from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
@@ -46,6 +47,10 @@ from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.tasks.measured import base_place
 from diffusion_mpc.tasks.user_code import told
 from diffusion_mpc.types import Plan
+
+
+FINISHED = "sim/finished"
+"""Topic on which a simulation tells that it has ended; one that comes after it is obeyed again."""
 
 
 class PlannerNode(LifecycleNode):
@@ -129,6 +134,8 @@ class PlannerNode(LifecycleNode):
         inputs = subscribe_states(self, session)
         inputs += subscribe_reference(self, session)
         inputs += subscribe_transforms(self, session)
+        # Last, so that the states which came before it are taken before.
+        inputs.append(self.create_subscription(Empty, FINISHED, self._on_finished, 1))
         for subscription in inputs:
             undo(self.destroy_subscription, subscription)
         undo(self.destroy_service, self.create_service(Trigger, "~/reset", self._on_reset))
@@ -199,6 +206,12 @@ class PlannerNode(LifecycleNode):
         self.session.reset()
         response.success, response.message = True, "plan forgotten"
         return response
+
+    def _on_finished(self, message: Empty) -> None:
+        """A simulation that has ended sends no more states: that is no loss of control."""
+        assert self.session is not None, "the topic is heard while the node is configured"
+        self.inform("the simulation has finished")
+        self.session.reset()
 
     def _publish_markers(self) -> None:
         session = self.session
