@@ -48,7 +48,6 @@ from diffusion_mpc.tasks.measured import base_place
 from diffusion_mpc.tasks.user_code import told
 from diffusion_mpc.types import Plan
 
-
 FINISHED = "sim/finished"
 """Topic on which a simulation tells that it has ended; one that comes after it is obeyed again."""
 
