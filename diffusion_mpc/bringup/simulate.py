@@ -23,6 +23,7 @@ from diffusion_mpc.bringup.processes import Running
 from diffusion_mpc.config import model_file
 from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.ros.observers import Status
+from diffusion_mpc.ros.spin import ENDING, on_ending
 
 REFRESH = 0.5
 START_TIMEOUT = 180.0
@@ -102,10 +103,11 @@ def _watch(running: Running, duration: float) -> None:
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal stop
         stop = True
+        if number == signal.SIGHUP:
+            _leave_terminal()
 
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.getsignal(number) for number in ENDING}
+    on_ending(on_signal)
     began = time.monotonic()
     try:
         with (
@@ -134,3 +136,11 @@ def _watch(running: Running, duration: float) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere from now on: what a terminal that is gone is told, raises an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -125,12 +125,12 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{s['num_samples']} samples × {s['horizon_steps']} steps × {s['iterations']} "
             "iterations",
         ),
-        ("Plans", f"{s['plans']} at {_value(s['plan_rate_hz'], 'Hz')}"),
+        ("Plans", f"{_count(s['plans'])} at {_value(s['plan_rate_hz'], 'Hz')}"),
         ("Plan time, p50 / p99 / max", _value([plan["p50"], plan["p99"], plan["max"]], "ms")),
         ("State to command, p50 / p99", _value([latency["p50"], latency["p99"]], "ms")),
         ("Deadlines missed", _value(None if miss is None else 100.0 * miss, "%")),
         ("Mean cost", _value(s["mean_cost"])),
-        ("Falls", str(s["falls"])),
+        ("Falls", _count(s["falls"])),
     ]
     if s["mean_speed"] is not None:
         rows.append(
@@ -149,6 +149,10 @@ def _value(values: float | Sequence[float | None] | None, unit: str = "") -> str
         for v in several
     ]
     return " / ".join(texts) + (f" {unit}" if unit and any(v is not None for v in several) else "")
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else str(number)
 
 
 def _lines(rows: Sequence[tuple[str, str]]) -> str:

@@ -137,6 +137,8 @@ def captions(run: RecordedRun, task: Task, measured: Measured) -> list[str]:
 
 
 def _velocity(v: Array) -> str:
+    if np.isnan(v).any():
+        return "–"
     return f"{v[0]:+.1f}, {v[1]:+.1f} m/s, {v[2]:+.1f} rad/s"
 
 
