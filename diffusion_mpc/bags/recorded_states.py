@@ -16,7 +16,7 @@ from diffusion_mpc.estimation.estimator import ODOMETRY, Estimator
 from diffusion_mpc.estimation.joints import JOINTS
 from diffusion_mpc.message_fields import pose_and_twist, to_seconds
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.types import Array
+from diffusion_mpc.types import Array, State
 
 STATE_TYPES = {JOINTS: ("sensor_msgs/msg/JointState",), ODOMETRY: ("nav_msgs/msg/Odometry",)}
 """Message types of the topics that the robot's own state comes from."""
@@ -84,7 +84,7 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
     if names and (prefix := name_prefix(_names(found), names)):
         estimator = Estimator(task.model, task.base, prefix=prefix)
     objects = _Objects(messages, estimator, problems)
-    rows = []
+    rows: list[State] = []
     together: Iterable[tuple[Message, ...]]
     together = _pairs(found[0], found[1], rejected) if len(found) > 1 else zip(*found, strict=True)
     whole = True

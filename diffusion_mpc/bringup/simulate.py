@@ -20,7 +20,6 @@ from rich.live import Live
 
 from diffusion_mpc.bringup.description import Options, isolation, processes
 from diffusion_mpc.bringup.processes import Running
-from diffusion_mpc.config import model_file
 from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.ros.observers import Status
 from diffusion_mpc.ros.spin import ENDING, on_ending
@@ -90,9 +89,10 @@ def simulate(
             # shares the machine.
             os.nice(15)
             _watch(running, duration)
-        model = next(model_file(node.parameters) for node in started if node.name == "planner")
-        report = write_report(bag, task, where, video=video, plot=folder is not None, model=model)
+        report = write_report(bag, "", where, video=video, plot=folder is not None)
         sys.stdout.write(report.text() if folder is not None else report.table())
+        if report.failure:
+            raise SimulationError(report.failure)
         return report.summary
 
 

@@ -31,6 +31,7 @@ from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
+from diffusion_mpc.ros.messages.run import RunPublisher
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.ros.messages.state import StatePublisher
 from diffusion_mpc.ros.parameters import declare
@@ -59,7 +60,8 @@ class SimNode(Node):
                 used
         """
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
-        self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
+        values = declare(self, SimConfig, self._on_change)
+        self.config = build(SimConfig, values)
         self.task = find_task(self.config.task)(self.config.model.file)
         self.plant = Plant(
             self.task, self.config.model, self.config.mass_scale, self.config.friction_scale
@@ -98,6 +100,7 @@ class SimNode(Node):
         # Commands of any supported type are obeyed; a topic has one type, so the first publisher
         # decides.
         self._subscription: Any = None
+        self._run = RunPublisher(self, values, self.task)
         self.create_subscription(WrenchStamped, "~/push", self._on_push, 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/pause", self._on_pause)
@@ -121,6 +124,7 @@ class SimNode(Node):
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
         self.config = build(SimConfig, values)
+        self._run.changed(values)
 
     # Start: wait until there is somebody to simulate for
 
