@@ -32,7 +32,7 @@ RECORD_TYPE = "std_msgs/msg/String"
 def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
     """What does not change while a node runs.
 
-    `task_source`: text of the task's file, where it is one; `model_sha256`: see `model_hash`;
+    `task_file`, `task_source`: the task's file and its text, where it is one; `model_sha256`: see `model_hash`;
     `revision`, `versions`, `machine`.
 
     Args:
@@ -41,6 +41,7 @@ def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
     """
     file = Path(task_name)
     return {
+        "task_file": str(file.resolve()) if file.suffix == ".py" else "",
         "task_source": file.read_text(encoding="utf-8") if file.suffix == ".py" else "",
         "model_sha256": model_hash(task.model) if task is not None else "",
         "revision": revision(),
@@ -80,15 +81,21 @@ class RunRecord:
         """The task, as `find_task` takes it, and its model, as files that last for the block.
 
         Raises:
-            BagError: a file that the model needs is missing
+            BagError: the task's file or one that the model needs is missing, or has changed
         """
-        name, source = str(self._main["parameters"]["task"]), self._main["task_source"]
+        name, file = str(self._main["parameters"]["task"]), self._main["task_file"]
+        # Code that comes in a bag is not run: a bag may be anybody's.
+        if file and _text(Path(file)) != self._main["task_source"]:
+            raise BagError(
+                f"the run's task file '{file}' is not on this machine as it was (its text is in "
+                "the bag, on planner/run); put it there, or name a task: --task"
+            )
         with tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as scratch:
-            folder = Path(scratch)
-            if source:
-                name = str(folder / Path(name).name)
-                Path(name).write_text(source, encoding="utf-8")
-            yield name, write_model(self.model, folder)
+            yield file or name, write_model(self.model, Path(scratch))
+
+
+def _text(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
 def read_record(bag: Path, namespace: str | None = None) -> RunRecord | None:
