@@ -120,7 +120,8 @@ def test_what_was_not_measured_is_unknown_and_a_run_without_states_is_a_failure(
         assert figures[name] is None, name
     assert main(["evaluate", str(tmp_path / "bag"), "--task", "cartpole"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: bag") and "no state that can be evaluated" in line
+    assert line.startswith("error: bag")
+    assert "no state that can be evaluated" in line
 
 
 def test_reports_of_bags_side_by_side_have_folders_of_their_own(tmp_path):

@@ -32,8 +32,8 @@ RECORD_TYPE = "std_msgs/msg/String"
 def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
     """What does not change while a node runs.
 
-    `task_file`, `task_source`: the task's file and its text, where it is one; `model_sha256`: see `model_hash`;
-    `revision`, `versions`, `machine`.
+    `task_file`, `task_source`: the task's file and its text, where it is one;
+    `model_sha256`: see `model_hash`; `revision`, `versions`, `machine`.
 
     Args:
         task_name: name or file of the task; empty: none
