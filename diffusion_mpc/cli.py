@@ -147,7 +147,8 @@ def evaluate(
     bags: tuple[Path, ...],
     /,
     *,
-    task: str = "ant",
+    task: str = "",
+    namespace: str | None = None,
     output: Path | None = None,
     video: bool = False,
     json: OutputFile = None,
@@ -158,23 +159,26 @@ def evaluate(
 
     Args:
         bags: bag folder or .mcap file
-        task: task the robot was doing
-        output: folder for the reports (default: beside each bag)
+        task: task to evaluate, with its own model and weights (default: the run's, from the bag)
+        namespace: namespace of the robot, where a bag holds several
+        output: folder for the reports (default: BAG_report beside each bag)
         video: render a video as well
         json: file to write the figures to
     """
-    from diffusion_mpc.evaluation.report import write_report
+    from diffusion_mpc.evaluation.report import report_folders, write_report
 
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    summaries = []
-    for bag in bags:
-        folder = (output or bag.parent) / (bag.stem if len(bags) > 1 else "")
-        report = write_report(bag, task, folder, video=video)
+    summaries, failures = [], []
+    for bag, folder in zip(bags, report_folders(bags, output), strict=True):
+        report = write_report(bag, task, folder, video=video, namespace=namespace)
         sys.stdout.write(report.text())
         summaries.append(report.summary)
+        failures += [report.failure] if report.failure else []
     write_json(summaries if len(summaries) > 1 else summaries[0], json)
-    return 0
+    for failure in failures:
+        sys.stderr.write(f"error: {failure}\n")
+    return 1 if failures else 0
 
 
 @app.command

@@ -395,6 +395,7 @@ def test_distances_from_the_goal_are_those_of_the_goal_that_the_newest_plan_purs
                 START + i * PERIOD,
                 goal=((0, 0, 0), (0, 0, 0, 1)) if i < 2 else ((0.3, 0.4, 0.2), quarter),
             )
+            bag.command(START + i * PERIOD, START + i * PERIOD, np.zeros(task.model.nu))
     run = read_run(tmp_path / "bag", task)
     measured = measure(run, task)
     np.testing.assert_allclose(measured.goal_errors["position_m"], [0.5, 0.5, 0.0, 0.0], atol=1e-12)

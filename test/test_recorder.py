@@ -130,7 +130,7 @@ def ended(process, number=None):
     return process.returncode, output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_bag_holds_what_was_sent_from_the_first_command_on(tmp_path, robot, number):
     bag = tmp_path / "runs" / "bag"
     with recorder(bag) as process, publishers(robot, MESSAGES) as made:

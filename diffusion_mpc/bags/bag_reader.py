@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ FORMATS = {
     SchemaEncoding.ROS2IDL: MessageDefinitionFormat.IDL,
 }
 """Formats of message definitions by the encoding of an MCAP schema."""
+
+ROBOT_TOPICS = ("joint_states", "joint_command", "planner/stats")
+"""Topics of which every robot has one of its own, in its namespace."""
 
 
 class BagError(ValueError):
@@ -59,34 +62,72 @@ class Messages:
         types: type of every topic
         counts: number of messages on every topic, wanted or not
         problems: what could not be read, one line each
+        namespace: namespace of the robot that they are read for
     """
 
     messages: list[Message]
     types: Mapping[str, str]
     counts: Mapping[str, int]
     problems: tuple[str, ...]
+    namespace: str = ""
+
+    def robots(self) -> list[str]:
+        """Namespaces in which there is a robot, e.g. "/robot1"; "" is the root."""
+        return sorted(
+            {
+                topic.removesuffix(f"/{name}")
+                for topic in self.types
+                for name in ROBOT_TOPICS
+                if topic.endswith(f"/{name}")
+            }
+        )
+
+    def of_robot(self, bag: Path, namespace: str | None = None) -> Messages:
+        """The same messages, of which `find_topic` finds those of one robot.
+
+        Args:
+            bag: where they come from
+            namespace: namespace of the robot; None: there is only one
+
+        Raises:
+            BagError: there are several and none is named, or none of that name
+        """
+        robots = self.robots()
+        listed = ", ".join(robot or "/" for robot in robots)
+        if namespace is None:
+            if len(robots) > 1:
+                raise BagError(
+                    f"bag '{bag}' holds robots in several namespaces: {listed}; choose one with "
+                    "--namespace"
+                )
+            return replace(self, namespace=robots[0] if robots else "")
+        chosen = f"/{namespace.strip('/')}".rstrip("/")
+        if chosen not in robots:
+            raise BagError(
+                f"bag '{bag}' holds no robot in the namespace {chosen or '/'}; there are: {listed}"
+            )
+        return replace(self, namespace=chosen)
 
     def find_topic(self, name: str, types: Collection[str], problems: list[str]) -> str | None:
-        """Topic of one of the types whose name ends with a name.
-
-        The part in front of it is the robot's namespace.
+        """Topic of the robot by its name.
 
         Args:
             name: name without namespace
-            types: message types that fit
-            problems: gets a line where no topic fits (None is returned), or more than one (the
-                shortest is)
+            types: message types that are understood
+            problems: gets a line where there is no such topic, or where it has another type; None
+                is returned then
         """
-        matching = sorted(
-            (t for t, kind in self.types.items() if kind in types and f"/{t}".endswith(f"/{name}")),
-            key=len,
+        topic = f"{self.namespace}/{name}"
+        kind = self.types.get(topic)
+        if kind in types:
+            return topic
+        problems.append(
+            f"no topic {topic}"
+            if kind is None
+            else f"topic {topic} is left out: it has the type {kind}, understood are "
+            f"{', '.join(types)}"
         )
-        if not matching:
-            problems.append(f"no topic {name}")
-            return None
-        if len(matching) > 1:
-            problems.append(f"{matching[0]} is used, {', '.join(matching[1:])} is not")
-        return matching[0]
+        return None
 
     def on(self, topic: str | None) -> list[Message]:
         """Messages of a topic; none where it is None."""

@@ -16,7 +16,7 @@ from diffusion_mpc.estimation.estimator import ODOMETRY, Estimator
 from diffusion_mpc.estimation.joints import JOINTS
 from diffusion_mpc.message_fields import pose_and_twist, to_seconds
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.types import Array
+from diffusion_mpc.types import Array, State
 
 STATE_TYPES = {JOINTS: ("sensor_msgs/msg/JointState",), ODOMETRY: ("nav_msgs/msg/Odometry",)}
 """Message types of the topics that the robot's own state comes from."""
@@ -51,11 +51,11 @@ def read_states(bag: Path, task: Task) -> RecordedStates:
         task: task whose model names the joints
 
     Raises:
-        BagError: nothing can be read, or the bag has no states
+        BagError: nothing can be read, or the bag has no states, or those of several robots
         TaskError: the task's model has joints that no message describes
     """
     kinds = {kind for types in (*STATE_TYPES.values(), OBJECT_TYPES) for kind in types}
-    messages = read_messages(bag, lambda topic, kind: kind in kinds)
+    messages = read_messages(bag, lambda topic, kind: kind in kinds).of_robot(bag)
     problems: list[str] = []
     states = states_of(messages, task, problems)
     if not len(states.stamps) and problems:
@@ -84,7 +84,7 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
     if names and (prefix := name_prefix(_names(found), names)):
         estimator = Estimator(task.model, task.base, prefix=prefix)
     objects = _Objects(messages, estimator, problems)
-    rows = []
+    rows: list[State] = []
     together: Iterable[tuple[Message, ...]]
     together = _pairs(found[0], found[1], rejected) if len(found) > 1 else zip(*found, strict=True)
     whole = True
@@ -104,6 +104,9 @@ def states_of(messages: Messages, task: Task, problems: list[str]) -> RecordedSt
             continue
         objects.take_until(stamp + PAIRING, rejected)
         state = estimator.state()
+        if state is not None and rows and stamp and stamp == rows[-1].stamp:
+            # In lockstep, a simulation repeats a state until it is answered.
+            continue
         if state is None:
             rejected[f"no {' or '.join(estimator.waiting_for())} before joint_states"] += 1
         else:

@@ -9,7 +9,7 @@ import os
 import random
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,7 +87,10 @@ ARGUMENTS = (
 )
 """Arguments of `launch/*_sim.launch.py`."""
 
-ROBOT_ARGUMENTS = tuple(a for a in ARGUMENTS if a.name not in ("headless", "lockstep", "duration"))
+ROBOT_ARGUMENTS = (
+    *(a for a in ARGUMENTS if a.name not in ("headless", "lockstep", "duration")),
+    Argument("respawn", "false", "The planner is started again when it dies.", ("true", "false")),
+)
 """Arguments of `launch/planner.launch.py`."""
 
 
@@ -104,6 +107,7 @@ class Options:
     duration: float = 0.0
     use_sim_time: bool = False
     namespace: str = ""
+    respawn: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -115,7 +119,8 @@ class Options:
         Raises:
             ConfigError: a text is not a number
         """
-        texts = {**{argument.name: argument.default for argument in ARGUMENTS}, **texts}
+        known = (*ARGUMENTS, *ROBOT_ARGUMENTS)
+        texts = {**{argument.name: argument.default for argument in known}, **texts}
 
         def number(name: str) -> float:
             try:
@@ -136,6 +141,7 @@ class Options:
             duration=number("duration"),
             use_sim_time=flag("use_sim_time"),
             namespace=texts["namespace"],
+            respawn=flag("respawn"),
         )
 
 
@@ -147,11 +153,15 @@ class Process:
         name: name of the node; its executable is `<name>_node`
         parameters: its parameters, by full name, as far as they are not left at their defaults
         namespace: namespace of the node and of its topics; empty: none
+        respawn: whether it is started again when it dies; by `ros2 launch` only
+        helper: whether the others go on when it fails
     """
 
     name: str
     parameters: Mapping[str, Value]
     namespace: str = ""
+    respawn: bool = False
+    helper: bool = False
 
 
 def processes(options: Options) -> list[Process]:
@@ -246,7 +256,11 @@ def robot_processes(options: Options) -> list[Process]:
     common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
     # Not the task's demo, which asks for motion: a robot waits for somebody to command it.
     planner = {**given["planner"], **backend, **common, "task": options.task}
-    return _with_recorder(options, {"planner": planner}, given["recorder"])
+    # A disk that is full is no reason to let go of a robot.
+    return [
+        replace(p, respawn=options.respawn) if p.name == "planner" else replace(p, helper=True)
+        for p in _with_recorder(options, {"planner": planner}, given["recorder"])
+    ]
 
 
 def _with_recorder(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from launch.action import Action
 from launch.actions import (
@@ -35,6 +36,9 @@ from diffusion_mpc.bringup.description import (
     isolation,
     processes,
 )
+
+RESPAWN_DELAY = 1.0
+"""Time from the end of a node to its next start, s."""
 
 
 def simulation(task: str) -> LaunchDescription:
@@ -67,12 +71,14 @@ def actions(
             argument.name: LaunchConfiguration(argument.name).perform(context)
             for argument in arguments
         }
-        started = [_node(process) for process in describe(Options.from_texts(texts))]
+        started = {_node(process): process for process in describe(Options.from_texts(texts))}
         return [
             *started,
             *[
-                RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_ended))
-                for action in started
+                RegisterEventHandler(
+                    OnProcessExit(target_action=action, on_exit=partial(_ended, process))
+                )
+                for action, process in started.items()
             ],
         ]
 
@@ -101,19 +107,29 @@ def _node(process: Process) -> Node:
                 for name, value in process.parameters.items()
             }
         ],
+        respawn=process.respawn,
+        respawn_delay=RESPAWN_DELAY,
         output="screen",
         emulate_tty=sys.stdout.isatty(),
     )
 
 
-def _ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """End the others, except after the recorder, which ends a moment before the simulation.
+def _ended(process: Process, event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End the others, except after a node that is started again or that they can do without.
+
+    A recorder ends a moment before the simulation.
 
     Raises:
         RuntimeError: the node failed; with this, launch ends the others too, and its own exit code
             is 1
     """
-    if event.returncode != 0 and not context.is_shutdown:
+    if context.is_shutdown:
+        return []
+    told = f"{event.process_name} has ended with exit code {event.returncode}"
+    if process.respawn:
+        return [LogInfo(msg=f"{told}; it is started again")]
+    if process.helper:
+        return [LogInfo(msg=f"{told}; the others go on without it")]
+    if event.returncode != 0:
         raise RuntimeError(f"{event.process_name} failed with exit code {event.returncode}")
-    recorder = event.process_name.startswith("recorder")
-    return [] if recorder else [EmitEvent(event=Shutdown(reason=f"{event.process_name} has ended"))]
+    return [] if process.name == "recorder" else [EmitEvent(event=Shutdown(reason=told))]

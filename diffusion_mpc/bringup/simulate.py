@@ -20,9 +20,9 @@ from rich.live import Live
 
 from diffusion_mpc.bringup.description import Options, isolation, processes
 from diffusion_mpc.bringup.processes import Running
-from diffusion_mpc.config import model_file
 from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.ros.observers import Status
+from diffusion_mpc.ros.spin import ENDING, on_ending
 
 REFRESH = 0.5
 START_TIMEOUT = 180.0
@@ -93,9 +93,9 @@ def simulate(
             # Nothing was recorded that could be reported.
             raise KeyboardInterrupt
         failures = running.failures()
-        model = next(model_file(node.parameters) for node in started if node.name == "planner")
-        report = write_report(bag, task, where, video=video, plot=folder is not None, model=model)
+        report = write_report(bag, "", where, video=video, plot=folder is not None)
         sys.stdout.write(report.text() if folder is not None else report.table())
+        failures += [report.failure] if report.failure else []
         if failures:
             raise SimulationError("; ".join(failures))
         return report.summary
@@ -107,10 +107,8 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         """Take the signals over."""
         self.came = False
-        self._before = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._before = {number: signal.getsignal(number) for number in ENDING}
+        on_ending(self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,6 +118,16 @@ class Interrupt:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.came = True
+        if number == signal.SIGHUP:
+            _leave_terminal()
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere from now on: what a terminal that is gone is told, raises an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def _watch(running: Running, duration: float, interrupt: Interrupt) -> int:

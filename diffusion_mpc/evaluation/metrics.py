@@ -23,7 +23,8 @@ class Measured:
 
     Attributes:
         velocity: (T, 3) as `heading_velocity`
-        reference: (T, 3) commanded velocity in the same frame, that of the newest plan at the time
+        reference: (T, 3) commanded velocity in the same frame, that of the newest plan at the time;
+            NaN where no plan says which
         goal: (T, 7) goal position, m, and unit quaternion (wxyz), that of the newest plan at the
             time
         goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues
@@ -63,23 +64,24 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
     controls = _in_force(
         stamps, run.commands.stamps, run.commands.values, before=task.action_centre
     )
-    default = Reference()
-    reference = _with_states(stamps, run.plans.stamps, run.plans.velocity, default.velocity)
-    goal = _with_states(stamps, run.plans.stamps, run.plans.goal, default.pose)
+    planned = bool(len(run.plans.stamps))
+    reference = _with_states(stamps, run.plans.stamps, run.plans.velocity, np.full(3, np.nan))
+    goal = _with_states(stamps, run.plans.stamps, run.plans.goal, Reference().pose)
     x = trajectory(task.model, run.states.qpos, run.states.qvel, controls)
     costs: dict[str, Array] = {}
     errors: dict[str, Array] = {}
-    # Without plans the goal is unknown, and so is the cost of missing it.
-    if len(stamps) and (task.reference != "goal_pose" or len(run.plans.goal)):
+    # Without plans it is unknown what was asked for, and so is the cost of missing it.
+    if len(stamps) and (planned or task.reference == "none"):
         parts = []
         for rows in _constant(np.concatenate([reference, goal], axis=1)):
             asked = Reference(reference[rows.start], goal[rows.start], stamps[rows]).on(x.qpos)
             parts.append(
                 (task.costs(rows_of(x, rows), asked), task.goal_errors(rows_of(x, rows), asked))
             )
+        # Without commands, the cost of effort is unknown.
         costs = {
             name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts])
-            for name in terms
+            for name in (terms if len(run.commands.stamps) else ())
         }
         errors = {
             name: np.concatenate([part[name][0].numpy() for _, part in parts])
@@ -138,15 +140,17 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
         "num_samples": plans.num_samples,
         "horizon_steps": plans.horizon_steps,
         "iterations": plans.iterations,
-        "duration_s": float(np.ptp(states.stamps)) if len(states.stamps) else 0.0,
+        "duration_s": float(np.ptp(states.stamps)) if len(states.stamps) else None,
         "plan_rate_hz": _rate(plans.stamps),
         "plan_ms": percentiles(1e3 * plans.plan_time, (50, 95, 99), largest=True),
         "state_to_command_ms": percentiles(1e3 * latency, (50, 99)),
         "deadline_miss_ratio": float(plans.missed.mean()) if len(plans.missed) else None,
-        "plans": len(plans.stamps),
+        "plans": len(plans.stamps) if plans.recorded else None,
         "mean_cost": sum(terms.values()) if terms else None,
         "term_costs": terms,
-        "falls": int((~measured.failed[:-1] & measured.failed[1:]).sum()),
+        "falls": int((~measured.failed[:-1] & measured.failed[1:]).sum())
+        if len(measured.failed)
+        else None,
         "command_speed": command_speed,
         "mean_speed": mean_speed,
         "goal_errors": {name: float(error[-1]) for name, error in measured.goal_errors.items()},
@@ -160,10 +164,11 @@ def speeds(
     """Mean commanded speed, and mean measured velocity along its direction, m/s, after settling.
 
     States with no planar command do not count, unless there are no others: then the command is 0,
-    and the speed is the planar one. Both are None for a task that follows no `cmd_vel`, and where
-    no state is left.
+    and the speed is the planar one. Both are None for a task that follows no `cmd_vel`, where no
+    state is left, and where no plan says what was commanded.
     """
     late = run.states.stamps >= run.states.stamps[:1] + settle
+    late &= np.isfinite(measured.reference).all(axis=1)
     if task.reference != "cmd_vel" or measured.velocity is None or not late.any():
         return None, None
     velocity, command = measured.velocity[late, :2], measured.reference[late, :2]

@@ -41,7 +41,7 @@ TYPES = {
     ),
     STATS: ("diffusion_mpc/msg/PlannerStats",),
 }
-"""Message types by the end of the topic's name."""
+"""Message types by the topic's name in the robot's namespace."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class RecordedPlans:
     """Figures of the plans; see msg/PlannerStats.msg for their meaning.
 
     Attributes:
+        recorded: whether the bag has their topic
         stamps: (P,) stamps of the states planned from, s
         plan_time, deadline: (P,) s
         missed: (P,) whether the plan came too late
@@ -80,6 +81,7 @@ class RecordedPlans:
         algorithm, backend, num_samples, horizon_steps, iterations: of the last plan
     """
 
+    recorded: bool
     stamps: Array
     plan_time: Array
     deadline: Array
@@ -120,19 +122,21 @@ class RecordedRun:
     problems: tuple[str, ...]
 
 
-def read_run(bag: Path, task: Task) -> RecordedRun:
+def read_run(bag: Path, task: Task, namespace: str | None = None) -> RecordedRun:
     """Read a bag as a run of a task.
 
     Args:
         bag: rosbag2 folder or .mcap file
         task: task that was run; joints and actuators are those of its model
+        namespace: namespace of the robot; None: the bag holds only one
 
     Raises:
-        BagError: nothing can be read, or nothing in the bag is of use
+        BagError: nothing can be read, or nothing in the bag is of use, or there are several robots
+            and none is chosen
         TaskError: the task's model has joints or actuators that no message describes
     """
     kinds = {kind for types in (*TYPES.values(), OBJECT_TYPES) for kind in types}
-    messages = read_messages(bag, lambda topic, kind: kind in kinds)
+    messages = read_messages(bag, lambda topic, kind: kind in kinds).of_robot(bag, namespace)
     unused: list[str] = []
     if not any(messages.find_topic(name, types, unused) for name, types in TYPES.items()):
         raise BagError(
@@ -142,6 +146,11 @@ def read_run(bag: Path, task: Task) -> RecordedRun:
     states = states_of(messages, task, problems)
     commands = _commands(messages, task, problems)
     plans = _plans(messages, problems)
+    if not (len(states.stamps) or len(commands.stamps) or len(plans.stamps)):
+        raise BagError(
+            f"bag '{bag}' holds nothing that can be evaluated"
+            + (f": {problems[0]}" if problems else "")
+        )
     return RecordedRun(bag, states, commands, plans, messages.counts, tuple(problems))
 
 
@@ -182,10 +191,8 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
 
 
 def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
-    rows = [
-        message.content
-        for message in messages.on(messages.find_topic(STATS, TYPES[STATS], problems))
-    ]
+    topic = messages.find_topic(STATS, TYPES[STATS], problems)
+    rows = [message.content for message in messages.on(topic)]
     names = tuple(rows[-1].term_names) if rows else ()
     kept = [
         row for row in rows if tuple(row.term_names) == names and len(row.term_costs) == len(names)
@@ -205,6 +212,7 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         )
 
     return RecordedPlans(
+        recorded=topic is not None,
         stamps=np.array([to_seconds(row.header.stamp) for row in kept]),
         plan_time=column("plan_time"),
         deadline=column("deadline"),

@@ -10,12 +10,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from diffusion_mpc.bags.run_record import task_of
 from diffusion_mpc.evaluation.metrics import figures, measure
 from diffusion_mpc.evaluation.plot import write_plot
 from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.tasks.model_file import OWN, ModelFile
 
 PAGES = Environment(
     loader=PackageLoader("diffusion_mpc.evaluation", ""),
@@ -43,6 +43,14 @@ class Report:
     paths: dict[str, Path]
     problems: tuple[str, ...]
 
+    @property
+    def failure(self) -> str:
+        """Why the run's motion could not be evaluated, in one line; empty where it could."""
+        if self.summary["duration_s"] is not None:
+            return ""
+        reason = f": {self.problems[0]}" if self.problems else ""
+        return f"bag '{self.bag}' holds no state that can be evaluated{reason}"
+
     def table(self) -> str:
         """The headline figures and the problems, as lines of text."""
         return _lines(headline(self.summary)) + "".join(
@@ -67,50 +75,69 @@ def write_report(
     video: bool = True,
     plot: bool = True,
     settle: float = 3.0,
-    weights: Mapping[str, float] | None = None,
-    model: ModelFile = OWN,
+    namespace: str | None = None,
 ) -> Report:
     """Evaluate a bag into a folder; files of an earlier evaluation in there are replaced.
 
     Args:
         bag: rosbag2 folder or .mcap file
-        task_name: name of the task that was run, or a Python file that defines one
+        task_name: name of a task, or a Python file that defines one, in place of the run's, with
+            its own model and weights; empty: what the bag says was run
         folder: where summary.json, plot.png, report.html and video.mp4 go
         video: whether to render a video; where that is not possible, `problems` says why
         plot: whether to draw the plot and write the page that shows it
         settle: time from the first state on that the speeds leave out, s
-        weights: weights of cost terms that differ from the task's own
-        model: what is given in place of the task's own model
+        namespace: namespace of the robot; None: the bag holds only one
 
     Raises:
-        BagError: nothing in the bag can be used
+        BagError: nothing in the bag can be used, or it does not say what was run, or it holds
+            several robots
         TaskError: the task or its model cannot be used
         ValueError: a weight belongs to no term
         OSError: the folder cannot be written to
     """
-    task = find_task(task_name)(model)
-    run = read_run(bag, task)
-    measured = measure(run, task, weights)
-    summary = figures(run, task, measured, settle)
-    problems = list(run.problems)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {"summary": folder / "summary.json"}
-    paths["summary"].write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    if plot:
-        write_plot(run, task, measured, folder / "plot.png")
-        paths["plot"] = folder / "plot.png"
-    if video:
-        try:
-            write_video(bag, task_name, folder / "video.mp4", model)
-            paths["video"] = folder / "video.mp4"
-        except RendererUnavailableError as error:
-            problems.append(f"no video: {error}")
+    with task_of(bag, task_name, namespace) as (name, model, weights):
+        task = find_task(name)(model)
+        run = read_run(bag, task, namespace)
+        measured = measure(run, task, weights)
+        summary = figures(run, task, measured, settle)
+        problems = list(run.problems)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = {"summary": folder / "summary.json"}
+        paths["summary"].write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        if plot:
+            write_plot(run, task, measured, folder / "plot.png")
+            paths["plot"] = folder / "plot.png"
+        if video:
+            try:
+                write_video(bag, name, folder / "video.mp4", model, namespace)
+                paths["video"] = folder / "video.mp4"
+            except RendererUnavailableError as error:
+                problems.append(f"no video: {error}")
     if plot:
         paths["page"] = folder / "report.html"
         paths["page"].write_text(_page(bag, summary, problems, "video" in paths), encoding="utf-8")
     return Report(
         bag, summary, {what: paths[what] for what in LABELS if what in paths}, tuple(problems)
     )
+
+
+def report_folders(bags: Sequence[Path], output: Path | None) -> list[Path]:
+    """A folder for the report of each bag, none of them twice.
+
+    Args:
+        bags: bag folders or .mcap files
+        output: where they go; that of a single bag is this one; None: beside each bag
+    """
+    whole = [bag.resolve() for bag in bags]
+    if output is None:
+        return [bag.with_name(f"{bag.name}_report") for bag in whole]
+    if len(bags) == 1:
+        return [output]
+    depth = next(
+        (n for n in range(1, 99) if len({b.parts[-n:] for b in whole}) == len(set(whole))), 99
+    )
+    return [output / "_".join(bag.relative_to(bag.anchor).parts[-depth:]) for bag in whole]
 
 
 def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -125,12 +152,12 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{s['num_samples']} samples × {s['horizon_steps']} steps × {s['iterations']} "
             "iterations",
         ),
-        ("Plans", f"{s['plans']} at {_value(s['plan_rate_hz'], 'Hz')}"),
+        ("Plans", f"{_count(s['plans'])} at {_value(s['plan_rate_hz'], 'Hz')}"),
         ("Plan time, p50 / p99 / max", _value([plan["p50"], plan["p99"], plan["max"]], "ms")),
         ("State to command, p50 / p99", _value([latency["p50"], latency["p99"]], "ms")),
         ("Deadlines missed", _value(None if miss is None else 100.0 * miss, "%")),
         ("Mean cost", _value(s["mean_cost"])),
-        ("Falls", str(s["falls"])),
+        ("Falls", _count(s["falls"])),
     ]
     if s["mean_speed"] is not None:
         rows.append(
@@ -149,6 +176,10 @@ def _value(values: float | Sequence[float | None] | None, unit: str = "") -> str
         for v in several
     ]
     return " / ".join(texts) + (f" {unit}" if unit and any(v is not None for v in several) else "")
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else str(number)
 
 
 def _lines(rows: Sequence[tuple[str, str]]) -> str:

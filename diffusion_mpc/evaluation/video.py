@@ -32,7 +32,13 @@ class RendererUnavailableError(RuntimeError):
     """This machine cannot render or encode; the message is one line with the reason."""
 
 
-def write_video(bag: Path, task_name: str, file: Path, model: ModelFile = OWN) -> None:
+def write_video(
+    bag: Path,
+    task_name: str,
+    file: Path,
+    model: ModelFile = OWN,
+    namespace: str | None = None,
+) -> None:
     """Render a run in real time: 640 x 360, 30 frames per second, H.264. Shows its progress.
 
     Args:
@@ -40,6 +46,7 @@ def write_video(bag: Path, task_name: str, file: Path, model: ModelFile = OWN) -
         task_name: name of the task, or a Python file that defines one
         file: where to write; replaced where it exists
         model: what is given in place of the task's own model
+        namespace: namespace of the robot; None: the bag holds only one
 
     Raises:
         RendererUnavailableError: there is no renderer or no encoder, or it failed
@@ -48,7 +55,7 @@ def write_video(bag: Path, task_name: str, file: Path, model: ModelFile = OWN) -
     # its own.
     environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
     command = [sys.executable, "-m", __name__, str(bag), task_name, str(file)]
-    command += [model.path, model.actuators]
+    command += [model.path, model.actuators, *([] if namespace is None else [namespace])]
     done = subprocess.run(
         command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"
     )
@@ -137,14 +144,16 @@ def captions(run: RecordedRun, task: Task, measured: Measured) -> list[str]:
 
 
 def _velocity(v: Array) -> str:
+    if np.isnan(v).any():
+        return "–"
     return f"{v[0]:+.1f}, {v[1]:+.1f} m/s, {v[2]:+.1f} rad/s"
 
 
-def _render(bag: Path, task: Task, file: Path) -> None:
+def _render(bag: Path, task: Task, file: Path, namespace: str | None) -> None:
     import imageio_ffmpeg
     from rich.progress import track
 
-    run = read_run(bag, task)
+    run = read_run(bag, task, namespace)
     if not len(run.states.stamps):
         raise RendererUnavailableError("the bag holds no states")
     visual = task.model.vis
@@ -187,10 +196,12 @@ def _renderer(model: mujoco.MjModel) -> Any:  # noqa: ANN401  (mujoco.Renderer)
 
 def main(arguments: list[str]) -> int:
     """Render; the last line on standard error is the reason where that fails."""
-    bag, task_name, file, path, actuators = arguments
+    bag, task_name, file, path, actuators, *namespace = arguments
     try:
         model = ModelFile(path, cast(ActuatorKind, actuators))
-        _render(Path(bag), find_task(task_name)(model), Path(file))
+        _render(
+            Path(bag), find_task(task_name)(model), Path(file), namespace[0] if namespace else None
+        )
     except Exception as error:
         # Whatever a graphics driver or an encoder raises, the caller goes on without the video.
         kind = "" if isinstance(error, RendererUnavailableError) else f"{type(error).__name__}: "

@@ -33,6 +33,7 @@ from diffusion_mpc.ros.messages.joint_command import encode
 from diffusion_mpc.ros.messages.markers import marker_array
 from diffusion_mpc.ros.messages.plan import outputs, plan_message, stats_message
 from diffusion_mpc.ros.messages.reference_topics import subscribe as subscribe_reference
+from diffusion_mpc.ros.messages.run import RunPublisher
 from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
 from diffusion_mpc.ros.messages.tf_topics import subscribe as subscribe_transforms
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
@@ -145,6 +146,8 @@ class PlannerNode(LifecycleNode):
             # With a timer, not with every plan: drawing must not delay commands.
             drawing = self.create_timer(1.0 / config.markers.rate, self._publish_markers)
             undo(self.destroy_timer, drawing)
+        self._run = RunPublisher(self, self._values, session.task)
+        undo(self._run.close)
         self.session = session
         quiet_garbage_collector()
         self.inform(f"configured: task {session.task.name}, {session.swap.describe()}")
@@ -198,6 +201,7 @@ class PlannerNode(LifecycleNode):
         if self.session is not None:
             refuse_fixed(self.get_fully_qualified_name(), self._values, values)
             self.session.configure(values)
+            self._run.changed(values)
         self._values = dict(values)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

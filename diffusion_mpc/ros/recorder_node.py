@@ -27,8 +27,10 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from diffusion_mpc.bags.bag_writer import BagWriter
+from diffusion_mpc.bags.run_record import MODEL, RUN
 from diffusion_mpc.config import ConfigError, RecorderConfig, build
 from diffusion_mpc.estimation.objects import OBJECTS
+from diffusion_mpc.ros.messages.run import RunPublisher
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import run
 
@@ -47,6 +49,11 @@ TOPICS = (
 
 Names are relative to the node's namespace and may be remapped.
 """
+RECORDS = (
+    f"recorder/{RUN}",
+    *(f"{node}/{what}" for node in ("planner", "sim") for what in (RUN, MODEL)),
+)
+"""Latched topics that say what is run: recorded whenever they were sent."""
 
 # Deep enough for what arrives while the disk is busy, or the cores are with others.
 DEPTH = 1000
@@ -68,13 +75,15 @@ class RecorderNode(Node):
         super().__init__(
             "recorder", automatically_declare_parameters_from_overrides=True, **arguments
         )
-        config = build(RecorderConfig, declare(self, RecorderConfig))
+        values = declare(self, RecorderConfig)
+        config = build(RecorderConfig, values)
         self.finished = False
         self.failure = ""
         self.bag = new_bag(Path(config.directory or time.strftime("bag_%Y_%m_%d-%H_%M_%S")))
         self._start_on = self.resolve_topic_name(config.start_on) if config.start_on else ""
         self._stop_on = self.resolve_topic_name(config.stop_on) if config.stop_on else ""
-        topics = [*map(self.resolve_topic_name, TOPICS), self._start_on, self._stop_on]
+        self._records = set(map(self.resolve_topic_name, RECORDS))
+        topics = [*map(self.resolve_topic_name, (*RECORDS, *TOPICS)), self._start_on, self._stop_on]
         self._undiscovered = [topic for topic in dict.fromkeys(topics) if topic]
         # Which objects there are, only the model of a task knows, and the recorder has none.
         self._objects, self._known = self.resolve_topic_name(OBJECTS.rstrip("/")) + "/", set[str]()
@@ -83,6 +92,7 @@ class RecorderNode(Node):
         self._until: int | None = None
         self._taken = 0
         self._newest: dict[str, tuple[int, bytes]] = {}
+        self._run = RunPublisher(self, values)
 
     def begin(self) -> None:
         """Look for publishers from now on."""
@@ -158,7 +168,7 @@ class RecorderNode(Node):
             return
         if self._since is None:
             self._early.setdefault(topic, deque(maxlen=DEPTH)).append((stamp, sent, data))
-        elif sent < self._since:
+        elif sent < self._since and topic not in self._records:
             self._newest[topic] = (stamp, data)
         else:
             self._guarded(partial(self._write, topic, stamp, data))
@@ -170,7 +180,7 @@ class RecorderNode(Node):
         assert self._since is not None
         for topic, messages in self._early.items():
             for received, sent, data in messages:
-                if sent < self._since:
+                if sent < self._since and topic not in self._records:
                     self._newest[topic] = (received, data)
                 else:
                     self._guarded(partial(self._write, topic, stamp, data))

@@ -32,6 +32,7 @@ from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand
 from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.ros.messages.joint_command import MESSAGES
+from diffusion_mpc.ros.messages.run import RunPublisher
 from diffusion_mpc.ros.messages.stamps import to_stamp
 from diffusion_mpc.ros.messages.state import StatePublisher
 from diffusion_mpc.ros.parameters import declare
@@ -62,7 +63,8 @@ class SimNode(Node):
                 used
         """
         super().__init__("sim", automatically_declare_parameters_from_overrides=True, **arguments)
-        self.config = build(SimConfig, declare(self, SimConfig, self._on_change))
+        values = declare(self, SimConfig, self._on_change)
+        self.config = build(SimConfig, values)
         self.task = find_task(self.config.task)(self.config.model.file)
         self.plant = Plant(
             self.task, self.config.model, self.config.mass_scale, self.config.friction_scale
@@ -104,6 +106,7 @@ class SimNode(Node):
         self._subscription: Any = None
         # As remapped, which rclpy does not look up by itself.
         self._topic = self.resolve_topic_name("joint_command")
+        self._run = RunPublisher(self, values, self.task)
         self.create_subscription(WrenchStamped, "~/push", self._on_push, 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/pause", self._on_pause)
@@ -131,6 +134,7 @@ class SimNode(Node):
 
     def _on_change(self, values: Mapping[str, Value]) -> None:
         self.config = build(SimConfig, values)
+        self._run.changed(values)
 
     # Start: wait until there is somebody to simulate for
 

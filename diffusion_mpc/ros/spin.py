@@ -41,6 +41,16 @@ class RunnableNode(Protocol):
 
 N = TypeVar("N", bound=RunnableNode)
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that ask for an orderly end: by a user, a supervisor, a terminal that is gone."""
+
+
+def on_ending(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
+    """Handle the signals of `ENDING`, but a hang-up that `nohup` has ignored."""
+    for number in ENDING:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
 
 def turn(executor: Executor, node: Node) -> None:
     """Run one callback.
@@ -75,7 +85,7 @@ def run(
     finished: Callable[[N], bool] = lambda node: False,
     survives: bool = False,
 ) -> int:
-    """Run a node until SIGINT, SIGTERM or `finished`.
+    """Run a node until a signal of `ENDING` or `finished`.
 
     rclpy's own signal handlers shut ROS down at once; a node that has a last command to send or a
     file to close needs it up.
@@ -95,8 +105,7 @@ def run(
         nonlocal stop
         stop = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    on_ending(on_signal)
     try:
         # First by our own reader, which says more than rcl of what is wrong with a file.
         shared_names(parameter_files(sys.argv))
@@ -119,8 +128,7 @@ def run(
     finally:
         # Nothing is left to interrupt: a signal now would only make an exit code of -2 out of an
         # orderly end.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        on_ending(signal.SIG_IGN)
         node.end()
         trace_events.end()
         executor.shutdown()

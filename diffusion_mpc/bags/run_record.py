@@ -1,0 +1,149 @@
+"""What a bag knows of its run: task, parameters, model, versions, machine.
+
+Every node says it on a latched topic of its own, so that any recorder takes it down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusion_mpc.bags.bag_reader import BagError, read_messages
+from diffusion_mpc.bags.model_text import model_hash, write_model
+from diffusion_mpc.config import Value, cost_weights
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.model_file import OWN, ModelFile
+from diffusion_mpc.versions import machine, revision, versions
+
+RUN, MODEL = "run", "model"
+"""Topics of a node, below its name: its run, and its model."""
+
+RECORD_TYPE = "std_msgs/msg/String"
+"""Message type of both."""
+
+
+def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
+    """What does not change while a node runs.
+
+    `task_file`, `task_source`: the task's file and its text, where it is one;
+    `model_sha256`: see `model_hash`; `revision`, `versions`, `machine`.
+
+    Args:
+        task_name: name or file of the task; empty: none
+        task: the task, where the node has one
+    """
+    file = Path(task_name)
+    return {
+        "task_file": str(file.resolve()) if file.suffix == ".py" else "",
+        "task_source": file.read_text(encoding="utf-8") if file.suffix == ".py" else "",
+        "model_sha256": model_hash(task.model) if task is not None else "",
+        "revision": revision(),
+        "versions": {**versions(), "ros": os.environ.get("ROS_DISTRO", "")},
+        "machine": machine(),
+    }
+
+
+def run_text(parameters: Mapping[str, Value], facts: Mapping[str, Any]) -> str:
+    """A node's part of a run as JSON: `parameters`, all of the node, and `run_facts`."""
+    return json.dumps({"parameters": dict(parameters), **facts})
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a bag says of its run.
+
+    Attributes:
+        nodes: what `run_text` says of each node, by the node's name
+        model: what `model_text` says of the planner's model; the robot's where there is no planner
+    """
+
+    nodes: Mapping[str, Mapping[str, Any]]
+    model: str
+
+    @property
+    def _main(self) -> Mapping[str, Any]:
+        return self.nodes.get("planner") or self.nodes["sim"]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the cost terms."""
+        return cost_weights(self._main["parameters"])
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, ModelFile]]:
+        """The task, as `find_task` takes it, and its model, as files that last for the block.
+
+        Raises:
+            BagError: the task's file or one that the model needs is missing, or has changed
+        """
+        name, file = str(self._main["parameters"]["task"]), self._main["task_file"]
+        # Code that comes in a bag is not run: a bag may be anybody's.
+        if file and _text(Path(file)) != self._main["task_source"]:
+            raise BagError(
+                f"the run's task file '{file}' is not on this machine as it was (its text is in "
+                "the bag, on planner/run); put it there, or name a task: --task"
+            )
+        with tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as scratch:
+            yield file or name, write_model(self.model, Path(scratch))
+
+
+def _text(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def read_record(bag: Path, namespace: str | None = None) -> RunRecord | None:
+    """What a bag says of its run; None where it says nothing.
+
+    Args:
+        bag: rosbag2 folder or .mcap file
+        namespace: namespace of the robot; None: the bag holds only one
+
+    Raises:
+        BagError: nothing can be read, or there are several robots and none is chosen
+    """
+    messages = read_messages(bag, lambda topic, kind: kind == RECORD_TYPE).of_robot(bag, namespace)
+    newest = {message.topic: message.content.data for message in messages.messages}
+    texts = {
+        node: newest.get(f"{messages.namespace}/{node}/{RUN}")
+        for node in ("planner", "sim", "recorder")
+    }
+    models = [newest.get(f"{messages.namespace}/{node}/{MODEL}") for node in ("planner", "sim")]
+    model = next((text for text in models if text is not None), None)
+    try:
+        nodes = {node: json.loads(text) for node, text in texts.items() if text is not None}
+    except ValueError as error:
+        raise BagError(f"bag '{bag}': what it says of its run cannot be read: {error}") from None
+    return RunRecord(nodes, model) if model is not None and nodes.keys() - {"recorder"} else None
+
+
+@contextmanager
+def task_of(
+    bag: Path, task: str = "", namespace: str | None = None
+) -> Iterator[tuple[str, ModelFile, Mapping[str, float]]]:
+    """The task of a bag, as `find_task` takes it, its model, and the weights of its cost terms.
+
+    Args:
+        bag: rosbag2 folder or .mcap file
+        task: task to take in place of the run's, with its own model and weights; empty: the run's
+        namespace: namespace of the robot; None: the bag holds only one
+
+    Raises:
+        BagError: the bag does not say which task was run, and none is given, or see `read_record`
+        TaskError: there is no such task
+    """
+    if task:
+        find_task(task)
+        yield task, OWN, {}
+        return
+    record = read_record(bag, namespace)
+    if record is None:
+        raise BagError(f"bag '{bag}' does not say which task was run; name it: --task NAME")
+    with record.opened() as (name, model):
+        yield name, model, record.weights
