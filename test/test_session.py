@@ -176,7 +176,7 @@ def test_in_lockstep_the_same_states_give_the_same_commands(begin):
 
 
 def test_where_states_stop_the_safe_command_goes_out_and_control_returns_with_them(begin):
-    session, output = begin(RealTimeSession, state_timeout=0.2, max_plan_age=5.0)
+    session, output = begin(RealTimeSession, state_timeout=0.5, max_plan_age=5.0)
     with Measuring(session):
         output.wait_for_control()
     output.wait(lambda: output.commands[-1][3] is None, "safe command")
