@@ -10,10 +10,14 @@ from diffusion_mpc.bringup.description import free_domain_id
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
 
-# A shell has what it starts in the background ignore SIGINT, and that is inherited; some tests
-# interrupt what they start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell has what it starts in the background ignore SIGINT, and nohup SIGHUP, and that is
+# inherited; some tests send them to what they start.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 pytest_plugins = ["fault_table"]
 

@@ -601,10 +601,19 @@ def test_after_a_reset_of_the_simulation_control_goes_on(simulated, lockstep):
     assert abs(witness.states[-1].velocity[0]) > 0.0
 
 
-@fault("node interrupted (SIGINT)", "safe command, exit code 0")
-def test_interrupting_the_node_leaves_the_safe_command_behind(controlled, time_to_safe):
+INTERRUPTED = "safe command, exit code 0"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=fault(f"node interrupted ({number.name})", INTERRUPTED))
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    ],
+)
+def test_interrupting_the_node_leaves_the_safe_command_behind(number, controlled, time_to_safe):
     running, robot = controlled
-    running.send("planner", signal.SIGINT)
+    running.send("planner", number)
     interrupted = time.monotonic()
     robot.spin_until(lambda: "planner" in running.ended(), "the planner to end")
     robot.spin(0.1)
