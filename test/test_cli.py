@@ -246,7 +246,7 @@ def test_a_user_who_interrupts_gets_a_clean_end(tmp_path):
     bag = tmp_path / "run" / "bag"
     deadline = time.monotonic() + 60.0
     while (
-        not (bag.is_dir() and any(f.stat().st_size > 20_000 for f in bag.glob("*.mcap")))
+        not (bag.is_dir() and any(f.stat().st_size > 200_000 for f in bag.glob("*.mcap")))
         and time.monotonic() < deadline
     ):
         time.sleep(0.1)
