@@ -124,20 +124,23 @@ class BagMaker:
 
     def command(self, time, state_time, control, safe=False):
         empty = np.zeros(0)
+        fields = dict.fromkeys(("position", "velocity", "effort", "control"), empty)
+        # In another order than the model's.
+        for field in {a.field for a in self.actuators}:
+            values = [
+                u * a.scale if a.field == field else np.nan
+                for u, a in zip(control, self.actuators, strict=True)
+            ]
+            fields[field] = np.array(values[::-1])
         message = self.make(
             "diffusion_mpc/msg/JointCommand",
             header=self.header(time),
             state_stamp=self.stamp(0.0 if safe else state_time),
             safe=safe,
-            name=[a.joint for a in reversed(self.actuators)],
-            position=empty,
-            velocity=empty,
-            effort=np.array([u * a.scale for u, a in zip(control, self.actuators, strict=True)])[
-                ::-1
-            ].copy(),
+            name=[a.label for a in reversed(self.actuators)],
             kp=empty,
             kd=empty,
-            control=empty,
+            **fields,
         )
         self.write("/joint_command", time, message)
 
