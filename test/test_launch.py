@@ -6,10 +6,12 @@ What it starts, that it ends, and what it says about itself.
 # ruff: noqa: E402  (without launch, the skip comes before the imports)
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -69,6 +71,28 @@ def description(exit_codes, source=SOURCE, **arguments):
     )
 
 
+def wait_until(condition):
+    end = time.monotonic() + TIMEOUT
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def node_process(executable):
+    """The running process of a node, once there is one."""
+
+    def find():
+        return [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if process.status() != psutil.STATUS_ZOMBIE
+            and any(part.endswith(f"/{executable}") for part in process.cmdline())
+        ]
+
+    return wait_until(find)[0]
+
+
 @launch_pytest.fixture
 def real_time(_own_domain, exit_codes):
     return description(exit_codes)
@@ -77,6 +101,12 @@ def real_time(_own_domain, exit_codes):
 @launch_pytest.fixture
 def robot(_own_domain, exit_codes):
     return description(exit_codes, ROBOT, task="cartpole", namespace="robot1")
+
+
+@launch_pytest.fixture
+def recorded_robot(_own_domain, exit_codes, tmp_path):
+    record = str(tmp_path / "bag")
+    return description(exit_codes, ROBOT, task="cartpole", record=record, respawn="true")
 
 
 @launch_pytest.fixture(auto_shutdown=False)
@@ -142,6 +172,16 @@ def test_beside_a_robot_the_planner_comes_up_alone_in_its_namespace_and_waits_fo
     assert topics >= {"/robot1/joint_states", "/robot1/joint_command", "/robot1/planner/plan"}
     yield
     assert exit_codes == {"planner_node": 0}
+
+
+@pytest.mark.launch(fixture=recorded_robot)
+def test_beside_a_robot_the_planner_outlives_its_recorder_and_is_started_again(exit_codes):
+    node_process("recorder_node").kill()
+    wait_until(lambda: exit_codes == {"recorder_node": -signal.SIGKILL})
+    planner = node_process("planner_node")
+    planner.kill()
+    wait_until(lambda: exit_codes.get("planner_node") == -signal.SIGKILL)
+    assert node_process("planner_node").pid != planner.pid
 
 
 @pytest.mark.launch(fixture=lockstep, shutdown=True)
