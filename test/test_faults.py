@@ -344,7 +344,7 @@ def test_a_planner_that_raises_brings_the_safe_command_and_tries_again(fragile, 
     time_to_safe(when - raised, "the exception")
     said = error(robot)
     assert "cost term 'fault' fails: RuntimeError: device lost (" in said
-    assert "fragile.py, line 14); next try in" in said
+    assert "fragile.py, line 15); next try in" in said
     (folder / "raise").unlink()
     robot.regains_control()
 
