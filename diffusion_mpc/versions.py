@@ -1,4 +1,4 @@
-"""What decides results beside the code's own words: versions, revision, machine."""
+"""Causes of results beside the code's own words: versions, revision, machine."""
 
 from __future__ import annotations
 

@@ -251,9 +251,7 @@ def test_a_broken_model_is_named(tmp_path):
 
 
 def test_a_model_that_does_not_fit_the_task_is_named():
-    with pytest.raises(
-        TaskError, match=r"task 'ant' does not fit model '.*cartpole\.xml': .*torso"
-    ):
+    with pytest.raises(TaskError, match=r"sensor 'base_velocity': unknown body 'torso'; there"):
         find_task("ant")(MODELS / "cartpole" / "cartpole.xml")
 
 

@@ -1,4 +1,4 @@
-"""What a bag knows of its run: task, parameters, model, versions, machine.
+"""Record of a run in its bag: task, parameters, model, versions, machine.
 
 Every node says it on a latched topic of its own, so that any recorder takes it down.
 """
@@ -30,7 +30,7 @@ RECORD_TYPE = "std_msgs/msg/String"
 
 
 def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
-    """What does not change while a node runs.
+    """Facts that do not change while a node runs.
 
     `task_file`, `task_source`: the task's file and its text, where it is one;
     `model_sha256`: see `model_hash`; `revision`, `versions`, `machine`.
@@ -57,7 +57,7 @@ def run_text(parameters: Mapping[str, Value], facts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a bag says of its run.
+    """Description of a run in its bag.
 
     Attributes:
         nodes: what `run_text` says of each node, by the node's name
@@ -99,7 +99,7 @@ def _text(file: Path) -> str | None:
 
 
 def read_record(bag: Path, namespace: str | None = None) -> RunRecord | None:
-    """What a bag says of its run; None where it says nothing.
+    """Description of a run in its bag; None where there is none.
 
     Args:
         bag: rosbag2 folder or .mcap file

@@ -45,7 +45,7 @@ class Report:
 
     @property
     def failure(self) -> str:
-        """Why the run's motion could not be evaluated, in one line; empty where it could."""
+        """Reason why the run's motion could not be evaluated, in one line; empty: it could."""
         if self.summary["duration_s"] is not None:
             return ""
         reason = f": {self.problems[0]}" if self.problems else ""

@@ -1,4 +1,4 @@
-"""What a node says of its run, on latched topics: whoever listens or records later gets it too."""
+"""Description of a node's run on latched topics: whoever listens or records later gets it too."""
 
 from __future__ import annotations
 
