@@ -38,7 +38,7 @@ from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
 from diffusion_mpc.ros.messages.tf_topics import subscribe as subscribe_transforms
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.spin import log_traceback, run
+from diffusion_mpc.ros.spin import log_traceback, prepare_logging, run
 from diffusion_mpc.runtime.health import Level
 from diffusion_mpc.runtime.lockstep import LockstepSession
 from diffusion_mpc.runtime.loops import quiet_garbage_collector, release_garbage
@@ -149,6 +149,7 @@ class PlannerNode(LifecycleNode):
         self._run = RunPublisher(self, self._values, session.task)
         undo(self._run.close)
         self.session = session
+        prepare_logging()
         quiet_garbage_collector()
         self.inform(f"configured: task {session.task.name}, {session.swap.describe()}")
 

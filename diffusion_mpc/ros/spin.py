@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
 import traceback
@@ -50,6 +51,14 @@ def on_ending(handler: signal.Handlers | Callable[[int, FrameType | None], None]
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def prepare_logging() -> None:
+    """Look through all modules, as rclpy does with `inspect` in the first log from a file.
+
+    It takes a tenth of a second, for which a node that controls would take no message.
+    """
+    inspect.getmodule(inspect.currentframe(), "")
 
 
 def turn(executor: Executor, node: Node) -> None:
