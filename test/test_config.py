@@ -409,12 +409,14 @@ def test_numbers_and_truths_are_those_of_rcl(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text(
         "planner:\n  ros__parameters:\n    planner.temperature: 1e-1\n    planner.seed: 0x10\n"
-        "    planner.antithetic: n\n    planner.rate: 5.\n"
+        "    planner.antithetic: n\n    planner.rate: 5.\n    goal: {y: 0.5}\n"
     )
     found = by_name(Options("cartpole", params_file=str(path)))["planner"].parameters
     assert found["planner.temperature"] == 0.1
     assert (found["planner.seed"], found["planner.antithetic"]) == (16, False)
     assert found["planner.rate"] == 5.0
+    # A key is a text whatever it looks like.
+    assert found["goal.y"] == 0.5
 
 
 def test_launch_arguments_are_the_options_of_bring_up():

@@ -235,7 +235,7 @@ def test_a_new_planner_that_cannot_plan_never_takes_over_and_the_diagnostics_say
     )
     assert (
         robot.diagnostics[-1].message
-        == "the previous planner goes on, for the new one raised RuntimeError: thirteen steps"
+        == "the previous planner goes on, for the new one failed: RuntimeError: thirteen steps"
     )
     robot.commands.clear()
     robot.spin(0.5)

@@ -20,7 +20,7 @@ Section = tuple[str, dict[str, Any]]
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes for a number or a truth what rcl does, and no key twice.
+    """Takes for a number or a truth what rcl does, all keys for texts, and no key twice.
 
     PyYAML has 1e-3 and y as texts, 1:30 and 1_000 as numbers, and of two values the last.
     """
@@ -33,6 +33,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping; one that has a key twice is an error."""
+        for key, _ in node.value:
+            # The y of a goal is a name.
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                key.tag = "tag:yaml.org,2002:str"
         keys = [self.construct_object(key) for key, _ in node.value]
         for index, key in enumerate(keys):
             if key in keys[:index]:
