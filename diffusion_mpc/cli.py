@@ -177,7 +177,7 @@ def evaluate(
         failures += [report.failure] if report.failure else []
     write_json(summaries if len(summaries) > 1 else summaries[0], json)
     for failure in failures:
-        sys.stderr.write(f"error: {failure}\n")
+        sys.stderr.write(f"{ERROR}{failure}\n")
     return 1 if failures else 0
 
 

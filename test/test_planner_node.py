@@ -224,14 +224,21 @@ def test_a_set_of_a_parameter_that_there_is_not_says_which_there_is(
     assert robot.set_parameters(**{name: value}) == (False, reason)
 
 
-def test_a_whole_number_sets_a_number(controlled):
+def number(robot, name):
+    """Value of a parameter that is a double, by the planner's service."""
+    from rcl_interfaces.msg import ParameterType
     from rcl_interfaces.srv import GetParameters
 
+    asked = GetParameters.Request(names=[name])
+    (value,) = robot.ask(GetParameters, "planner/get_parameters", asked).values
+    assert value.type == ParameterType.PARAMETER_DOUBLE
+    return value.double_value
+
+
+def test_a_whole_number_sets_a_number(controlled):
     _, robot = controlled
     assert robot.set_parameters(planner__noise_start=2) == (True, "")
-    asked = GetParameters.Request(names=["planner.noise_start"])
-    (value,) = robot.ask(GetParameters, "planner/get_parameters", asked).values
-    assert (value.type, value.double_value) == (3, 2.0)
+    assert number(robot, "planner.noise_start") == 2.0
     assert robot.set_parameters(planner__num_samples=2.0) == (
         False,
         "planner.num_samples: 2.0 is not of type int",
@@ -239,13 +246,9 @@ def test_a_whole_number_sets_a_number(controlled):
 
 
 def test_a_get_by_a_former_name_answers_with_the_value_and_the_log_tells_the_new_name(controlled):
-    from rcl_interfaces.srv import GetParameters
-
     running, robot = controlled
     assert robot.set_parameters(planner__success_fraction=0.3) == (True, "")
-    asked = GetParameters.Request(names=["planner.success_share"])
-    (value,) = robot.ask(GetParameters, "planner/get_parameters", asked).values
-    assert (value.type, value.double_value) == (3, 0.3)
+    assert number(robot, "planner.success_share") == 0.3
     said = "parameter 'planner.success_share' is now 'planner.success_fraction'"
     assert said in running.log("planner", lines=20)
 

@@ -195,10 +195,10 @@ def test_in_lockstep_a_rate_whose_period_is_no_multiple_of_the_time_step_ends_wi
 
 
 def test_remapped_commands_are_waited_for_by_their_own_name_which_the_log_tells(monkeypatch):
-    import time
-
     import rclpy
+    from diffusion_mpc.msg import JointCommand
     from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import JointState
 
     from diffusion_mpc.ros import sim_node
 
@@ -227,6 +227,13 @@ def test_remapped_commands_are_waited_for_by_their_own_name_which_the_log_tells(
         spin_until(lambda: said)
         assert "subscribers of /arm/command (0 of 1)" in said[0]
         assert said[0].endswith("a publisher of /arm/command")
+        planner = rclpy.create_node("planner", context=context)
+        executor.add_node(planner)
+        states = []
+        planner.create_subscription(JointState, "joint_states", states.append, 1)
+        planner.create_publisher(JointCommand, "/arm/command", 1)
+        spin_until(lambda: states)
+        planner.destroy_node()
     finally:
         executor.shutdown()
         sim.destroy_node()

@@ -102,7 +102,7 @@ def simulate(
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM while the block lasts: taken note of, for an orderly end."""
+    """Signals of `ENDING` while the block lasts: taken note of, for an orderly end."""
 
     def __enter__(self) -> Interrupt:
         """Take the signals over."""

@@ -144,7 +144,7 @@ class SimNode(Node):
         # Whoever listens to the states besides the planner listens to the commands besides this
         # node.
         there = self._states.listeners() >= wanted
-        there = there and self.count_subscribers("joint_command") >= wanted
+        there = there and self.count_subscribers(self._topic) >= wanted
         if wanted and not (there and self._subscription is not None):
             self._ready_since = None
             self._tell_waiting(wanted)
