@@ -182,7 +182,7 @@ def test_where_states_stop_the_safe_command_goes_out_and_control_returns_with_th
     output.wait(lambda: output.commands[-1][3] is None, "safe command")
     level, text, _ = session.report()
     assert level == Level.ERROR
-    assert "more than state_timeout of 200 ms" in text
+    assert "more than state_timeout of 500 ms" in text
     with Measuring(session):
         output.wait_for_control()
 
