@@ -212,6 +212,9 @@ def test_of_two_publishers_of_the_state_neither_is_believed(controlled, time_to_
     try:
         impostor.position[:] = 1.0
         robot.spin_until(impostor._joint_states.get_subscription_count, "the planner to listen")
+        # No state was sent while the impostor was made.
+        robot.spin(0.5)
+        robot.regains_control()
         robot.commands.clear()
         good = robot.last_published
         impostor.publish()
