@@ -1,5 +1,6 @@
 """Sessions without ROS: states in, commands out, in lockstep and in real time."""
 
+import math
 import threading
 import time
 
@@ -129,6 +130,8 @@ def test_in_lockstep_every_state_is_answered_once_by_a_command_due_after_the_lea
     for number in range(3):
         measure(session, 5.0 + 0.02 * number)
         output.wait(lambda number=number: len(output.commands) == number + 1, "answer")
+    # However long a plan takes, it is not late.
+    assert {(timing.allowed, timing.missed) for _, timing in output.plans} == {(math.inf, False)}
     assert [(round(stamp, 9), round(state, 9)) for _, _, stamp, state in output.commands] == [
         (5.02, 5.0),
         (5.04, 5.02),

@@ -130,15 +130,17 @@ def _joints(axes: Axes, time: Array, run: RecordedRun, task: Task) -> None:
 def _plan_times(axes: Axes, run: RecordedRun, start: float) -> None:
     plans, time = run.plans, run.plans.stamps - start
     axes.plot(time, 1e3 * plans.plan_time, color=COLOURS[0], linewidth=0.9, label="planning")
-    axes.step(
-        time,
-        1e3 * plans.deadline,
-        where="post",
-        color=INK,
-        linewidth=1.0,
-        alpha=0.55,
-        label="time allowed",
-    )
+    limited = np.isfinite(plans.deadline)
+    if limited.any():
+        axes.step(
+            time[limited],
+            1e3 * plans.deadline[limited],
+            where="post",
+            color=INK,
+            linewidth=1.0,
+            alpha=0.55,
+            label="time allowed",
+        )
     if plans.missed.any():
         late = plans.missed
         label = f"missed ({late.sum()} of {len(late)})"

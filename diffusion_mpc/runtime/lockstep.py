@@ -39,7 +39,7 @@ class LockstepSession(PlannerSession):
             # The simulation asks again for the answer to a state: it has not seen our command.
             self.command_at(self._due(previous))
             return
-        begin, due = self._now(), state.stamp + self.config.lockstep_lead
+        due = state.stamp + self.config.lockstep_lead
         # There is no hurry, and a plan must not depend on how fast the machine is.
         plan = self._plan(state, due, math.inf, stopping)
         if plan is None:
@@ -47,7 +47,7 @@ class LockstepSession(PlannerSession):
         self._failures = 0
         due = self._due(plan)
         # The clock of ROS is meant to stop while a plan is made.
-        timing = PlanTiming(state_age=due - plan.stamp, allowed=due - begin, missed=False)
+        timing = PlanTiming(state_age=due - plan.stamp, allowed=math.inf, missed=False)
         self._take(plan, due - self._now(), timing)
         self.command_at(due)
         self._prepare()

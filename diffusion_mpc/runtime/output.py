@@ -16,7 +16,7 @@ class PlanTiming:
 
     Attributes:
         state_age: age of the state when planning began, s
-        allowed: time that planning was allowed to take, s
+        allowed: time that planning was allowed to take, s; infinite in lockstep
         missed: whether the plan came after its first command was due
     """
 
