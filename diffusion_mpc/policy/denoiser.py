@@ -100,6 +100,7 @@ class Denoiser(nn.Module):
         generator: torch.Generator,
         label: Tensor | None = None,
         weight: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Training loss (), `mean ||prediction - target||^2` (2006.11239, eq. 14).
 
@@ -109,16 +110,17 @@ class Denoiser(nn.Module):
             generator: source of levels, noise and dropout, on the CPU
             label: (batch, label), where the configuration has one
             weight: (batch,) of the rows; None: all 1
+            known: (batch, length, channels) entries that are given when sampling, and so are shown
+                without noise; None: none
         """
         x, count = self.sequence.normalise(sequences), len(sequences)
         level = self.process.draw_levels(count, generator).to(x)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         keep = (torch.rand(count, generator=generator) >= self.config.dropout).to(x)
-        predicted = self.body(
-            self.process.corrupt(x, noise, level),
-            level,
-            self._seen(condition, label, keep[:, None]),
-        )
+        noisy = self.process.corrupt(x, noise, level)
+        if known is not None:
+            noisy = torch.where(known.to(x.device), x, noisy)
+        predicted = self.body(noisy, level, self._seen(condition, label, keep[:, None]))
         errors = (predicted - self.process.target(x, noise)).square().mean((1, 2))
         return errors.mean() if weight is None else (weight * errors).mean()
 

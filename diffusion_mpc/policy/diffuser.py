@@ -1,0 +1,266 @@
+"""Plans as state-action trajectories that a denoiser makes: Diffuser (2205.09991)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.processes import Adjust, SamplingStep
+
+TrajectoryCost = Callable[[Tensor], Tensor]
+"""Differentiable costs (batch,) of trajectories (batch, horizon, states + actions)."""
+
+RolloutFunction = Callable[[Tensor, Tensor], Tensor]
+"""States (batch, horizon, states), from the start on, of starts (batch, states) and actions (batch,
+horizon, actions); the last action has no effect.
+"""
+
+StateCost = Callable[[Tensor, Tensor], Tensor]
+"""Costs (batch,) of states (batch, horizon, states) and actions (batch, horizon, actions)."""
+
+KNOWN_FRACTION = 0.75
+"""Fraction of the training rows whose start, and of those whose goal, is given."""
+
+COMMITTED_FRACTION = 0.25
+"""Fraction of the training rows some of whose first actions are given."""
+
+
+@dataclass(frozen=True)
+class DiffuserConfig:
+    """Sizes of a Diffuser.
+
+    Attributes:
+        states: size of a state
+        actions: size of an action
+        horizon: rows (state, action) of a training trajectory
+        goal: columns of the state that a goal fixes
+        levels: noise levels
+        width: channels of the U-Net at the first resolution
+        depth: resolutions of the U-Net
+    """
+
+    states: int
+    actions: int
+    horizon: int
+    goal: tuple[int, ...] = ()
+    levels: int = 20
+    width: int = 32
+    depth: int = 3
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Guidance of samples down the gradient of costs (2205.09991, algorithm 1).
+
+    Attributes:
+        costs: costs of trajectories in their own units; they add up
+        scale: factor of `variance * gradient`
+        repeats: gradient steps at each level
+        unguided: last levels without guidance, where it would leave noise that nothing removes
+    """
+
+    costs: Sequence[TrajectoryCost]
+    scale: float = 1.0
+    repeats: int = 2
+    unguided: int = 2
+
+
+@dataclass(frozen=True)
+class Known:
+    """Entries of normalised trajectories that are given.
+
+    Attributes:
+        mask: (batch, horizon, channels) whether an entry is given
+        values: of the same shape; of entries that are not given, any
+    """
+
+    mask: Tensor
+    values: Tensor
+
+    def put(self, x: Tensor) -> Tensor:
+        """Trajectories with the given entries in their places."""
+        return torch.where(self.mask, self.values, x)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Trajectories whose actions were rolled out.
+
+    Attributes:
+        trajectories: (batch, horizon, states + actions) as sampled
+        states: (batch, horizon, states) as rolled out
+        costs: (batch,) of the rollouts
+        distances: (batch,) between sampled and rolled-out states, averaged over the horizon
+    """
+
+    trajectories: Tensor
+    states: Tensor
+    costs: Tensor
+    distances: Tensor
+
+    @property
+    def best(self) -> int:
+        """Index of the least cost; a cost that is not a number is no candidate."""
+        return int(self.costs.nan_to_num(nan=torch.inf).argmin())
+
+
+class Diffuser(nn.Module):
+    """Generative model of trajectories, rows (state, action), in their own units.
+
+    The U-Net convolves over time, so that the horizon is chosen when sampling.
+    """
+
+    def __init__(self, config: DiffuserConfig) -> None:
+        """Build it untrained, without normalisation."""
+        super().__init__()
+        self.config = config
+        self.denoiser = Denoiser(
+            DenoiserConfig(
+                length=config.horizon,
+                channels=config.states + config.actions,
+                # Whether start and goal are given, and the fraction of the actions that are.
+                condition=3,
+                body="unet",
+                process="ddpm",
+                prediction="sample",
+                levels=config.levels,
+                width=config.width,
+                depth=config.depth,
+            )
+        )
+
+    def fit_limits(self, trajectories: Tensor) -> None:
+        """Set the normalisation from training trajectories (count, horizon, channels)."""
+        rows = trajectories.flatten(0, 1)
+        self.denoiser.sequence.fit(rows.amin(0), rows.amax(0))
+
+    def loss(self, trajectories: Tensor, generator: torch.Generator) -> Tensor:
+        """Training loss (), on trajectories some of whose entries are given and free of noise."""
+        count, length, _ = trajectories.shape
+        draws = torch.rand((3, count), generator=generator)
+        lengths = torch.randint(1, max(2, length // 2), (count,), generator=generator)
+        start, goal = draws[:2] < KNOWN_FRACTION
+        committed = lengths * (draws[2] < COMMITTED_FRACTION)
+        mask = self._mask(length, start, goal, committed)
+        condition = _condition(start, goal, committed / length)
+        return self.denoiser.loss(trajectories, condition.to(trajectories), generator, known=mask)
+
+    def sample(
+        self,
+        count: int,
+        generator: torch.Generator,
+        horizon: int | None = None,
+        start: Tensor | None = None,
+        goal: Tensor | None = None,
+        committed: Tensor | None = None,
+        guidance: Guidance | None = None,
+        adjust: Adjust | None = None,
+    ) -> Tensor:
+        """Trajectories (count, horizon, states + actions) by DDPM's ancestral sampling.
+
+        Args:
+            count: number of trajectories
+            generator: source of noise, on the network's device
+            horizon: rows; None: as trained
+            start: (states,) or (count, states) first state, which is kept exactly
+            goal: (len(config.goal),) or (count, ...) of the goal's columns of the last state
+            committed: (k, actions) or (count, k, actions) first actions, kept exactly
+            guidance: costs to descend
+            adjust: called with every iterate, normalised, after guidance and before what is given
+                is put in its place
+
+        Raises:
+            ValueError: more actions are committed than the horizon has, or a goal is given to a
+                network without
+        """
+        c, length = self.config, horizon or self.config.horizon
+        prefix = 0 if committed is None else committed.shape[-2]
+        if prefix > length:
+            raise ValueError(f"{prefix} actions are committed, more than the horizon of {length}")
+        if goal is not None and not c.goal:
+            raise ValueError("this network was trained without goals; sample without one")
+        limits = self.denoiser.sequence
+        noise = torch.randn(
+            (count, length, c.states + c.actions), generator=generator, device=limits.centre.device
+        )
+        values = torch.zeros_like(noise)
+        if start is not None:
+            values[:, 0, : c.states] = start
+        if goal is not None:
+            values[:, -1, list(c.goal)] = goal
+        if committed is not None:
+            values[:, :prefix, c.states :] = committed
+        ones = torch.ones(count, dtype=torch.bool)
+        flags = ones & (start is not None), ones & (goal is not None)
+        mask = self._mask(length, *flags, prefix * ones).to(noise.device)
+        known = Known(mask, limits.normalise(values))
+        with torch.no_grad():
+            x = self.denoiser.sample(
+                _condition(*flags, ones * (prefix / length)).to(noise),
+                known.put(noise),
+                c.levels,
+                adjust=self._adjust(known, guidance, adjust),
+                eta=1.0,
+                generator=generator,
+            )
+        # Normalising and back rounds: what is given is given to the last digit.
+        return torch.where(mask, values, x)
+
+    def split(self, trajectories: Tensor) -> tuple[Tensor, Tensor]:
+        """States and actions of trajectories."""
+        c = self.config
+        states, actions = trajectories.split((c.states, c.actions), dim=-1)
+        return states, actions
+
+    def roll_out(
+        self, trajectories: Tensor, rollout: RolloutFunction, cost: StateCost
+    ) -> Candidates:
+        """Judge trajectories by what their actions do."""
+        states, actions = self.split(trajectories)
+        rolled = rollout(states[:, 0], actions)
+        apart = (states - rolled).norm(dim=-1).mean(-1)
+        return Candidates(trajectories, rolled, cost(rolled, actions), apart)
+
+    def _mask(self, length: int, start: Tensor, goal: Tensor, committed: Tensor) -> Tensor:
+        """Given entries (batch, length, channels), from flags and counts (batch,)."""
+        c = self.config
+        mask = torch.zeros((len(start), length, c.states + c.actions), dtype=torch.bool)
+        mask[:, 0, : c.states] = start[:, None]
+        if c.goal:
+            mask[:, -1, list(c.goal)] |= goal[:, None]
+        mask[..., c.states :] = (torch.arange(length) < committed[:, None])[..., None]
+        return mask
+
+    def _adjust(self, known: Known, guidance: Guidance | None, adjust: Adjust | None) -> Adjust:
+        """Guidance, then what is given."""
+        restore = self.denoiser.sequence.restore
+
+        def change(x: Tensor, step: SamplingStep) -> Tensor:
+            if guidance is not None and step.index < step.steps - guidance.unguided:
+                for _ in range(guidance.repeats):
+                    # A cost sees the trajectory with its start and goal, not noise there.
+                    slope = gradient(
+                        lambda y: sum(c(restore(y)) for c in guidance.costs), known.put(x)
+                    )
+                    x = x - guidance.scale * step.variance * slope
+            if adjust is not None:
+                x = adjust(x, step)
+            return known.put(x)
+
+        return change
+
+
+def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Gradient of a function (batch,) at x, of its shape; also where gradients are off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        # A tensor of inference mode takes no part in gradients; its clone does.
+        leaf = x.clone().detach().requires_grad_()
+        return torch.autograd.grad(function(leaf).sum(), leaf)[0]
+
+
+def _condition(start: Tensor, goal: Tensor, committed: Tensor) -> Tensor:
+    return torch.stack((start.float(), goal.float(), committed.float()), dim=-1)
