@@ -14,8 +14,19 @@ from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
 from diffusion_mpc.benchmark.soak import Soak
 from diffusion_mpc.benchmark.speed import Speed
+from diffusion_mpc.benchmark.trajectories import Trajectories
 from diffusion_mpc.benchmark.tune import Tune
 
 app = App(name="benchmark")
-for benchmark in (Speed, Quality, Tune, Delay, Renoising, Integrators, BlackBox, Soak):
+for benchmark in (
+    Speed,
+    Quality,
+    Tune,
+    Delay,
+    Renoising,
+    Integrators,
+    BlackBox,
+    Trajectories,
+    Soak,
+):
     app.command(benchmark)

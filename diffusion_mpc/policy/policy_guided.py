@@ -1,7 +1,7 @@
 """Policy-Guided Diffusion (Jackson et al., 2404.06356).
 
-Whole trajectories of a model of the behaviour's data, tilted to a target policy; and the baseline, a
-one-step model that is rolled out.
+Whole trajectories of a model of the behaviour's data, tilted to a target policy; and the baseline,
+a one-step model that is rolled out.
 """
 
 from __future__ import annotations
