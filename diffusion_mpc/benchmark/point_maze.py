@@ -15,13 +15,13 @@ TIMESTEP, MAX_ACCELERATION = 0.2, 3.0
 CORNERS = torch.tensor([[0.5, 0.5], [2.5, 0.5], [2.5, 2.5], [0.5, 2.5]])
 """Middle of the corridor, two metres from corner to corner."""
 
-LENGTH, LOOK_AHEAD, SPEED, REACHED = 6.0, 0.5, 1.2, 0.4
+LENGTH, LOOK_AHEAD, SPEED, REACHED = 6.0, 0.5, 1.2, 0.5
 
 
 def move(states: Tensor, actions: Tensor) -> Tensor:
     """Next states (..., 4), positions and velocities, under accelerations (..., 2)."""
     acceleration = actions.clamp(-MAX_ACCELERATION, MAX_ACCELERATION)
-    position, velocity = states.split(2, dim=-1)
+    position, velocity = states[..., :2], states[..., 2:]
     moved = position + velocity * TIMESTEP + acceleration * (TIMESTEP**2 / 2.0)
     return torch.cat((moved, velocity + acceleration * TIMESTEP), dim=-1)
 
@@ -50,14 +50,14 @@ def wander(count: int, steps: int, generator: torch.Generator) -> Tensor:
     """
     draw = torch.rand((steps + 1, count, 3), generator=generator)
     noise = torch.randn((steps, count, 2), generator=generator)
-    aim, offset = LENGTH * draw[0, :, 0], 0.5 * (draw[0, :, 1] - 0.5)
+    aim, offset = LENGTH * draw[0, :, 0], 0.4 * (draw[0, :, 1] - 0.5)
     states = torch.cat((_middle(LENGTH * draw[0, :, 2]), torch.zeros(count, 2)), -1)
     rows = []
     for t in range(steps):
         place = _along(states[:, :2])
         reached = (aim - place).abs() < REACHED
         aim = aim.where(~reached, LENGTH * draw[t + 1, :, 0])
-        offset = offset.where(~reached, 0.5 * (draw[t + 1, :, 1] - 0.5))
+        offset = offset.where(~reached, 0.4 * (draw[t + 1, :, 1] - 0.5))
         ahead = _middle(place + (aim - place).clamp(-LOOK_AHEAD, LOOK_AHEAD)) + offset[:, None]
         wanted = 3.0 * (ahead - states[:, :2])
         wanted = wanted * (SPEED / wanted.norm(dim=-1, keepdim=True).clamp(min=1e-6)).clamp(max=1.0)

@@ -56,10 +56,10 @@ class Trajectories(Benchmark):
     """
 
     training_steps: PositiveInt = 3000
-    problems: PositiveInt = 64
-    samples: PositiveInt = 2000
+    problems: PositiveInt = 32
+    samples: PositiveInt = 500
     width: PositiveInt = 16
-    scale: float = 30.0
+    scale: float = 1.0
     seed: int = 0
     threads: PositiveInt = 1
 
@@ -74,7 +74,7 @@ class Trajectories(Benchmark):
     def tables(self, report: Report) -> list[Table]:
         """Plans in the maze, distances to the target policy, errors of the dynamics."""
         return [
-            table("plans through the maze", report["rows"], _maze_cells, left=("plans",)),
+            table("plans in the maze", report["rows"], _maze_cells, left=("plans",), wrap=True),
             table("distance to trajectories", report["policy_guided"], _guided_cells),
             table(
                 "error of the states against the system's own under the same actions",
@@ -140,7 +140,7 @@ class Trajectories(Benchmark):
         model.fit_limits(data)
         self._train(model, lambda: model.loss(_batch(data, generator), generator))
         one_step = OneStepModel(linear.STATES, linear.ACTIONS)
-        states, actions = data.split((linear.STATES, linear.ACTIONS), -1)
+        states, actions = model.split(data)
         moves = [x.flatten(0, 1) for x in (states[:, :-1], actions[:, :-1], states[:, 1:])]
         one_step.fit_limits(*moves)
 
@@ -213,7 +213,7 @@ def _batch(data: Tensor, generator: torch.Generator) -> Tensor:
 
 def _judge(made: Candidates, given: Tensor, count: int) -> Figures:
     """Figures over problems of the best of the first `count` candidates of each."""
-    costs = made.costs.unflatten(0, (len(given), CANDIDATES))[:, :count]
+    costs = made.costs.reshape(len(given), CANDIDATES)[:, :count]
     best = costs.argmin(1) + CANDIDATES * torch.arange(len(given))
     rolled, sampled = made.states[best, :, :2], made.trajectories[best]
     goals = given[:, -1, :2]

@@ -212,9 +212,8 @@ class Diffuser(nn.Module):
 
     def split(self, trajectories: Tensor) -> tuple[Tensor, Tensor]:
         """States and actions of trajectories."""
-        c = self.config
-        states, actions = trajectories.split((c.states, c.actions), dim=-1)
-        return states, actions
+        size = self.config.states
+        return trajectories[..., :size], trajectories[..., size:]
 
     def roll_out(
         self, trajectories: Tensor, rollout: RolloutFunction, cost: StateCost
@@ -238,14 +237,16 @@ class Diffuser(nn.Module):
     def _adjust(self, known: Known, guidance: Guidance | None, adjust: Adjust | None) -> Adjust:
         """Guidance, then what is given."""
         restore = self.denoiser.sequence.restore
+        costs = guidance.costs if guidance is not None else ()
+
+        def total(x: Tensor) -> Tensor:
+            return torch.stack([cost(restore(x)) for cost in costs]).sum(0)
 
         def change(x: Tensor, step: SamplingStep) -> Tensor:
-            if guidance is not None and step.index < step.steps - guidance.unguided:
+            if guidance is not None and costs and step.index < step.steps - guidance.unguided:
                 for _ in range(guidance.repeats):
                     # A cost sees the trajectory with its start and goal, not noise there.
-                    slope = gradient(
-                        lambda y: sum(c(restore(y)) for c in guidance.costs), known.put(x)
-                    )
+                    slope = gradient(total, known.put(x))
                     x = x - guidance.scale * step.variance * slope
             if adjust is not None:
                 x = adjust(x, step)
