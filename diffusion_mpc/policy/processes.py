@@ -10,13 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["sample", "noise", "velocity"]
-ProcessName = Literal["ddpm", "flow"]
+from diffusion_mpc.names import Prediction, ProcessName
+
 Predictor = Callable[[Tensor, Tensor], Tensor]
 """From x (batch, length, channels) and level (batch,) to a prediction of the shape of x."""
 

@@ -437,6 +437,25 @@ class Task:
         """
         return reference
 
+    def training_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
+        """One of the references, one after the other, that policies are trained on.
+
+        Velocities from standing to a little more than the demo's, to either side, and turning; or
+        goals as in trials.
+
+        Args:
+            reference: as `demo` has it
+            random: source of randomness
+        """
+        if self.reference != "cmd_vel":
+            return self.trial_reference(reference, random)
+        forward, aside, turn = random.uniform((0.0, -0.25, -0.5), (1.2, 0.25, 0.5))
+        speed = float(np.linalg.norm(reference.velocity[:2])) or 0.5
+        moving = float(random.random() > 0.1)
+        return replace(
+            reference, velocity=moving * np.array([forward * speed, aside * speed, turn])
+        )
+
 
 TWO_STEPS = {
     "planner.iterations": 2,

@@ -70,9 +70,9 @@ class PushT(Task):
         return (self._offset(x, reference)[:, -1] < 0.03) & (self._turn(x, reference)[:, -1] < 0.15)
 
     def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
-        """Disc and goal from the T's middle, and all velocities, in the frame of the T.
+        """Disc and goal from the T's middle, and all velocities, in the frame of the T; its angle.
 
-        Its own place and angle are not in it: only those of disc and goal from there matter.
+        Its place is not in it. Its angle is: actions are velocities along the world's axes.
         """
         place, turn = x.qpos[..., :2], direction(x.qpos[..., 2])
         goal = direction(yaw(reference.pose[3:]))
@@ -83,7 +83,7 @@ class PushT(Task):
             x.qvel[..., :2],
             x.qvel[..., 3:5],
         ]
-        return torch.cat([*(in_frame(turn, v) for v in vectors), x.qvel[..., 2:3]], dim=-1)
+        return torch.cat([*(in_frame(turn, v) for v in vectors), x.qvel[..., 2:3], turn], dim=-1)
 
     def _offset(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         return (x.qpos[..., :2] - reference.pose[:2]).square().sum(-1).sqrt()
