@@ -8,11 +8,10 @@ import torch
 from diffusion_mpc.policy.optimality import advantage_weights, optimality
 
 
-def test_rows_that_are_better_than_their_like_have_the_label_and_the_weight():
-    label, weight = optimality(torch.tensor([0.5, 0.0, -2.0]))
+def test_rows_that_are_better_than_their_like_have_the_label():
+    label = optimality(torch.tensor([0.5, 0.0, -2.0]))
 
     assert label.tolist() == [[1.0], [0.0], [0.0]]
-    torch.testing.assert_close(weight, torch.tensor([1.0, 0.1, 0.1]))
 
 
 def test_weights_of_regression_grow_with_the_advantage_up_to_a_limit():

@@ -9,22 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CONDITIONAL = 1.0
-"""Weight of rows that are better than their like."""
 
-UNCONDITIONAL = 0.1
-"""Weight of the others, which only the unconditional network learns from."""
+def optimality(advantage: Tensor) -> Tensor:
+    """Label `o = 1[A > 0]` (batch, 1) of rows with advantages (batch,).
 
+    Give it to `Denoiser.loss` without weights: leaving the label out in a tenth of the rows is the
+    unconditional loss with weight 0.1, of all rows alike. Weights by label would make the
+    unconditional network another policy than the data's. In the goal-conditioned form the label is
+    the goal, and the unconditional network is behaviour cloning.
 
-def optimality(advantage: Tensor) -> tuple[Tensor, Tensor]:
-    """Label `o = 1[A > 0]` (batch, 1) and weight (batch,) of rows with advantages (batch,).
-
-    Give them to `Denoiser.loss`. Sampling with the label 1 and guidance w is then from about
-    `pi(a | s) p(o = 1 | s, a)^w`, which is better than the data's policy pi, and better the larger
-    w, as far as the network can be trusted (2505.23458).
+    Sampling with the label 1 and guidance w is then from about `pi(a | s) p(o = 1 | s, a)^w`, where
+    pi is the data's policy (2505.23458).
     """
-    better = (advantage > 0.0).to(advantage)
-    return better[:, None], torch.where(advantage > 0.0, CONDITIONAL, UNCONDITIONAL).to(advantage)
+    return (advantage > 0.0).to(advantage)[:, None]
 
 
 def advantage_weights(advantage: Tensor, temperature: float, largest: float = 20.0) -> Tensor:
