@@ -6,7 +6,6 @@ data by guidance when sampling; advantage-weighted regression, its baseline, dec
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
