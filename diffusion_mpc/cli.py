@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from diffusion_mpc.arguments import OutputFile, SetOption, parse_settings, write_json
-from diffusion_mpc.names import ERROR, ActuatorKind, Variant
+from diffusion_mpc.names import (
+    ERROR,
+    ActuatorKind,
+    BodyName,
+    CheckpointKind,
+    Prediction,
+    ProcessName,
+    Variant,
+)
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended before it had begun its work, as shells have it."""
@@ -265,6 +273,158 @@ def tasks(name: str | None = None, /, *, yaml: bool = False, json: OutputFile = 
 
 
 @app.command
+def collect(
+    task: str,
+    /,
+    *,
+    output: Path | None = None,
+    episodes: int = 64,
+    duration: float = 8.0,
+    samples: int = 4,
+    tails: int = 2,
+    push: float = 0.4,
+    delays: int = 2,
+    policy: Path | None = None,
+    policy_share: float = 0.5,
+    processes: int = 0,
+    seed: int = 0,
+    settings: SetOption = (),
+    json: OutputFile = None,
+) -> int:
+    """Collect plans of a task to learn from; the same command goes on after a kill.
+
+    The planner has a generous budget, four times the task's samples and twice its denoising steps
+    where --set says nothing else; it controls the robot in lockstep, from random starts, under
+    references that change, pushes, other masses and frictions, and late states.
+
+    example: diffusion-mpc collect quadruped --episodes 64 --output runs/data/quadruped
+
+    Args:
+        task: name of the task, or a Python file that defines one
+        output: folder for the data (default: runs/data/TASK)
+        episodes: number of episodes
+        duration: simulated time of an episode, s
+        samples: rows that a plan gives of its samples
+        tails: rows that a plan gives of its later parts
+        push: largest push, as a change of velocity in m/s
+        delays: largest delay of states, in periods
+        policy: checkpoint of an earlier round, which controls in part of the episodes
+        policy_share: fraction of the episodes in which it does
+        processes: worker processes; 0: one per core
+        seed: same seed, same data
+        settings: planner parameter, or sim.NAME=VALUE; can be repeated
+        json: file to write the figures to
+    """
+    from diffusion_mpc.learning.collect import CollectOptions
+    from diffusion_mpc.learning.collect import collect as run
+    from diffusion_mpc.learning.episode import EpisodeOptions
+
+    given = parse_settings(settings)
+    if policy is not None:
+        given["policy.checkpoint"] = str(policy.resolve())
+    course = EpisodeOptions(
+        duration=duration,
+        samples=samples,
+        tails=tails,
+        push=push,
+        delays=delays,
+        policy_share=policy_share if policy is not None else 0.0,
+        seed=seed,
+    )
+    folder = output or Path("runs/data") / Path(task).stem
+    figures = run(task, folder, given, CollectOptions(episodes, processes, course))
+    _show(figures)
+    write_json(figures, json)
+    return 0
+
+
+@app.command
+def train(
+    data: Path,
+    /,
+    *,
+    output: Path | None = None,
+    kind: CheckpointKind = "policy",
+    body: BodyName = "mlp",
+    process: ProcessName = "flow",
+    prediction: Prediction = "sample",
+    width: int = 256,
+    depth: int = 3,
+    epochs: int = 50,
+    batch: int = 256,
+    rate: float = 1e-3,
+    trials: int = 0,
+    evaluate_every: int = 10,
+    duration: float = 0.0,
+    seed: int = 0,
+    json: OutputFile = None,
+) -> int:
+    """Train a network on data that `collect` wrote; the same command goes on after a kill.
+
+    example: diffusion-mpc train runs/data/ant --epochs 50 --trials 4
+
+    Args:
+        data: folder of the data
+        output: folder for checkpoints and logs (default: DATA_KIND beside the data)
+        kind: policy, optimality (plans under the label that they are better than their like), value
+        body: kind of network
+        process: generative process
+        prediction: quantity that the network predicts; with sample, an untrained one leaves the
+            previous plan as it is
+        width: units of a hidden layer; of a unet, channels at the first resolution
+        depth: hidden layers, blocks, or resolutions of a unet
+        epochs: passes over the data
+        batch: rows of a batch, over all processes
+        rate: learning rate
+        trials: runs of the policy alone in each closed-loop evaluation; 0: none
+        evaluate_every: epochs between two closed-loop evaluations
+        duration: simulated time of such a run, s (default: the task's)
+        seed: same seed, same data, same weights
+        json: file to write the figures to
+    """
+    from diffusion_mpc.learning.learners import NetworkOptions
+    from diffusion_mpc.learning.train import Training, TrainOptions
+
+    network = NetworkOptions(body, process, prediction, width, depth)
+    options = TrainOptions(
+        kind,
+        network,
+        epochs,
+        batch,
+        rate,
+        seed=seed,
+        trials=trials,
+        evaluate_every=evaluate_every,
+        duration=duration,
+    )
+    figures = Training(data, output or data.with_name(f"{data.name}_{kind}"), options).run()
+    if figures:
+        _show(figures)
+        write_json(figures, json)
+    return 0
+
+
+@app.command
+def policy(file: Path, /, *, json: OutputFile = None) -> int:
+    """Print what a checkpoint is: its task, model, network, training and figures.
+
+    example: diffusion-mpc policy runs/data/ant_policy/best.safetensors
+
+    Args:
+        file: checkpoint
+        json: file to write the description to
+    """
+    from dataclasses import asdict
+
+    from diffusion_mpc.policy.checkpoint import read_description
+
+    description = asdict(read_description(file))
+    _show(description)
+    write_json(description, json)
+    return 0
+
+
+@app.command
 def check(
     file: str,
     /,
@@ -307,6 +467,17 @@ def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> in
     from diffusion_mpc.testing import run_all
 
     return run_all(arguments)
+
+
+def _show(figures: Mapping[str, Any], indent: str = "") -> None:
+    """Print figures by name, those within others below them."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            sys.stdout.write(f"{indent}{name}\n")
+            _show(value, indent + "  ")
+        else:
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            sys.stdout.write(f"{indent}{name.replace('_', ' '):<{26 - len(indent)}}{shown}\n")
 
 
 def _simulation() -> ModuleType:

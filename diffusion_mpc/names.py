@@ -13,8 +13,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal
 
-AlgorithmName = Literal["mbd", "predictive_sampling", "mppi", "cem", "dial", "cma_es"]
-"""Sampling algorithms: the keys of `ALGORITHMS`."""
+AlgorithmName = Literal["mbd", "predictive_sampling", "mppi", "cem", "dial", "cma_es", "policy"]
+"""Searches for a plan: the keys of `ALGORITHMS`, and a policy alone, which searches for none."""
 
 SplineKind = Literal["zero", "linear", "quadratic", "cubic"]
 """Interpolations between knots: the keys of `DEGREES`."""
@@ -48,6 +48,18 @@ TwistFrame = Literal["child", "header"]
 
 SafeCommand = Literal["zero", "hold", "damping"]
 """Commands for when control is lost."""
+
+CheckpointKind = Literal["policy", "optimality", "value", "diffuser"]
+"""Kinds of networks, see `Description.kind`."""
+
+BodyName = Literal["mlp", "unet", "transformer"]
+"""Bodies of networks."""
+
+ProcessName = Literal["ddpm", "flow"]
+"""Generative processes."""
+
+Prediction = Literal["sample", "noise", "velocity"]
+"""Quantities that a network may predict."""
 
 Variant = Literal["geometric", "code", "paper", "sde"]
 """Variants of an offline reverse pass."""

@@ -216,6 +216,9 @@ class Plan:
         traces: (k, horizon, nq) predicted positions in the cheapest samples, as many as
             `markers.count` asks for
         planned_states: states that `controls` lead to, where commands need them
+        previous: (num_knots, nu) knots that the search began with
+        elites: (k, num_knots, nu) knots of the cheapest samples, where they are asked for
+        elite_costs: (k,) of these
     """
 
     stamp: float
@@ -227,6 +230,9 @@ class Plan:
     stats: PlanStats
     traces: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
     planned_states: PlannedStates | None = None
+    previous: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    elites: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    elite_costs: Array = field(default_factory=lambda: np.zeros(0))
 
     def control(self, time: float) -> Array:
         """Control (nu,) that the plan holds at `time` (s).

@@ -215,7 +215,8 @@ def test_choices_are_those_of_the_registries_that_they_name():
     choices = {
         name: set(p.choices) for name, p in parameters(PlannerNodeConfig).items() if p.choices
     }
-    assert choices.pop("planner.algorithm") == ALGORITHMS.keys() == SPACES.keys()
+    assert choices.pop("planner.algorithm") == ALGORITHMS.keys() | {"policy"}
+    assert ALGORITHMS.keys() == SPACES.keys()
     assert choices.pop("planner.spline") == DEGREES.keys()
     assert choices.pop("backend.name") == BACKENDS.keys() | {"auto"}
     assert choices.pop("backend.capture") == set(get_args(Capture))

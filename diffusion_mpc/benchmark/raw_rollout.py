@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mujoco import rollout
 
-from diffusion_mpc.benchmark.runs import cores
 from diffusion_mpc.rollout.backend import RolloutBackend
 from diffusion_mpc.types import Array, RolloutBatch, StateTensors
+from diffusion_mpc.workers import cores
 
 
 def log_rollouts(backend: RolloutBackend) -> list[tuple[StateTensors, torch.Tensor]]:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,14 +20,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from diffusion_mpc.workers import cores, one_thread_each, worker_pool
+
 RunSpec = Mapping[str, Any]
 """Everything that the figures of a run depend on, ready for JSON."""
 
 Figures = dict[str, Any]
-
-# Numerical libraries would otherwise start as many threads as there are cores in each of as many
-# processes.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class RunFile:
@@ -182,14 +174,10 @@ def run_all(
     errors = list[str]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=len(specs), completed=len(specs) - len(todo))
-        # Spawned, not forked: MuJoCo's and torch's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(
-            min(processes or cores(), max(len(todo), 1)), mp_context=context, initializer=_begin
-        )
+        pool = worker_pool(min(processes or cores(), max(len(todo), 1)))
         pending: dict[Future[Figures], RunSpec] = {}
         try:
-            with _environment(ONE_THREAD):
+            with one_thread_each():
                 pending = {pool.submit(measure, spec): spec for spec in todo}
             while pending:
                 for done in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -205,42 +193,6 @@ def run_all(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return Outcome(tuple(specs), tuple(file.find(spec) for spec in specs), tuple(errors))
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(psutil.Process().cpu_affinity())
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes that are started within."""
-    before = dict(os.environ)
-    os.environ |= changes
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
-
-
-def _begin() -> None:
-    """Set a worker up: Ctrl-C is for the process that waits, without which this one ends.
-
-    One core's worth of threads.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _name(spec: RunSpec) -> str:

@@ -26,7 +26,6 @@ from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.case import Case
 from diffusion_mpc.benchmark.figures import Row, panels, table
 from diffusion_mpc.benchmark.raw_rollout import RawRollout, log_rollouts
-from diffusion_mpc.benchmark.runs import cores
 from diffusion_mpc.benchmark.stages import (
     backend_label,
     check_stages,
@@ -41,6 +40,7 @@ from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.rollout.variants import model_variants
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.types import Array
+from diffusion_mpc.workers import cores
 
 DEFAULT_CASES = (
     Case(

@@ -41,6 +41,7 @@ from diffusion_mpc.config.recorder_parameters import RecorderConfig
 from diffusion_mpc.config.search_parameters import (
     BackendConfig,
     ModelConfig,
+    PolicyConfig,
     RobustConfig,
     SearchConfig,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "Parameter",
     "PlannerNodeConfig",
     "PlantModelConfig",
+    "PolicyConfig",
     "RealtimeConfig",
     "RecorderConfig",
     "RobustConfig",

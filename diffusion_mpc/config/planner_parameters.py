@@ -9,6 +9,7 @@ from diffusion_mpc.config.parameter import param
 from diffusion_mpc.config.search_parameters import (
     BackendConfig,
     ModelConfig,
+    PolicyConfig,
     RobustConfig,
     SearchConfig,
 )
@@ -240,6 +241,7 @@ class PlannerNodeConfig:
     task: str = param("ant", "Name of the task, or a Python file that defines one.")
     model: ModelConfig = field(default_factory=ModelConfig)
     planner: SearchConfig = field(default_factory=SearchConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     input: InputConfig = field(default_factory=InputConfig)

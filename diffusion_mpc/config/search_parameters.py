@@ -48,7 +48,8 @@ class SearchConfig:
 
     algorithm: AlgorithmName = param(
         "mbd",
-        "Sampling algorithm: Model-Based Diffusion, or one to compare it with.",
+        "Sampling algorithm: Model-Based Diffusion, or one to compare it with; policy: the plans "
+        "of policy.checkpoint as they are.",
         rebuilt=True,
     )
     rate: float = param(50.0, "Plans per second.", unit="Hz", low=1.0, high=500.0)
@@ -173,6 +174,32 @@ class SearchConfig:
         low=0,
         high=2**31 - 1,
         rebuilt=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Give a policy alone its one sample, whatever searches have."""
+        if self.algorithm == "policy":
+            object.__setattr__(self, "num_samples", 1)
+            object.__setattr__(self, "iterations", 1)
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """A policy that was learnt, see `train`."""
+
+    checkpoint: str = param(
+        "", "Checkpoint of a policy, for planner.algorithm policy; empty: none.", rebuilt=True
+    )
+    steps: int = param(
+        4, "Sampling steps of the policy, each one evaluation.", low=1, high=100, live=True
+    )
+    guidance: float = param(
+        1.5,
+        "Weight of the label of a policy that was trained with one; 0: without the label, 1: the "
+        "label as it is, larger: beyond it.",
+        low=0.0,
+        high=50.0,
+        live=True,
     )
 
 

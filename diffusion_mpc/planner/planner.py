@@ -13,18 +13,19 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from diffusion_mpc.config import SearchConfig
-from diffusion_mpc.planner.algorithms import ALGORITHMS
+from diffusion_mpc.config import ConfigError, PolicyConfig, SearchConfig
 from diffusion_mpc.planner.captured_search import CapturedSearch, SearchWork, capture_searches
 from diffusion_mpc.planner.demonstration import DemonstratedPath, Guide
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.packing import send
+from diffusion_mpc.planner.policy_alone import make_algorithm
 from diffusion_mpc.planner.sampler import NoiseSource
 from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size
 from diffusion_mpc.planner.search import Search, SearchInput, SearchResult, to_host
 from diffusion_mpc.planner.stagnation import StagnationDetector
 from diffusion_mpc.planner.step_budget import StepBudget
-from diffusion_mpc.tasks.measured import initial_state
+from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
+from diffusion_mpc.tasks.measured import initial_state, observe
 from diffusion_mpc.types import Array, Plan, PlanStats, Reference, State
 
 
@@ -56,6 +57,8 @@ class Planner:
         config: SearchConfig,
         traces: int = 0,
         demonstration: DemonstratedPath | None = None,
+        policy: DiffusionPolicy | None = None,
+        elites: int = 0,
     ) -> None:
         """Prepare the search.
 
@@ -66,23 +69,39 @@ class Planner:
             config: parameters of the search; `configure` replaces those that may change live
             traces: number of the cheapest samples whose positions a plan holds
             demonstration: path to follow where that is cheaper; None: there is none
+            policy: policy whose plans algorithm "policy" executes; None: there is none
+            elites: number of the cheapest samples whose knots a plan holds
 
         Raises:
+            ConfigError: algorithm "policy" has no policy
             DemonstrationError: the demonstration cannot be used
         """
         self.objective = objective
         self._guide = None if demonstration is None else Guide(objective, config, demonstration)
-        self._traces = traces
+        self._traces, self._elites = traces, elites
         self._origin = objective.origin
         self._noise = NoiseSource(self._origin)
+        if config.algorithm == "policy" and policy is None:
+            raise ConfigError(
+                "planner.algorithm policy needs policy.checkpoint, a file that `diffusion-mpc "
+                "train` wrote"
+            )
+        self._policy = policy if config.algorithm == "policy" else None
+        self._sampling = PolicyConfig()
         self._budget = StepBudget(config.iterations)
         self.configure(config)
         self.reset()
         self._captured: dict[int, CapturedSearch] | None = None
 
-    def configure(self, config: SearchConfig) -> None:
-        """Change live parameters; takes effect with the next plan, and needs no other capture."""
-        algorithm = ALGORITHMS[config.algorithm](config)
+    def configure(self, config: SearchConfig, policy: PolicyConfig | None = None) -> None:
+        """Change live parameters; takes effect with the next plan, and needs no other capture.
+
+        Args:
+            config: parameters of the search
+            policy: parameters of the policy; None: as they are
+        """
+        algorithm = make_algorithm(config)
+        self._sampling = policy or self._sampling
         # In one assignment: another thread may be planning.
         self._settings = config, algorithm, lru_cache(maxsize=8)(algorithm.sigmas)
 
@@ -91,6 +110,8 @@ class Planner:
         self._warm_start = WarmStart(np.zeros(self._origin.shape), np.ones(self._origin.shape))
         self._stagnation = StagnationDetector()
         self._noise.seed(self._settings[0].seed)
+        if self._policy is not None:
+            self._policy.reset(self._settings[0].seed)
 
     def take_over(self, previous: Planner, plan: Plan) -> None:
         """Go on from another planner's newest plan; its algorithm, horizon and knots may differ."""
@@ -104,6 +125,10 @@ class Planner:
             and before.noise_scale.shape == mean.shape
         ):
             self._warm_start = replace(self._warm_start, noise_scale=before.noise_scale)
+
+    def follow(self, knots: Array, start_time: float) -> None:
+        """Go on from knots (num_knots, nu) as though they were the plan of a time, s."""
+        self._warm_start = replace(self._warm_start, mean=knots, start_time=start_time)
 
     @torch.inference_mode()
     def plan(
@@ -131,7 +156,7 @@ class Planner:
             # seconds.
             self._captured = self._capture()
         began = time.perf_counter()
-        result, steps = self._search(state, reference, began, budget)
+        result, steps, previous = self._search(state, reference, began, budget)
         config, cost = self._settings[0], float(result.cost[0])
         if not math.isfinite(cost):
             raise NoFeasibleSampleError(
@@ -165,6 +190,9 @@ class Planner:
             path=result.path,
             stats=stats,
             traces=result.traces,
+            previous=previous,
+            elites=result.elites,
+            elite_costs=result.elite_costs,
         )
 
     @torch.inference_mode()
@@ -189,7 +217,7 @@ class Planner:
         steps, start = steps or config.iterations, self._warm_start
         inputs = SearchInput(
             **vars(self.objective.inputs(state, reference)),
-            mean=self._shifted(start, state.stamp, reference),
+            mean=self._proposed(state, reference, self._shifted(start, state.stamp, reference)),
             noise_scale=start.noise_scale,
             sigmas=sigmas(steps),
             hyperparameters=algorithm.pack(),
@@ -198,7 +226,8 @@ class Planner:
                 float(self._guide.nearest(state)) if self._guide is not None else 0.0
             ),
         )
-        return Search(self.objective, algorithm, steps, self._traces, self._guide), inputs
+        search = Search(self.objective, algorithm, steps, self._traces, self._guide, self._elites)
+        return search, inputs
 
     def _shifted(self, start: WarmStart, now: float, reference: Reference) -> Array:
         """Knots (num_knots, nu) that the search starts from.
@@ -215,10 +244,23 @@ class Planner:
         away = spline.shift(start.mean - before, now - began)
         return np.asarray((nominal + away).clip(-1.0, 1.0))
 
+    def _proposed(self, state: State, reference: Reference, shifted: Array) -> Array:
+        """Knots (num_knots, nu) of the policy, or the shifted ones where there is none."""
+        if self._policy is None:
+            return shifted
+        self._policy.observe(
+            observe(self.objective.task, self.objective.backend.model, state, reference)
+        )
+        sampling = self._sampling
+        proposed = self._policy.propose(shifted, 1, sampling.steps, sampling.guidance)[0]
+        if not np.isfinite(proposed).all():
+            raise NoFeasibleSampleError("the policy's plan has a NaN or infinite value")
+        return proposed
+
     def _search(
         self, state: State, reference: Reference, began: float, budget: float
-    ) -> tuple[SearchResult[Array], int]:
-        """Result of the search, and the number of its denoising steps."""
+    ) -> tuple[SearchResult[Array], int, Array]:
+        """Result of the search, the number of its denoising steps, and the knots it began with."""
         steps = self._budget.steps_within(budget)
         if self._captured:
             steps = max(n for n in self._captured if n <= steps)
@@ -247,7 +289,7 @@ class Planner:
             steps = len(laps) if on_host else steps
         left = steps - len(laps) + 1
         self._budget.note([(time.perf_counter() - laps[-1]) / left] * left)
-        return result, steps
+        return result, steps, inputs.mean
 
     @torch.inference_mode()
     def _capture(self) -> dict[int, CapturedSearch]:
@@ -264,4 +306,7 @@ class Planner:
         works = [
             SearchWork(*self.search(state, Reference(), steps), noise[:steps]) for steps in counts
         ]
+        if self._policy is not None:
+            # It has seen a state that the robot was not in.
+            self._policy.reset(config.seed)
         return dict(zip(counts, capture_searches(works, self.objective.backend), strict=False))

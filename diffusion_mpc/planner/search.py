@@ -60,6 +60,8 @@ class SearchResult(Generic[Values]):
         noise: (1,) standard deviation of the samples' knots in the last step
         violations: (samples,) by how much constraints are broken; (1,) zero where there are none
         violation: (1,) by how much the plan breaks them
+        elites: (elites, num_knots, nu) knots of the cheapest samples, the cheapest first
+        elite_costs: (elites,) of these
     """
 
     mean: Values
@@ -74,6 +76,8 @@ class SearchResult(Generic[Values]):
     noise: Values
     violations: Values
     violation: Values
+    elites: Values
+    elite_costs: Values
 
 
 def to_host(result: SearchResult[torch.Tensor]) -> SearchResult[Array]:
@@ -98,6 +102,7 @@ class Search:
         steps: denoising steps
         traces: number of the cheapest samples whose positions are wanted
         guide: where the demonstrated path comes from, or None
+        elites: number of the cheapest samples whose knots are wanted
     """
 
     objective: Objective
@@ -105,6 +110,7 @@ class Search:
     steps: int
     traces: int
     guide: Guide | None
+    elites: int = 0
 
     def __call__(
         self,
@@ -172,8 +178,8 @@ class Search:
             ranks: (samples,) costs of these that weights are made of
             weights: (samples,) of these
         """
-        order = _cheapest(ranks, max(self.traces, 1))
-        best, paths = order[:1], trajectories.qpos[order]
+        order = _cheapest(ranks, max(self.traces, self.elites, 1))
+        best, paths = order[:1], trajectories.qpos[order[: max(self.traces, 1)]]
         return SearchResult(
             mean=belief.mean,
             noise_scale=belief.noise_scale,
@@ -189,6 +195,8 @@ class Search:
             if trajectories.violation is None
             else trajectories.violation,
             violation=knots.new_zeros(1),
+            elites=knots[order[: self.elites]],
+            elite_costs=trajectories.costs[order[: self.elites]],
         )
 
     def _safest(self, problem: Problem, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

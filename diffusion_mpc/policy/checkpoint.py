@@ -10,20 +10,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from diffusion_mpc.names import CheckpointKind
+
 VERSION = 1
 """Version of the description; a reader refuses another."""
 
 KEY = "diffusion_mpc"
 """Key of the description in the header of the file."""
-
-Kind = Literal["policy", "optimality", "value", "diffuser"]
 
 
 class CheckpointError(ValueError):
@@ -50,7 +50,7 @@ class Description:
         version: see `VERSION`
     """
 
-    kind: Kind
+    kind: CheckpointKind
     task: str
     model_sha256: str
     network: Mapping[str, Any]

@@ -7,19 +7,17 @@ trajectories (Diffuser, Policy-Guided Diffusion).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_mpc.names import BodyName, Prediction, ProcessName
 from diffusion_mpc.policy.body import Body
 from diffusion_mpc.policy.mlp import MLP
 from diffusion_mpc.policy.normaliser import Limits
-from diffusion_mpc.policy.processes import Adjust, Prediction, ProcessName, make_process
+from diffusion_mpc.policy.processes import Adjust, make_process
 from diffusion_mpc.policy.transformer import Transformer
 from diffusion_mpc.policy.unet import UNet
-
-BodyName = Literal["mlp", "unet", "transformer"]
 
 WITHIN = 2.0
 """Largest normalised value of a condition that the body sees: further out it was not trained."""

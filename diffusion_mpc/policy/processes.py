@@ -10,13 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["sample", "noise", "velocity"]
-ProcessName = Literal["ddpm", "flow"]
+from diffusion_mpc.names import Prediction, ProcessName
+
 Predictor = Callable[[Tensor, Tensor], Tensor]
 """From x (batch, length, channels) and level (batch,) to a prediction of the shape of x."""
 
@@ -131,10 +131,10 @@ class Process(ABC):
             direction = (x - signals[i] * estimate) / sigmas[i]
             signal, sigma = signals[i + 1], sigmas[i + 1]
             variance = self.variance(i, signals, sigmas)
-            spread = eta * math.sqrt(variance)
-            x = signal * estimate + (sigma**2 - spread**2).clamp(min=0.0).sqrt() * direction
-            if spread > 0.0:
-                x = x + spread * torch.randn(
+            ancestral = eta * math.sqrt(variance)
+            x = signal * estimate + (sigma**2 - ancestral**2).clamp(min=0.0).sqrt() * direction
+            if ancestral > 0.0:
+                x = x + ancestral * torch.randn(
                     x.shape, generator=generator, dtype=x.dtype, device=x.device
                 )
             if adjust is not None:

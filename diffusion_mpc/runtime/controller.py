@@ -11,23 +11,26 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from diffusion_mpc.bags.demonstrations import read_demonstration
+from diffusion_mpc.bags.model_text import model_hash
 from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.command.follower import needs_planned_states
-from diffusion_mpc.config import PlannerNodeConfig
+from diffusion_mpc.config import PlannerNodeConfig, SearchConfig
 from diffusion_mpc.estimation.actuator_states import ActuatorStates
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
+from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy, Purpose
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
 from diffusion_mpc.tasks.base import Task
-from diffusion_mpc.tasks.measured import initial_state
+from diffusion_mpc.tasks.measured import initial_state, observe
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
 
 # Stamps and command times come from one clock but are rounded on their way; a millisecond is far
@@ -53,15 +56,23 @@ class Controller:
         current: the newest plan; None before the first
         start: state that the newest plan begins at; None before the first
         choice: how the backend was chosen; None where the configuration names it
+        policy: the policy that the configuration names; None: none
     """
 
-    def __init__(self, task: Task, config: PlannerNodeConfig, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: PlannerNodeConfig,
+        weights: Mapping[str, float],
+        elites: int = 0,
+    ) -> None:
         """Build backend, planner, predictor and the estimate of what actuators remember.
 
         Args:
             task: task to control
             config: parameters of the planner node
             weights: weight of every cost term
+            elites: number of the cheapest samples whose knots a plan holds
 
         Raises:
             ValueError: parameters do not fit each other; the message says which
@@ -78,7 +89,10 @@ class Controller:
         self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
         named = config.planner.demonstration
         demonstration = read_demonstration(named, task) if named else None
-        self.planner = Planner(self.objective, config.planner, self._traces(config), demonstration)
+        self.policy = self._read_policy(config) if config.policy.checkpoint else None
+        self.planner = Planner(
+            self.objective, config.planner, self._traces(config), demonstration, self.policy, elites
+        )
         fine = {"timestep": config.prediction.timestep, "iterations": config.prediction.iterations}
         model = task.compile(integrator=config.model.integrator, **fine)
         self.predictor = Predictor(task, model)
@@ -92,11 +106,23 @@ class Controller:
         """Change live parameters; takes effect with the next plan."""
         self.config = config
         self.objective.configure(weights, config.robust)
-        self.planner.configure(config.planner)
+        self.planner.configure(config.planner, config.policy)
         self._with_states, self._predicted = (
             needs_planned_states(config.output, config.gains),
             config.prediction.enabled,
         )
+
+    def _read_policy(self, config: PlannerNodeConfig) -> DiffusionPolicy:
+        start = initial_state(self.task, self.backend.model)
+        observation = observe(self.task, self.backend.model, start, Reference())
+        purpose = Purpose(
+            self.task.name,
+            model_hash(self.task.model),
+            len(observation),
+            self.task.model.nu,
+            plan_structure(config.planner),
+        )
+        return DiffusionPolicy(Path(config.policy.checkpoint), purpose, config.planner.seed)
 
     def _traces(self, config: PlannerNodeConfig) -> int:
         # A base that does not float has no path to draw.
@@ -186,6 +212,12 @@ class Controller:
             changes += [first, *steps[steps > first + ROUNDING].tolist()]
         times = [begin, *(time for time in changes if begin + ROUNDING < time < end - ROUNDING)]
         return [(time, self.command_at(time)) for time in times]
+
+
+def plan_structure(search: SearchConfig) -> dict[str, int | float | str]:
+    """Structure of plans, which a policy depends on; see `Description.plan`."""
+    names = ("num_knots", "horizon_steps", "control_dt", "spline")
+    return {name: getattr(search, name) for name in names}
 
 
 def _on(config: PlannerNodeConfig, backend: BackendName) -> PlannerNodeConfig:

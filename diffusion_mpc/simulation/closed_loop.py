@@ -83,7 +83,7 @@ class ClosedLoop:
     The robot waits while a plan is made.
     """
 
-    def __init__(self, settings: Mapping[str, Value], trial: int) -> None:
+    def __init__(self, settings: Mapping[str, Value], trial: int, elites: int = 0) -> None:
         """Set both up.
 
         Args:
@@ -91,6 +91,7 @@ class ClosedLoop:
                 among them, and of the simulation, which begin with `sim.`
             trial: decides the initial state and the reference, the same for all that is compared,
                 and noise and lost commands
+            elites: as `Controller`
 
         Raises:
             ConfigError, TaskError: the settings are wrong
@@ -103,7 +104,7 @@ class ClosedLoop:
         self.config = build(PlannerNodeConfig, values)
         self.weights = cost_weights(values)
         self.task = find_task(self.config.task)(self.config.model.file)
-        self.controller = Controller(self.task, self.config, self.weights)
+        self.controller = Controller(self.task, self.config, self.weights, elites)
         self.sim = build(SimConfig, plant_values)
         self.plant = Plant(self.task, self.sim.model, self.sim.mass_scale, self.sim.friction_scale)
         # Two generators, so that a task which draws more for its state keeps its references.

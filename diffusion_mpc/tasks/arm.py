@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, smooth_abs
+from diffusion_mpc.tasks.observation import joints
 from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ class Arm(Task):
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the tip ends at the goal, within 3 cm."""
         return self._distance(x, reference)[:, -1] < 0.03
+
+    def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Joints, the tip, and the goal from there."""
+        tip = x.sensor("tip")
+        return torch.cat([joints(self.observed, x), tip, reference.pose[:3] - tip], dim=-1)
 
     def _distance(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         return (x.sensor("tip") - reference.pose[:3]).square().sum(-1).sqrt()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
+import torch
 
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, cost, linear, smooth_abs
+from diffusion_mpc.tasks.observation import free_bodies, joints
 from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -105,6 +107,12 @@ class ArmCube(Task):
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the cube ends at its goal, within 3 cm."""
         return self._distance(x, reference)[:, -1] < 0.03
+
+    def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Joints, the tip, the cube from there, and the goal from the cube over the floor."""
+        tip, to_goal = x.sensor("tip"), reference.pose[:2] - self._cube(x)[..., :2]
+        parts = [joints(self.observed, x), tip, *free_bodies(self.observed, x, tip), to_goal]
+        return torch.cat(parts, dim=-1)
 
     def _cube(self, x: RolloutBatch) -> Tensor:
         return x.qpos[..., 4:7]

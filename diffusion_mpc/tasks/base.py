@@ -27,7 +27,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -68,6 +68,7 @@ from diffusion_mpc.tasks.model_file import (
     keyframe_number,
     read_spec,
 )
+from diffusion_mpc.tasks.observation import ObservedColumns, default_observation, observed_columns
 from diffusion_mpc.tasks.user_code import naming
 from diffusion_mpc.types import Array, Reference, ReferenceTensors, RolloutBatch
 
@@ -120,6 +121,7 @@ class Task:
             the task is about
         demonstrated: joints whose positions a bag demonstrates, named as in
             `planner/demonstration.py`; empty: all
+        cyclic: joints whose position only says where the robot is; observations leave it out
         dynamics: how the robot moves, where that is not MuJoCo's business: a method `(qpos, qvel,
             ctrl, dt) -> (qpos, qvel)` on batches (samples, nq), (samples, nv), (samples, nu) of
             torch tensors, one physics step of dt seconds. Planner, predictor and simulation all
@@ -139,6 +141,7 @@ class Task:
     demo: ClassVar[Mapping[str, bool | int | float | str]] = {}
     trial_duration: ClassVar[float] = 6.0
     demonstrated: ClassVar[tuple[str, ...]] = ()
+    cyclic: ClassVar[tuple[str, ...]] = ()
     dynamics: Dynamics | None = None
 
     def __init_subclass__(cls) -> None:
@@ -219,6 +222,18 @@ class Task:
             if self.constraints()
             else well
         )
+
+    def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Observation (samples, horizon, obs) of policies, see `tasks/observation.py`.
+
+        The same wherever the robot is and faces. Written as cost terms are.
+        """
+        return default_observation(self, x, reference)
+
+    @cached_property
+    def observed(self) -> ObservedColumns:
+        """Columns of states that observations consist of."""
+        return observed_columns(self)
 
     def normalise(self, ctrl: Tensor) -> Tensor:
         """Controls of (..., nu) in actuator units as actions in [-1, 1]."""
@@ -421,6 +436,25 @@ class Task:
         Here `reference`, which comes from `demo`, in all of them.
         """
         return reference
+
+    def training_reference(self, reference: Reference, random: np.random.Generator) -> Reference:
+        """One of the references, one after the other, that policies are trained on.
+
+        Velocities from standing to a little more than the demo's, to either side, and turning; or
+        goals as in trials.
+
+        Args:
+            reference: as `demo` has it
+            random: source of randomness
+        """
+        if self.reference != "cmd_vel":
+            return self.trial_reference(reference, random)
+        forward, aside, turn = random.uniform((0.0, -0.25, -0.5), (1.2, 0.25, 0.5))
+        speed = float(np.linalg.norm(reference.velocity[:2])) or 0.5
+        moving = float(random.random() > 0.1)
+        return replace(
+            reference, velocity=moving * np.array([forward * speed, aside * speed, turn])
+        )
 
 
 TWO_STEPS = {

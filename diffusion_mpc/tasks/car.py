@@ -12,6 +12,7 @@ from diffusion_mpc.models import MODELS
 from diffusion_mpc.tasks.base import Task, TaskError, cost
 from diffusion_mpc.tasks.cost import constant
 from diffusion_mpc.tasks.model_file import ModelFile
+from diffusion_mpc.tasks.observation import direction, in_frame
 from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ class Car(Task):
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the car ends at the goal, within 0.2 m."""
         return self._apart(x)[:, -1] < self.REACHED
+
+    def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Place and heading in the maze, velocities, and the goal in the car's frame."""
+        to_goal = constant(self._goal, x.qpos.dtype, x.qpos.device) - x.qpos[..., :2]
+        # It heads along y at angle 0, and turns clockwise.
+        ahead = direction(torch.pi / 2.0 - x.qpos[..., 2])
+        return torch.cat([super().observation(x, reference), in_frame(ahead, to_goal)], dim=-1)
 
     def _apart(self, x: RolloutBatch) -> Tensor:
         return (x.qpos[..., :2] - constant(self._goal, x.qpos.dtype, x.qpos.device)).norm(dim=-1)

@@ -58,6 +58,11 @@ class Gait:
         ahead = torch.where(cycle < self.duty, stance, -0.5 * (torch.pi * swing).cos())
         return ahead * self.duty / self.cadence
 
+    def direction(self, times: Tensor) -> Tensor:
+        """Sine and cosine (horizon, 2) of the phase of the cycle, in double precision."""
+        angle = 2.0 * torch.pi * (self.cadence * times % 1.0)
+        return torch.stack([angle.sin(), angle.cos()], -1)
+
     def _phase(self, times: Tensor) -> Tensor:
         """Phase of each foot, (horizon, feet), in [0, 1)."""
         phases = constant(self.phases, times.dtype, times.device)

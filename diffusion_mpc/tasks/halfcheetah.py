@@ -23,6 +23,7 @@ class HalfCheetah(Task):
     name = "halfcheetah"
     model_path = MODELS / "halfcheetah" / "halfcheetah.xml"
     keyframe = "home"
+    cyclic = ("root_x",)
     # A noise that grows for few successes costs speed: 0.1 or 0.2 of the samples in place of 0.03,
     # 5 and 18 % of it.
     defaults = {

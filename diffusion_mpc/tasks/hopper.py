@@ -24,6 +24,7 @@ class Hopper(Task):
     name = "hopper"
     model_path = MODELS / "hopper" / "hopper.xml"
     keyframe = "home"
+    cyclic = ("root_x",)
     defaults = {
         "planner.num_knots": 8,
         "planner.horizon_steps": 40,

@@ -9,6 +9,7 @@ import torch
 from diffusion_mpc.tasks.base import cost, linear, smooth_abs
 from diffusion_mpc.tasks.cost import columns
 from diffusion_mpc.tasks.humanoid import Humanoid, off_balance, tilt
+from diffusion_mpc.tasks.observation import direction, everywhere
 from diffusion_mpc.types import ReferenceTensors, RolloutBatch
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class HumanoidTrack(Humanoid):
     def smoothness(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Speeds of the joints."""
         return x.qvel[..., 6:]
+
+    def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """As of any floating base, and cosine and sine of the motion's phase."""
+        phase = direction(2.0 * torch.pi * (reference.times / PERIOD % 1.0))
+        return torch.cat([super().observation(x, reference), everywhere(phase, x)], dim=-1)
 
 
 def squat_angle(times: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from diffusion_mpc.tasks.cost import columns, constant
 from diffusion_mpc.tasks.gait_motion import GaitMotion
 from diffusion_mpc.tasks.gaits import Gait, find_gait
 from diffusion_mpc.tasks.model_file import CONTACT, SINGLE, ModelFile, Sensors, compile_spec
+from diffusion_mpc.tasks.observation import everywhere
 from diffusion_mpc.tasks.servos import Gains, as_servos
 from diffusion_mpc.tasks.stance import FAR, clearance, geoms_of, on_the_ground, posed, sole
 from diffusion_mpc.tasks.terms import follows, heading_velocity, off_balance
@@ -282,6 +283,11 @@ class LeggedRobot(Task):
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the robot never fell, and went at half or more of the commanded velocity."""
         return super().succeeded(x, reference) & follows(x, reference.velocity[:2])
+
+    def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """As of any floating base, and sine and cosine of the gait's phase."""
+        phase = everywhere(self.chosen_gait.direction(reference.times), x)
+        return torch.cat([super().observation(x, reference), phase], dim=-1)
 
     def lifts(self, x: RolloutBatch) -> Tensor:
         """Heights (samples, horizon, feet) of the feet above where they stand, m."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 import torch
 
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.model_file import sensor_slices
-from diffusion_mpc.types import Array, RolloutBatch, State
+from diffusion_mpc.types import Array, Reference, RolloutBatch, State
 
 
 def trajectory(
@@ -41,6 +43,13 @@ def trajectory(
         torch.from_numpy(array)[None].to(device, dtype) for array in (qpos, qvel, controls, sensors)
     )
     return RolloutBatch(positions, velocities, ctrl, sensordata, sensor_slices(model))
+
+
+def observe(task: Task, model: mujoco.MjModel, state: State, reference: Reference) -> Array:
+    """Observation (obs,) of a measured state on a model of its task, see `Task.observation`."""
+    x = trajectory(model, state.qpos[None], state.qvel[None], task.action_centre[None])
+    at_once = replace(reference, times=np.array([state.stamp]))
+    return np.asarray(task.observation(x, at_once.on(x.qpos))[0, 0].numpy())
 
 
 def initial_state(task: Task, model: mujoco.MjModel) -> State:

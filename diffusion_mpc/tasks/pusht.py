@@ -11,6 +11,7 @@ import torch
 from diffusion_mpc.models import MODELS
 from diffusion_mpc.rotations import quaternion_to_yaw, yaw_to_quaternion
 from diffusion_mpc.tasks.base import TWO_STEPS, Task, cost, linear
+from diffusion_mpc.tasks.observation import direction, everywhere, in_frame
 from diffusion_mpc.tasks.terms import yaw
 from diffusion_mpc.types import Reference, ReferenceTensors, RolloutBatch
 
@@ -67,6 +68,22 @@ class PushT(Task):
     def succeeded(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         """Whether the T ends at its goal, within 3 cm and 0.15 rad."""
         return (self._offset(x, reference)[:, -1] < 0.03) & (self._turn(x, reference)[:, -1] < 0.15)
+
+    def observation(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
+        """Disc and goal from the T's middle, and all velocities, in the frame of the T; its angle.
+
+        Its place is not in it. Its angle is: actions are velocities along the world's axes.
+        """
+        place, turn = x.qpos[..., :2], direction(x.qpos[..., 2])
+        goal = direction(yaw(reference.pose[3:]))
+        vectors = [
+            x.qpos[..., 3:5] - place,
+            everywhere(reference.pose[:2], x) - place,
+            everywhere(goal, x),
+            x.qvel[..., :2],
+            x.qvel[..., 3:5],
+        ]
+        return torch.cat([*(in_frame(turn, v) for v in vectors), x.qvel[..., 2:3], turn], dim=-1)
 
     def _offset(self, x: RolloutBatch, reference: ReferenceTensors) -> Tensor:
         return (x.qpos[..., :2] - reference.pose[:2]).square().sum(-1).sqrt()

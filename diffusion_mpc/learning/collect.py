@@ -1,0 +1,248 @@
+"""Collect data: episodes of the planner at a generous budget, in several processes.
+
+Fields of a row, in single precision where nothing else is said:
+
+- `observation` (history, obs): at the plan's start, the newest last, see `Task.observation`
+- `reference` (10,): velocity (3,) and pose (7,), see `Reference`
+- `previous` (num_knots, nu): the previous plan, shifted to now
+- `knots` (num_knots, nu): the teacher's plan, one of its samples, or its tail
+- `action` (nu,): action executed, normalised
+- `cost`, `cost_to_go` (): of the executed step, and discounted to the episode's end
+- `plan_cost` (): of these knots as rolled out; of a tail, the whole plan's
+- `advantage` (): mean cost of the plan's samples less `plan_cost`, in their standard deviations
+- `kind` (): 0 plan, 1 sample, 2 tail, uint8
+- `episode`, `step` (): int32; `time` (): s
+- `state` (nq + nv,): at the plan's start, double precision
+- `failed` (): whether the robot had failed, uint8
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from diffusion_mpc.bags.model_text import model_hash
+from diffusion_mpc.config import PlannerNodeConfig, Value, build, load_parameters, split_sim
+from diffusion_mpc.learning.dataset import (
+    INDEX,
+    DatasetError,
+    Rows,
+    open_shard,
+    read_index,
+    shard_name,
+    write_index,
+    write_shard,
+)
+from diffusion_mpc.learning.episode import PLAN, Episode, EpisodeOptions
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.versions import revision, versions
+from diffusion_mpc.workers import cores, one_thread_each, worker_pool
+
+EPISODES = 4
+"""Episodes of a shard."""
+
+RETRIES = 3
+"""Times that a shard is begun again after its worker died."""
+
+
+@dataclass(frozen=True)
+class CollectOptions:
+    """Data that are wanted.
+
+    Attributes:
+        episodes: number of episodes; a multiple of the episodes of a shard is made
+        processes: worker processes; 0: one per core
+        episode: course of an episode
+    """
+
+    episodes: int = 64
+    processes: int = 0
+    episode: EpisodeOptions = field(default_factory=EpisodeOptions)
+
+
+def teacher_settings(task: str, given: Mapping[str, Any]) -> dict[str, Value]:
+    """Settings of the teacher: four times the task's samples and twice its steps, then those given.
+
+    Raises:
+        ConfigError, TaskError: as `load_parameters`
+    """
+    kind = find_task(task)
+    known = load_parameters(PlannerNodeConfig, {"task": task})[1]
+    more = {
+        "planner.num_samples": 4 * int(known["planner.num_samples"]),
+        "planner.iterations": 2 * int(known["planner.iterations"]),
+    }
+    values = {**kind.demo, **more, "backend.threads": 1, **given, "task": task}
+    planned, simulated = split_sim(values)
+    _, checked = load_parameters(PlannerNodeConfig, planned)
+    return {
+        **{name: checked[name] for name in planned},
+        **{f"sim.{name}": value for name, value in simulated.items()},
+    }
+
+
+def collect(
+    task: str, folder: Path, given: Mapping[str, Any], options: CollectOptions
+) -> dict[str, Any]:
+    """Collect what is not there yet.
+
+    Args:
+        task: name of a task, or its file
+        folder: where the data go; those of the same options that are there stay
+        given: planner parameters, and those of the simulation that begin with `sim.`
+        options: data that are wanted
+
+    Returns:
+        figures: plans, pairs (rows), plans and pairs per second, falls, mean cost
+
+    Raises:
+        DatasetError: the folder has other data
+        ConfigError, TaskError, ValueError: settings do not fit
+    """
+    settings = teacher_settings(task, given)
+    about = _about(task, settings, options.episode)
+    folder.mkdir(parents=True, exist_ok=True)
+    _require_same(folder, about)
+    for line in drop_unfinished(folder):
+        Console(stderr=True).print(f"note: {line}", highlight=False, soft_wrap=True)
+    shards = -(-options.episodes // EPISODES)
+    # Wrong settings end here, in one line, not in every worker.
+    Episode(settings, 0, options.episode)
+    began = time.perf_counter()
+    made = _make_missing(folder, settings, options, shards)
+    seconds = time.perf_counter() - began
+    write_index(folder, about, range(shards))
+    plans = pairs = falls = 0
+    cost = list[float]()
+    for number in range(shards):
+        fields = open_shard(folder / shard_name(number)).fields
+        mine = np.flatnonzero(np.asarray(fields["kind"]) == PLAN)
+        plans, pairs = plans + len(mine), pairs + len(fields["kind"])
+        failed = np.asarray(fields["failed"])[mine].astype(int)
+        episodes = np.asarray(fields["episode"])[mine]
+        falls += int(((np.diff(failed) == 1) & (np.diff(episodes) == 0)).sum())
+        cost += np.asarray(fields["cost"])[mine].tolist()
+    return {
+        "task": about["task"],
+        "folder": str(folder),
+        "episodes": EPISODES * shards,
+        "plans": plans,
+        "pairs": pairs,
+        "new_pairs": made,
+        "seconds": seconds,
+        "pairs_per_s": made / seconds if made else None,
+        "falls": falls,
+        "mean_cost": float(np.mean(cost)),
+    }
+
+
+def drop_unfinished(folder: Path) -> list[str]:
+    """Put shards that were cut short aside; one line for each that was."""
+    lines = []
+    for part in sorted(folder.glob(".shard-*.part")):
+        part.unlink()
+        lines.append(f"'{part}' was not finished; its episodes are made again")
+    for path in sorted(folder.glob("shard-*.safetensors")):
+        try:
+            open_shard(path)
+        except DatasetError as error:
+            aside = path.with_suffix(".unreadable")
+            path.replace(aside)
+            lines.append(f"{error}; it is kept as '{aside.name}', its episodes are made again")
+    return lines
+
+
+def make_shard(
+    folder: Path, number: int, settings: Mapping[str, Value], options: EpisodeOptions
+) -> int:
+    """Make one shard and return its number of rows; called in other processes."""
+    parts = [Episode(settings, number * EPISODES + i, options).run() for i in range(EPISODES)]
+    rows: Rows = {
+        name: np.concatenate([part[name] for part in parts if part])
+        for name in next(part for part in parts if part)
+    }
+    write_shard(folder, number, rows)
+    return len(rows["kind"])
+
+
+def _make_missing(
+    folder: Path, settings: Mapping[str, Value], options: CollectOptions, shards: int
+) -> int:
+    """Rows of the shards that were missing, in several processes."""
+    missing = [n for n in range(shards) if not (folder / shard_name(n)).is_file()]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    made, began = 0, time.perf_counter()
+    tries = dict.fromkeys(missing, 0)
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        bar = progress.add_task("collect", total=shards, completed=shards - len(missing))
+        while missing:
+            pool = worker_pool(min(options.processes or cores(), len(missing)))
+            pending: dict[Future[int], int] = {}
+            try:
+                with one_thread_each():
+                    pending = {
+                        pool.submit(make_shard, folder, n, settings, options.episode): n
+                        for n in missing
+                    }
+                while pending:
+                    for done in wait(pending, return_when=FIRST_COMPLETED).done:
+                        number = pending[done]
+                        made += done.result()
+                        del pending[done]
+                        missing.remove(number)
+                        rate = made / (time.perf_counter() - began)
+                        progress.update(bar, advance=1, description=f"{rate:.0f} pairs/s")
+            except BrokenProcessPool:
+                # A worker was killed, for want of memory perhaps: the others' work is kept.
+                missing = [n for n in missing if not (folder / shard_name(n)).is_file()]
+                for number in missing:
+                    tries[number] += 1
+                if missing and min(tries[n] for n in missing) > RETRIES:
+                    raise DatasetError(
+                        f"worker processes die again and again, at shard {missing[0]}; lower "
+                        "--processes"
+                    ) from None
+                sys.stderr.write("note: a worker process died; its episodes are made again\n")
+            finally:
+                for process in list((pool._processes or {}).values()) if pending else []:
+                    process.terminate()
+                pool.shutdown(wait=True, cancel_futures=True)
+    return made
+
+
+def _about(task: str, settings: Mapping[str, Value], options: EpisodeOptions) -> dict[str, Any]:
+    planned = split_sim(settings)[0]
+    config = build(PlannerNodeConfig, load_parameters(PlannerNodeConfig, planned)[1])
+    made = find_task(task)(config.model.file)
+    return {
+        "task": made.name,
+        "model_sha256": model_hash(made.model),
+        "parameters": dict(settings),
+        "options": asdict(options),
+        "revision": revision(),
+        "versions": versions(),
+    }
+
+
+def _require_same(folder: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a folder of other data."""
+    if not (folder / INDEX).is_file():
+        write_index(folder, about, ())
+        return
+    before = read_index(folder)
+    for name in ("task", "model_sha256", "parameters", "options"):
+        if before[name] != about[name]:
+            raise DatasetError(
+                f"'{folder}' has data of another {name.replace('_', ' ')}; name another folder "
+                "with --output"
+            )

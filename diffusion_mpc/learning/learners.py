@@ -1,0 +1,185 @@
+"""Learners: from rows of data to a loss, one for each kind of checkpoint."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from diffusion_mpc.names import BodyName, CheckpointKind, Prediction, ProcessName
+from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.diffusion_policy import condition
+from diffusion_mpc.policy.value import Value, ValueConfig
+
+Rows = Mapping[str, NDArray[Any]]
+"""Rows of a data set by field, see `learning/dataset.py`."""
+
+PLAN, SAMPLE = 0, 1
+"""Kinds of rows: the plan itself, and one of its samples."""
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Network that is trained.
+
+    Attributes:
+        body: kind of network
+        process: generative process
+        prediction: quantity that the network predicts
+        width: units of a hidden layer
+        depth: hidden layers, blocks, or resolutions of the U-Net
+        dropout: fraction of the rows whose label is left out
+    """
+
+    body: BodyName = "mlp"
+    process: ProcessName = "flow"
+    prediction: Prediction = "sample"
+    width: int = 256
+    depth: int = 3
+    dropout: float = 0.1
+
+
+class Learner(ABC):
+    """Network and loss of one kind of checkpoint.
+
+    Attributes:
+        fields: fields of the data that it reads
+        module: the network
+    """
+
+    fields: ClassVar[tuple[str, ...]]
+    module: nn.Module
+
+    @abstractmethod
+    def network(self) -> dict[str, Any]:
+        """Arguments of the network's configuration."""
+
+    @abstractmethod
+    def fit(self, rows: Rows) -> None:
+        """Set the normalisation from rows of the data."""
+
+    @abstractmethod
+    def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Loss () of a batch."""
+
+    @staticmethod
+    def wanted(kind: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether rows of these kinds (n,) are learnt from."""
+        return kind != SAMPLE
+
+
+class PolicyLearner(Learner):
+    """Residual of the teacher's plan against the shifted previous one (2303.04137, eq. 5)."""
+
+    fields: ClassVar[tuple[str, ...]] = ("observation", "previous", "knots")
+
+    def __init__(self, rows: Rows, options: NetworkOptions, label: int = 0) -> None:
+        """Build the network for data like these rows."""
+        knots, actions = rows["knots"].shape[1:]
+        seen = condition(rows["observation"], rows["previous"]).shape[1]
+        self.config = DenoiserConfig(
+            knots, actions, seen, label=label, symmetric=True, **asdict(options)
+        )
+        self.module = self.denoiser = Denoiser(self.config)
+
+    def network(self) -> dict[str, Any]:
+        """Arguments of the denoiser's configuration."""
+        return asdict(self.config)
+
+    def fit(self, rows: Rows) -> None:
+        """Limits of residuals and conditions."""
+        residual, seen = _residual(rows), condition(rows["observation"], rows["previous"])
+        flat = residual.reshape(-1, residual.shape[-1])
+        self.denoiser.fit_limits(_limits(flat), _limits(seen))
+
+    def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Denoising loss of the residuals."""
+        seen = condition(rows["observation"], rows["previous"])
+        return self.denoiser.loss(
+            _tensor(_residual(rows), device), _tensor(seen, device), generator, self.label(rows)
+        )
+
+    def label(self, rows: Rows) -> Tensor | None:
+        """Label (batch, 1) of the rows; here none."""
+        return None
+
+
+class OptimalityLearner(PolicyLearner):
+    """Plans with a label that they are better than their like (CFGRL, 2505.23458).
+
+    The label is 1 where the advantage is positive. Rows without a positive one are learnt from as
+    part of the unconditional distribution only, with a label of 0.
+    """
+
+    fields = (*PolicyLearner.fields, "advantage")
+
+    def __init__(self, rows: Rows, options: NetworkOptions) -> None:
+        """Build the network for data like these rows."""
+        super().__init__(rows, options, label=1)
+
+    def label(self, rows: Rows) -> Tensor | None:
+        """Whether the advantage is positive, (batch, 1)."""
+        return torch.from_numpy(rows["advantage"] > 0.0).float()[:, None]
+
+    @staticmethod
+    def wanted(kind: NDArray[Any]) -> NDArray[np.bool_]:
+        """All rows: the samples are what the label tells apart."""
+        return np.ones(len(kind), bool)
+
+
+class ValueLearner(Learner):
+    """Cost to go of the executed states."""
+
+    fields = ("observation", "cost_to_go")
+
+    def __init__(self, rows: Rows, options: NetworkOptions) -> None:
+        """Build the network for data like these rows."""
+        seen = rows["observation"].reshape(len(rows["observation"]), -1).shape[1]
+        self.config = ValueConfig(seen, options.width, options.depth)
+        self.module = self.value = Value(self.config)
+
+    def network(self) -> dict[str, Any]:
+        """Arguments of the value's configuration."""
+        return asdict(self.config)
+
+    def fit(self, rows: Rows) -> None:
+        """Limits of observations and costs."""
+        self.value.given.fit(*_limits(rows["observation"].reshape(len(rows["observation"]), -1)))
+        self.value.cost.fit(*_limits(rows["cost_to_go"][:, None]))
+
+    def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Mean squared error."""
+        seen = rows["observation"].reshape(len(rows["observation"]), -1)
+        return self.value.loss(_tensor(seen, device), _tensor(rows["cost_to_go"], device))
+
+    @staticmethod
+    def wanted(kind: NDArray[Any]) -> NDArray[np.bool_]:
+        """Executed states only."""
+        return kind == PLAN
+
+
+LEARNERS: dict[
+    CheckpointKind, type[PolicyLearner] | type[OptimalityLearner] | type[ValueLearner]
+] = {
+    "policy": PolicyLearner,
+    "optimality": OptimalityLearner,
+    "value": ValueLearner,
+}
+
+
+def _residual(rows: Rows) -> NDArray[Any]:
+    return rows["knots"] - rows["previous"]
+
+
+def _limits(values: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    return _tensor(values.min(0)), _tensor(values.max(0))
+
+
+def _tensor(values: NDArray[Any], device: torch.device | str = "cpu") -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)

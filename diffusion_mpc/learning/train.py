@@ -1,0 +1,402 @@
+"""Train a network on data that were collected, with closed-loop evaluation and exact resuming.
+
+The order of rows, noise and dropout follow from the seed, and all that training goes on from is
+written after each epoch: a run that was killed and started again ends with the same weights, to
+the last digit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import distributed
+
+from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
+from diffusion_mpc.learning.dataset import Dataset
+from diffusion_mpc.learning.learners import LEARNERS, NetworkOptions
+from diffusion_mpc.names import CheckpointKind
+from diffusion_mpc.policy.checkpoint import (
+    CheckpointError,
+    Description,
+    save_checkpoint,
+    write_atomically,
+)
+from diffusion_mpc.policy.denoiser import MovingAverage
+from diffusion_mpc.runtime.controller import plan_structure
+from diffusion_mpc.simulation.closed_loop import DivergedError, run_episode
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.versions import revision, versions
+
+BUFFER = 64
+"""Batches that are read from the data at once."""
+
+FITTED = 100_000
+"""Rows that the normalisation is taken from, at most."""
+
+HELD_OUT = 10
+"""One episode in so many is kept for validation."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Training.
+
+    Attributes:
+        kind: kind of checkpoint
+        network: the network
+        epochs: passes over the data
+        batch: rows of a batch, over all processes
+        rate: learning rate, warmed up over 500 steps and lowered to 0 by a cosine
+        weight_decay: of AdamW
+        seed: same seed, same data, same weights
+        trials: episodes of one closed-loop evaluation; 0: none
+        evaluate_every: epochs between two closed-loop evaluations; the last epoch has one as well
+        duration: length of such an episode, s; 0: the task's
+    """
+
+    kind: CheckpointKind = "policy"
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    epochs: int = 50
+    batch: int = 256
+    rate: float = 1e-3
+    weight_decay: float = 1e-6
+    seed: int = 0
+    trials: int = 0
+    evaluate_every: int = 10
+    duration: float = 0.0
+
+
+class Training:
+    """Training of one network in one folder.
+
+    The folder has `best.safetensors` and `last.safetensors`, checkpoints; `state.safetensors`, what
+    training goes on from; `log.jsonl`, a line an epoch; and logs for TensorBoard where it is
+    installed.
+    """
+
+    def __init__(self, data: Path, folder: Path, options: TrainOptions) -> None:
+        """Open the data and build the network, or go on with what is in the folder.
+
+        Raises:
+            ValueError: there are no such data, too few of them, or the folder has other training
+        """
+        self.data, self.folder, self.options = Dataset(data), folder, options
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rank, self.processes = _rank()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        kind = LEARNERS[options.kind]
+        columns = self.data.columns("kind", "episode")
+        wanted = np.flatnonzero(kind.wanted(columns["kind"]))
+        held_out = columns["episode"][wanted] % HELD_OUT == HELD_OUT - 1
+        self._train, self._validation = wanted[~held_out], wanted[held_out]
+        if len(self._train) < options.batch:
+            raise ValueError(
+                f"'{data}' has {len(self._train)} rows to train on, fewer than a batch of "
+                f"{options.batch}; collect more, or lower --batch"
+            )
+        torch.manual_seed(options.seed)
+        fitted = self._train[:: math.ceil(len(self._train) / FITTED)]
+        rows = self.data.rows(fitted, kind.fields)
+        self.learner = kind(rows, options.network)
+        self.learner.fit(rows)
+        self.module = self.learner.module.to(self.device)
+        self.average = MovingAverage(self.module)
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(),
+            lr=options.rate,
+            betas=(0.95, 0.999),
+            weight_decay=options.weight_decay,
+        )
+        self.per_epoch = len(self._train) // options.batch
+        self.log: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self._resume()
+
+    def run(self) -> dict[str, Any]:
+        """Train all epochs that are not done.
+
+        Returns:
+            figures of the last epoch and of the best, and the path of the best checkpoint
+        """
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        quiet = self.rank > 0
+        with Progress(
+            *columns, TimeRemainingColumn(), console=Console(stderr=True), disable=quiet
+        ) as progress:
+            bar = progress.add_task("train", total=self.options.epochs, completed=len(self.log))
+            for epoch in range(len(self.log), self.options.epochs):
+                began = time.perf_counter()
+                loss = self._epoch(epoch)
+                self.seconds += time.perf_counter() - began
+                if self.rank == 0:
+                    self._conclude(epoch, loss)
+                    line = self.log[-1]
+                    shown = f"loss {loss:.4f}, validation {line['validation']:.4f}"
+                    if line.get("cost") is not None:
+                        shown += f", closed-loop cost {line['cost']:.3f}"
+                    progress.update(bar, advance=1, description=shown)
+                else:
+                    self.log.append({"epoch": epoch})
+                if self.processes > 1:
+                    distributed.barrier()
+        if self.rank > 0:
+            return {}
+        best = self._best()
+        return {
+            "kind": self.options.kind,
+            "task": self.data.index["task"],
+            "rows": len(self._train),
+            "validation_rows": len(self._validation),
+            "epochs": len(self.log),
+            "seconds": self.seconds,
+            "last": self.log[-1],
+            "best": self.log[best],
+            "checkpoint": str(self.folder / "best.safetensors"),
+        }
+
+    def _epoch(self, epoch: int) -> float:
+        """Train one epoch and return its mean loss."""
+        o, losses = self.options, []
+        order = np.random.default_rng((o.seed, epoch)).permutation(self._train)
+        generator = torch.Generator().manual_seed(_mixed(o.seed, epoch, self.rank))
+        self.module.train()
+        for step, rows in enumerate(self._batches(order)):
+            rate = _rate(epoch * self.per_epoch + step, o.epochs * self.per_epoch, o.rate)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            # Half precision where a GPU has it; a CPU is no faster with it.
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+            ):
+                loss = self.learner.loss(rows, generator, self.device)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._share_gradients()
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+            self.optimizer.step()
+            self.average.update(self.module)
+            losses.append(float(loss.detach()))
+        return float(np.mean(losses))
+
+    def _batches(self, order: NDArray[Any]) -> Iterator[dict[str, NDArray[Any]]]:
+        """Batches of rows in an order, this process's part of each."""
+        size, fields = self.options.batch, self.learner.fields
+        order = order[: self.per_epoch * size]
+        for begin in range(0, len(order), BUFFER * size):
+            chosen = order[begin : begin + BUFFER * size]
+            rows = self.data.rows(chosen, fields)
+            for first in range(0, len(chosen), size):
+                mine = slice(first + self.rank, first + size, self.processes)
+                yield {name: values[mine] for name, values in rows.items()}
+
+    def _share_gradients(self) -> None:
+        if self.processes == 1:
+            return
+        for parameter in self.module.parameters():
+            distributed.all_reduce(parameter.grad)
+            assert parameter.grad is not None
+            parameter.grad /= self.processes
+
+    def _conclude(self, epoch: int, loss: float) -> None:
+        """Evaluate an epoch, and write its checkpoints and what the next one goes on from."""
+        with self._averaged():
+            line: dict[str, Any] = {
+                "epoch": epoch,
+                "loss": loss,
+                "validation": self._validate(),
+                "cost": None,
+            }
+            self._save("last", line)
+            o = self.options
+            due = (epoch + 1) % o.evaluate_every == 0 or epoch + 1 == o.epochs
+            if o.trials and due and o.kind != "value":
+                line |= closed_loop(
+                    self.data.index, self.folder / "last.safetensors", o.trials, o.duration
+                )
+                self._save("last", line)
+            self.log.append(line)
+            if self._best() == epoch:
+                self._save("best", line)
+        self._save_state()
+        self._write_log()
+
+    def _best(self) -> int:
+        """Epoch of the best network: by closed-loop cost where that was measured."""
+        measured = [i for i, line in enumerate(self.log) if line.get("cost") is not None]
+        if measured:
+            return min(measured, key=lambda i: float(self.log[i]["cost"]))
+        return min(range(len(self.log)), key=lambda i: float(self.log[i]["validation"]))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged parameters in the network, for a while."""
+        own = {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        self.average.copy_to(self.module)
+        self.module.eval()
+        yield
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                parameter.copy_(own[name])
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Loss on the held-out episodes, on the training rows where there are none."""
+        chosen = self._validation if len(self._validation) else self._train
+        chosen = chosen[:: math.ceil(len(chosen) / 4096)]
+        rows = self.data.rows(chosen, self.learner.fields)
+        generator = torch.Generator().manual_seed(0)
+        return float(self.learner.loss(rows, generator, self.device))
+
+    def _save(self, name: str, line: Mapping[str, Any]) -> None:
+        index, o = self.data.index, self.options
+        history, observation = self.data.fields["observation"][0]
+        values = load_parameters(PlannerNodeConfig, index["parameters"])[1]
+        description = Description(
+            kind=o.kind,
+            task=index["task"],
+            model_sha256=index["model_sha256"],
+            network=self.learner.network(),
+            observation=observation,
+            history=history,
+            plan=plan_structure(build(PlannerNodeConfig, values).planner),
+            training={
+                "data": self.data.folder.name,
+                "rows": len(self._train),
+                "epochs": int(line["epoch"]) + 1,
+                "seconds": round(self.seconds, 1),
+                **{k: v for k, v in asdict(o).items() if k not in ("kind", "network")},
+            },
+            figures={k: v for k, v in line.items() if k != "epoch"},
+            revision=revision(),
+            versions=versions(),
+        )
+        save_checkpoint(self.folder / f"{name}.safetensors", self.module, description)
+
+    def _save_state(self) -> None:
+        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
+        about = {
+            "options": asdict(self.options),
+            "rows": len(self._train),
+            "log": self.log,
+            "average": self.average.steps,
+            "seconds": self.seconds,
+        }
+        cpu = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        write_atomically(
+            self.folder / "state.safetensors", save(cpu, {"training": json.dumps(about)})
+        )
+
+    def _resume(self) -> None:
+        path = self.folder / "state.safetensors"
+        if not path.is_file():
+            return
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        before, now = about["options"] | {"rows": about["rows"]}, asdict(self.options)
+        now |= {"rows": len(self._train)}
+        changed = [name for name in now if before.get(name) != now[name]]
+        if changed:
+            raise CheckpointError(
+                f"'{self.folder}' has a training with other {', '.join(changed)}; name another "
+                "folder with --output"
+            )
+        parts: dict[str, dict[str, torch.Tensor]] = {"module": {}, "average": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            part, _, key = name.partition(".")
+            parts[part][key] = value.to(self.device)
+        self.module.load_state_dict(parts["module"])
+        self.average.values, self.average.steps = parts["average"], int(about["average"])
+        state = self.optimizer.state_dict()
+        for key, value in parts["optimizer"].items():
+            number, _, moment = key.partition(".")
+            # A step count lies on the CPU, as AdamW has it.
+            kept = value.cpu() if moment == "step" else value
+            state["state"].setdefault(int(number), {})[moment] = kept
+        self.optimizer.load_state_dict(state)
+        self.log, self.seconds = about["log"], float(about["seconds"])
+
+    def _write_log(self) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in self.log)
+        write_atomically(self.folder / "log.jsonl", text.encode())
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            # An extra: the same figures are in log.jsonl.
+            return
+        with SummaryWriter(str(self.folder)) as writer:
+            for name, value in self.log[-1].items():
+                if name != "epoch" and isinstance(value, int | float):
+                    writer.add_scalar(name, value, self.log[-1]["epoch"])
+
+
+def closed_loop(
+    index: Mapping[str, Any], checkpoint: Path, trials: int, duration: float = 0.0
+) -> dict[str, float]:
+    """Mean cost and falls of a policy alone, in simulation.
+
+    `cost`: mean over trials of the mean cost of a run; `falls`: sum over trials. A run whose
+    simulation diverges counts as the worst of the others, ten-fold.
+
+    Args:
+        index: of the data that it was trained on
+        checkpoint: the policy
+        trials: number of runs, with other starts and references
+        duration: of a run, s; 0: the task's
+    """
+    settings = {
+        **index["parameters"],
+        "planner.algorithm": "policy",
+        "policy.checkpoint": str(checkpoint),
+    }
+    length = duration or find_task(str(settings["task"])).trial_duration
+    costs, falls, diverged = list[float](), 0, 0
+    for trial in range(trials):
+        try:
+            episode = run_episode(settings, trial, length)
+        except DivergedError:
+            diverged += 1
+            continue
+        costs.append(episode.mean_cost)
+        falls += episode.falls
+    costs += diverged * [10.0 * max(costs, default=1e6)]
+    return {"cost": float(np.mean(costs)), "falls": falls + diverged}
+
+
+def _rate(step: int, steps: int, rate: float) -> float:
+    warm_up = min(500, max(steps // 10, 1))
+    if step < warm_up:
+        return rate * (step + 1) / warm_up
+    return rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _rank() -> tuple[int, int]:
+    """Number of this process and number of processes, as torchrun starts them."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return 0, 1
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return distributed.get_rank(), processes

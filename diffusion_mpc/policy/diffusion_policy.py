@@ -1,0 +1,168 @@
+"""Diffusion Policy (Chi et al., 2303.04137): plans from the newest observations.
+
+A plan is the residual that the network samples, added to the previous plan shifted to now: an
+untrained network leaves the plan as it is. The first of its actions are executed until the next
+plan, as in receding-horizon control.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffusion_mpc.policy.checkpoint import (
+    CheckpointError,
+    Description,
+    read_description,
+    read_weights,
+)
+from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.types import Array
+from diffusion_mpc.versions import versions
+
+KINDS = ("policy", "optimality")
+"""Kinds of checkpoints that plans can be sampled from."""
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a policy is to be used for, which its checkpoint has to fit.
+
+    Attributes:
+        task: name of the task
+        model_sha256: hash of the robot's compiled model
+        observation: size of one observation
+        actions: number of actuators
+        plan: as `Description.plan`
+    """
+
+    task: str
+    model_sha256: str
+    observation: int
+    actions: int
+    plan: Mapping[str, Any]
+
+
+class DiffusionPolicy:
+    """Policy from a checkpoint, for one thread.
+
+    Between two plans it keeps the newest observations and the state of its random generator, which
+    is its own.
+
+    Attributes:
+        description: what the checkpoint says of itself
+    """
+
+    def __init__(self, path: Path, purpose: Purpose, seed: int = 0) -> None:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be read, or is for something else
+        """
+        self.description = read_description(path)
+        require_fit(path, self.description, purpose)
+        try:
+            config = DenoiserConfig(**self.description.network)
+            self._denoiser = Denoiser(config).eval()
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"the network in '{path}' cannot be built: {error}") from None
+        wanted = condition_size(self.description, purpose.actions)
+        if (config.length, config.channels, config.condition) != wanted:
+            raise CheckpointError(
+                f"the network in '{path}' is of sizes {config.length}, {config.channels}, "
+                f"{config.condition}; its description says {wanted}; train it anew"
+            )
+        read_weights(path, self._denoiser)
+        self._generator = torch.Generator()
+        self._observations: deque[Array] = deque(maxlen=self.description.history)
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Forget the observations and begin the random sequence anew."""
+        self._observations.clear()
+        self._generator.manual_seed(seed)
+
+    def observe(self, observation: Array) -> None:
+        """Take the observation (obs,) of a new state."""
+        missing = self.description.history - 1 if not self._observations else 0
+        self._observations.extend([observation] * (missing + 1))
+
+    @torch.inference_mode()
+    def propose(self, previous: Array, rows: int, steps: int, guidance: float) -> Array:
+        """Plans (rows, num_knots, nu) in [-1, 1] from the newest observations.
+
+        Args:
+            previous: (num_knots, nu) the previous plan, shifted to now
+            rows: number of plans
+            steps: sampling steps
+            guidance: weight of the label, where the network has one
+
+        Raises:
+            CheckpointError: more sampling steps than the network has levels
+        """
+        if self._denoiser.config.process == "ddpm":
+            steps = min(steps, self._denoiser.config.levels)
+        seen = condition(np.stack(self._observations)[None], previous[None])
+        rows_seen = torch.from_numpy(seen).float().expand(rows, -1)
+        noise = torch.randn((rows, *previous.shape), generator=self._generator)
+        label = noise.new_ones((rows, 1)) if self._denoiser.config.label else None
+        residual = self._denoiser.sample(rows_seen, noise, steps, label, guidance)
+        return np.asarray((previous + residual.double().numpy()).clip(-1.0, 1.0))
+
+
+def condition(observations: Array, previous: Array) -> Array:
+    """Condition (batch, c) of the network.
+
+    Args:
+        observations: (batch, history, obs) the newest last
+        previous: (batch, num_knots, nu) the previous plan, shifted to now
+    """
+    return np.concatenate(
+        [observations.reshape(len(observations), -1), previous.reshape(len(previous), -1)], axis=1
+    )
+
+
+def condition_size(description: Description, actions: int) -> tuple[int, int, int]:
+    """Rows and columns of the plans of a policy, and size of its condition."""
+    knots = int(description.plan["num_knots"])
+    return knots, actions, description.history * description.observation + knots * actions
+
+
+def require_fit(path: Path, description: Description, purpose: Purpose) -> None:
+    """Refuse a checkpoint that is for something else.
+
+    Raises:
+        CheckpointError: it is of another kind, or for another task, model, observation or plan
+    """
+    if description.kind not in KINDS:
+        raise CheckpointError(
+            f"'{path}' is a {description.kind}, no policy; train one with `diffusion-mpc train`"
+        )
+    if description.task != purpose.task:
+        raise CheckpointError(
+            f"'{path}' is a policy for task '{description.task}', not '{purpose.task}'"
+        )
+    if description.observation != purpose.observation:
+        raise CheckpointError(
+            f"'{path}' sees observations of {description.observation} numbers; those of task "
+            f"'{purpose.task}' have {purpose.observation}; train it anew"
+        )
+    for name, value in purpose.plan.items():
+        if description.plan.get(name) != value:
+            raise CheckpointError(
+                f"'{path}' makes plans of {name} {description.plan.get(name)}; set planner.{name} "
+                f"to that in place of {value}"
+            )
+    # Another version of MuJoCo compiles the same file to other bytes.
+    compiler = description.versions.get("mujoco")
+    if compiler == versions()["mujoco"] and description.model_sha256 != purpose.model_sha256:
+        raise CheckpointError(
+            f"'{path}' is a policy for another model of task '{purpose.task}'; train it anew, or "
+            "leave model.path as it was"
+        )

@@ -1,0 +1,69 @@
+"""A network for the cost to go of whoever made the data, after POLO (1811.01848) and TD-MPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_mpc.policy.denoiser import WITHIN
+from diffusion_mpc.policy.normaliser import Limits
+
+
+@dataclass(frozen=True)
+class ValueConfig:
+    """Sizes of a value network.
+
+    Attributes:
+        observation: size of what it sees
+        width: units of a hidden layer
+        depth: number of hidden layers
+        members: networks of the ensemble, begun from other random numbers
+    """
+
+    observation: int
+    width: int = 256
+    depth: int = 2
+    members: int = 2
+
+
+class Value(nn.Module):
+    """Ensemble of networks, the worst of which counts: costs are not to be thought too low."""
+
+    def __init__(self, config: ValueConfig) -> None:
+        """Build it untrained, without normalisation."""
+        super().__init__()
+        self.config = config
+        self.given, self.cost = Limits(config.observation), Limits(1)
+        sizes = [config.observation] + config.depth * [config.width]
+        self.members = nn.ModuleList(
+            nn.Sequential(
+                *[
+                    layer
+                    for before, after in pairwise(sizes)
+                    for layer in (nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU())
+                ],
+                nn.Linear(config.width, 1),
+            )
+            for _ in range(config.members)
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Cost to go (batch,) of observations (batch, obs): the largest of the members'."""
+        return self.cost.restore(self._predict(observation).amax(0)[:, None])[:, 0]
+
+    def loss(self, observation: Tensor, cost_to_go: Tensor) -> Tensor:
+        """Mean squared error () of all members, in normalised units.
+
+        Args:
+            observation: (batch, obs)
+            cost_to_go: (batch,)
+        """
+        target = self.cost.normalise(cost_to_go[:, None])[:, 0]
+        return (self._predict(observation) - target).square().mean()
+
+    def _predict(self, observation: Tensor) -> Tensor:
+        seen = self.given.normalise(observation).clamp(-WITHIN, WITHIN)
+        return torch.stack([member(seen)[:, 0] for member in self.members])
