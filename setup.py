@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "bo": ["botorch>=0.12"],
+        "learning": ["tensorboard"],
         "menagerie": ["mujoco-menagerie>=2026.10"],
         "cuda": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
         "test": [

@@ -285,7 +285,7 @@ def collect(
     push: float = 0.4,
     delays: int = 2,
     policy: Path | None = None,
-    policy_share: float = 0.5,
+    policy_fraction: float = 0.5,
     processes: int = 0,
     seed: int = 0,
     settings: SetOption = (),
@@ -309,7 +309,7 @@ def collect(
         push: largest push, as a change of velocity in m/s
         delays: largest delay of states, in periods
         policy: checkpoint of an earlier round, which controls in part of the episodes
-        policy_share: fraction of the episodes in which it does
+        policy_fraction: fraction of the episodes in which it does
         processes: worker processes; 0: one per core
         seed: same seed, same data
         settings: planner parameter, or sim.NAME=VALUE; can be repeated
@@ -317,7 +317,7 @@ def collect(
     """
     from diffusion_mpc.learning.collect import CollectOptions
     from diffusion_mpc.learning.collect import collect as run
-    from diffusion_mpc.learning.episode import EpisodeOptions
+    from diffusion_mpc.learning.teacher_episode import EpisodeOptions
 
     given = parse_settings(settings)
     if policy is not None:
@@ -328,7 +328,7 @@ def collect(
         tails=tails,
         push=push,
         delays=delays,
-        policy_share=policy_share if policy is not None else 0.0,
+        policy_fraction=policy_fraction if policy is not None else 0.0,
         seed=seed,
     )
     folder = output or Path("runs/data") / Path(task).stem

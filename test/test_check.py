@@ -232,6 +232,7 @@ def test_a_sound_model_gets_no_suggestions_but_about_speed(tmp_path, checked):
         (("0 0 0.6 1 0 0 0 0 0", "0 0 0.58 1 0 0 0 0 0"), "20 mm inside each other"),
         (('kp="200" forcerange="-60 60"', 'kp="1e6"'), "of random plans diverge"),
         (('ctrl="0 0"', 'ctrl="0.9 0.9"'), "at its rest command the robot falls"),
+        (('<geom name="floor" type="plane" size="0 0 1"/>', ""), "there is no floor"),
         (("0 0.12 -0.6", "0 -0.1 -0.6"), "the robot touches itself"),
         (
             ('<position name="left" joint="left_ankle" ctrlrange="-1 1" kp="200" forcerange="-60 '

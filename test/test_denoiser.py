@@ -16,8 +16,8 @@ from diffusion_mpc.policy.checkpoint import (
     save_checkpoint,
 )
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig, MovingAverage
+from diffusion_mpc.policy.generative_processes import DDPM, Flow
 from diffusion_mpc.policy.normaliser import Limits
-from diffusion_mpc.policy.processes import DDPM, Flow
 
 BODIES = {"mlp": (64, 2), "unet": (16, 2), "transformer": (32, 2)}
 PREDICTIONS = [

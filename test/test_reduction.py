@@ -9,6 +9,7 @@ from diffusion_mpc.tasks.reduction import (
     keep_collisions,
     limit_contacts,
     reduce_contacts,
+    simple_friction,
 )
 
 CAPSULES = "".join(
@@ -220,6 +221,36 @@ def test_visuals_go_and_what_a_rangefinder_may_see_stays():
     )
     discard_visuals(seeing)
     assert seeing.geom("shell") is not None
+
+
+def test_simple_friction_leaves_four_rows_a_contact_and_none_of_dry_joints():
+    spec = mujoco.MjSpec.from_string(
+        """
+        <mujoco>
+          <option cone="elliptic" impratio="10"/>
+          <worldbody>
+            <geom type="plane" size="0 0 1"/>
+            <body pos="0 0 0.099">
+              <freejoint/>
+              <geom size="0.1" condim="6"/>
+              <body><joint name="dry" frictionloss="0.1"/><geom size="0.01" contype="0"
+                conaffinity="0"/></body>
+            </body>
+          </worldbody>
+        </mujoco>
+        """
+    )
+
+    def rows(model):
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        return data.nefc
+
+    assert rows(spec.compile()) == 6 + 1
+    simple_friction(spec)
+    model = spec.compile()
+    assert rows(model) == 4
+    assert model.opt.impratio == 1.0
 
 
 def test_wrong_names_are_answered_with_the_nearest():

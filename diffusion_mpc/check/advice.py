@@ -40,6 +40,7 @@ def suggestions(subject: Subject, figures: dict[str, Any]) -> list[str]:
         *_actuators(subject),
         *_rest(subject, figures),
         *_costs(figures),
+        *([] if figures["speed"]["configured"]["fits"] else _friction(subject)),
         *_speed(subject, figures),
     ]
 
@@ -78,6 +79,13 @@ def _nominal(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
             "round the middle of their ranges; add a nominal pose to the model: "
             "<keyframe><key name='home' qpos='...'/></keyframe>"
         )
+    static = (g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0)
+    floor = any(collides(model, g) for g in static)
+    if task.base is not None and not floor:
+        yield (
+            "there is no floor: nothing of the worldbody can be stood on; add a plane, or load the "
+            "scene that has one"
+        )
     deep = [row for row in figures["contacts_at_keyframe"] if row["depth_m"] > DEEP]
     if deep:
         pairs = [" and ".join(row["geoms"]) for row in deep]
@@ -86,7 +94,11 @@ def _nominal(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
             f"at the keyframe geoms are up to {depth:.0f} mm inside each other ({_listed(pairs)}), "
             "so it starts with a jump; correct its positions"
         )
-    if task.base is not None and not any(r["world"] for r in figures["contacts_at_keyframe"]):
+    if (
+        task.base is not None
+        and floor
+        and not any(r["world"] for r in figures["contacts_at_keyframe"])
+    ):
         data = task.initial_data(model)
         lowest = lowest_point(model, data)
         if lowest is not None and abs(lowest) > HIGH:
@@ -129,6 +141,24 @@ def _contacts(subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
         yield (
             f"at rest the robot touches itself ({_listed(list(dict.fromkeys(pairs)))}); where "
             "these shapes only overlap, add <exclude body1=... body2=.../> to <contact>"
+        )
+
+
+def _friction(subject: Subject) -> Iterator[str]:
+    """Friction of the planning model that costs more constraint rows than plans need."""
+    model = subject.planning_model()
+    geoms = sum(1 for g in range(model.ngeom) if collides(model, g) and model.geom_condim[g] > 3)
+    joints = int((model.dof_frictionloss > 0.0).sum())
+    found = [
+        *(["elliptic cones"] if model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC else []),
+        *([f"impratio {model.opt.impratio:g}"] if model.opt.impratio > 1.0 else []),
+        *([f"condim above 3 of {geoms} geoms"] if geoms else []),
+        *([f"frictionloss of {joints} joints"] if joints else []),
+    ]
+    if found:
+        yield (
+            f"{', '.join(found)}: friction makes more constraint rows than plans need; put "
+            "simple_friction(spec) of tasks/reduction.py into simplify and check the speed again"
         )
 
 

@@ -71,7 +71,7 @@ def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> 
     from PIL import Image, ImageDraw, ImageFont
 
     model, data = task.model, mujoco.MjData(task.model)
-    camera = 0 if model.ncam else -1
+    camera = 0 if model.ncam else _following(task)
     texts = captions(run, task, measured)
     font = ImageFont.load_default(size=15)
     goal = _goal_body(model)
@@ -101,6 +101,16 @@ def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> 
             (12, 8), texts[row], "white", font, stroke_width=1, stroke_fill="#333333"
         )
         yield np.asarray(image)
+
+
+def _following(task: Task) -> mujoco.MjvCamera:
+    """Camera for a model that has none: it follows the base, where there is one."""
+    camera = mujoco.MjvCamera()
+    mujoco.mjv_defaultFreeCamera(task.model, camera)
+    if task.base is not None:
+        camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+        camera.trackbodyid = task.model.body(task.base).id
+    return camera
 
 
 def frame_times(run: RecordedRun) -> Array:

@@ -32,7 +32,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffusion_mpc.bags.model_text import model_hash
-from diffusion_mpc.config import PlannerNodeConfig, Value, build, load_parameters, split_sim
+from diffusion_mpc.config import (
+    SIM,
+    PlannerNodeConfig,
+    SimConfig,
+    Value,
+    build,
+    load_parameters,
+    model_file,
+    parameters,
+    require_parameter,
+    split_sim,
+)
 from diffusion_mpc.learning.dataset import (
     INDEX,
     DatasetError,
@@ -43,7 +54,7 @@ from diffusion_mpc.learning.dataset import (
     write_index,
     write_shard,
 )
-from diffusion_mpc.learning.episode import PLAN, Episode, EpisodeOptions
+from diffusion_mpc.learning.teacher_episode import PLAN, EpisodeOptions, TeacherEpisode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import revision, versions
 from diffusion_mpc.workers import cores, one_thread_each, worker_pool
@@ -70,25 +81,29 @@ class CollectOptions:
     episode: EpisodeOptions = field(default_factory=EpisodeOptions)
 
 
-def teacher_settings(task: str, given: Mapping[str, Any]) -> dict[str, Value]:
+def teacher_settings(task: str, given: Mapping[str, str]) -> dict[str, Value]:
     """Settings of the teacher: four times the task's samples and twice its steps, then those given.
+
+    Args:
+        task: name of a task, or its file
+        given: texts of planner parameters, and of the simulation's that begin with `sim.`
 
     Raises:
         ConfigError, TaskError: as `load_parameters`
     """
-    kind = find_task(task)
-    known = load_parameters(PlannerNodeConfig, {"task": task})[1]
-    more = {
-        "planner.num_samples": 4 * int(known["planner.num_samples"]),
-        "planner.iterations": 2 * int(known["planner.iterations"]),
-    }
-    values = {**kind.demo, **more, "backend.threads": 1, **given, "task": task}
-    planned, simulated = split_sim(values)
-    _, checked = load_parameters(PlannerNodeConfig, planned)
-    return {
-        **{name: checked[name] for name in planned},
-        **{f"sim.{name}": value for name, value in simulated.items()},
-    }
+    kind, model = find_task(task), model_file(given)
+    values: dict[str, Value] = {"task": task, "backend.threads": 1, **kind.demo}
+    planned, simulated = split_sim(given)
+    for config, texts, prefix in ((PlannerNodeConfig, planned, ""), (SimConfig, simulated, SIM)):
+        known = parameters(config, kind, model)
+        if config is PlannerNodeConfig:
+            for name, factor in (("num_samples", 4), ("iterations", 2)):
+                parameter = known[f"planner.{name}"]
+                values[parameter.name] = factor * int(parameter.default)
+        for name, text in texts.items():
+            require_parameter(name, known)
+            values[prefix + name] = known[name].parse(text)
+    return values
 
 
 def collect(
@@ -99,7 +114,7 @@ def collect(
     Args:
         task: name of a task, or its file
         folder: where the data go; those of the same options that are there stay
-        given: planner parameters, and those of the simulation that begin with `sim.`
+        given: as `teacher_settings`
         options: data that are wanted
 
     Returns:
@@ -117,7 +132,7 @@ def collect(
         Console(stderr=True).print(f"note: {line}", highlight=False, soft_wrap=True)
     shards = -(-options.episodes // EPISODES)
     # Wrong settings end here, in one line, not in every worker.
-    Episode(settings, 0, options.episode)
+    TeacherEpisode(settings, 0, options.episode)
     began = time.perf_counter()
     made = _make_missing(folder, settings, options, shards)
     seconds = time.perf_counter() - began
@@ -166,7 +181,9 @@ def make_shard(
     folder: Path, number: int, settings: Mapping[str, Value], options: EpisodeOptions
 ) -> int:
     """Make one shard and return its number of rows; called in other processes."""
-    parts = [Episode(settings, number * EPISODES + i, options).run() for i in range(EPISODES)]
+    parts = [
+        TeacherEpisode(settings, number * EPISODES + i, options).run() for i in range(EPISODES)
+    ]
     rows: Rows = {
         name: np.concatenate([part[name] for part in parts if part])
         for name in next(part for part in parts if part)

@@ -48,7 +48,7 @@ BUFFER = 64
 FITTED = 100_000
 """Rows that the normalisation is taken from, at most."""
 
-HELD_OUT = 10
+VALIDATION = 10
 """One episode in so many is kept for validation."""
 
 
@@ -102,8 +102,8 @@ class Training:
         kind = LEARNERS[options.kind]
         columns = self.data.columns("kind", "episode")
         wanted = np.flatnonzero(kind.wanted(columns["kind"]))
-        held_out = columns["episode"][wanted] % HELD_OUT == HELD_OUT - 1
-        self._train, self._validation = wanted[~held_out], wanted[held_out]
+        validated = columns["episode"][wanted] % VALIDATION == VALIDATION - 1
+        self._train, self._validation = wanted[~validated], wanted[validated]
         if len(self._train) < options.batch:
             raise ValueError(
                 f"'{data}' has {len(self._train)} rows to train on, fewer than a batch of "
@@ -186,7 +186,7 @@ class Training:
                 loss = self.learner.loss(rows, generator, self.device)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            self._share_gradients()
+            self._average_gradients()
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
             self.optimizer.step()
             self.average.update(self.module)
@@ -204,7 +204,7 @@ class Training:
                 mine = slice(first + self.rank, first + size, self.processes)
                 yield {name: values[mine] for name, values in rows.items()}
 
-    def _share_gradients(self) -> None:
+    def _average_gradients(self) -> None:
         if self.processes == 1:
             return
         for parameter in self.module.parameters():

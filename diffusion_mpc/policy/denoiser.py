@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from diffusion_mpc.names import BodyName, Prediction, ProcessName
 from diffusion_mpc.policy.body import Body
+from diffusion_mpc.policy.generative_processes import Adjust, make_process
 from diffusion_mpc.policy.mlp import MLP
 from diffusion_mpc.policy.normaliser import Limits
-from diffusion_mpc.policy.processes import Adjust, make_process
 from diffusion_mpc.policy.transformer import Transformer
 from diffusion_mpc.policy.unet import UNet
 
@@ -144,10 +144,10 @@ class Denoiser(nn.Module):
             label: (batch, label); None: without one
             guidance: weight w of `prediction(none) + w (prediction(label) - prediction(none))`
                 (2207.12598, eq. 6, with w counted from 0); 1: the conditional prediction
-            limit: see `Process.sample`, in normalised units
-            adjust: see `Process.sample`, on normalised sequences
-            eta: see `Process.sample`
-            generator: see `Process.sample`
+            limit: see `GenerativeProcess.sample`, in normalised units
+            adjust: see `GenerativeProcess.sample`, on normalised sequences
+            eta: see `GenerativeProcess.sample`
+            generator: see `GenerativeProcess.sample`
         """
         keep = condition.new_ones((len(condition), 1))
         none = self._seen(condition, None, 0.0 * keep)

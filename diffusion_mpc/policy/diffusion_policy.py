@@ -32,7 +32,7 @@ KINDS = ("policy", "optimality")
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a policy is to be used for, which its checkpoint has to fit.
+    """Use that a policy is meant for, which its checkpoint has to fit.
 
     Attributes:
         task: name of the task

@@ -63,6 +63,19 @@ def reduce_contacts(
     discard_visuals(spec)
 
 
+def simple_friction(spec: mujoco.MjSpec) -> None:
+    """Friction with the fewest constraint rows: pyramids without torsion, joints without friction.
+
+    A contact then has four rows, of `condim` 6 it has ten; each joint with `frictionloss` has one.
+    """
+    spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
+    spec.option.impratio = 1.0
+    for geom in spec.geoms:
+        geom.condim = min(geom.condim, 3)
+    for joint in spec.joints:
+        joint.frictionloss = 0.0
+
+
 def discard_visuals(spec: mujoco.MjSpec) -> None:
     """Remove geoms that touch nothing and that nothing refers to, and meshes, materials, textures.
 

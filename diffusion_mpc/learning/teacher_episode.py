@@ -44,9 +44,9 @@ class EpisodeOptions:
         reference_every: time between two references, s
         push_every: mean time between two pushes, s; 0: none
         push: largest change of velocity by a push, m/s
-        spread: standard deviation of the first state, rad or m, and ten times that of velocities
+        deviation: standard deviation of the first state, rad or m, and ten times that of velocities
         delays: largest delay of states, in periods
-        policy_share: fraction of the episodes whose robot executes the policy's plans
+        policy_fraction: fraction of the episodes whose robot executes the policy's plans
         discount: of the cost to go, by step
         seed: same seed, same data
     """
@@ -57,9 +57,9 @@ class EpisodeOptions:
     reference_every: float = 2.0
     push_every: float = 2.0
     push: float = 0.4
-    spread: float = 0.02
+    deviation: float = 0.02
     delays: int = 2
-    policy_share: float = 0.0
+    policy_fraction: float = 0.0
     discount: float = 0.98
     seed: int = 0
 
@@ -78,7 +78,7 @@ class _Step:
     plan_cost: float = 0.0
 
 
-class Episode:
+class TeacherEpisode:
     """An episode of a task."""
 
     def __init__(self, settings: Mapping[str, Value], number: int, options: EpisodeOptions) -> None:
@@ -106,7 +106,7 @@ class Episode:
         self.loop = ClosedLoop(own, trial, probe.config.planner.num_samples)
         self._disturb()
         self._demanded = self.loop.reference
-        follows = random.random() < options.policy_share
+        follows = random.random() < options.policy_fraction
         self._policy = self.loop.controller.policy if follows else None
         self._seen: Array | None = None
 
@@ -137,11 +137,11 @@ class Episode:
         return self._rows(steps)
 
     def _disturb(self) -> None:
-        plant, spread = self.loop.plant, self.options.spread
-        moved = self._random.normal(0.0, spread, plant.model.nv)
+        plant, deviation = self.loop.plant, self.options.deviation
+        moved = self._random.normal(0.0, deviation, plant.model.nv)
         if self.loop.task.dynamics is None:
             mujoco.mj_integratePos(plant.model, plant.data.qpos, moved, 1.0)
-        plant.data.qvel[:] += self._random.normal(0.0, 10.0 * spread, plant.model.nv)
+        plant.data.qvel[:] += self._random.normal(0.0, 10.0 * deviation, plant.model.nv)
         mujoco.mj_forward(plant.model, plant.data)
 
     def _push(self, left: int, rate: float) -> int:
@@ -214,8 +214,9 @@ class Episode:
             found.append(
                 (
                     np.stack(pair),
-                    spline.shift(plan.previous, elapsed),
-                    spline.shift(plan.knots, elapsed),
+                    # Between knots, a curve may leave their range.
+                    spline.shift(plan.previous, elapsed).clip(-1.0, 1.0),
+                    spline.shift(plan.knots, elapsed).clip(-1.0, 1.0),
                 )
             )
         return tuple(found)
@@ -271,7 +272,7 @@ class Episode:
                 continue
             plan, finite = step.plan, np.isfinite(step.plan.elite_costs)
             costs = plan.elite_costs[finite]
-            spread = float(costs.std()) or 1.0
+            deviation = float(costs.std()) or 1.0
             common = {
                 "reference": np.concatenate([step.reference.velocity, step.reference.pose]),
                 "action": step.action,
@@ -299,7 +300,7 @@ class Episode:
                         "previous": previous,
                         "knots": knots,
                         "plan_cost": value,
-                        "advantage": (costs.mean() - value) / spread,
+                        "advantage": (costs.mean() - value) / deviation,
                     }
                 )
         return {

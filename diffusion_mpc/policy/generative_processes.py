@@ -46,7 +46,7 @@ Adjust = Callable[[Tensor, SamplingStep], Tensor]
 """Change the iterate after a step: guidance by a gradient, inpainting."""
 
 
-class Process(ABC):
+class GenerativeProcess(ABC):
     """Noising process and its reversal.
 
     Attributes:
@@ -148,7 +148,7 @@ class Process(ABC):
         return float(sigmas[step + 1] ** 2)
 
 
-class DDPM(Process):
+class DDPM(GenerativeProcess):
     """Denoising diffusion (Ho et al., 2006.11239) with the squared-cosine schedule of 2102.09672.
 
     `x_k = sqrt(abar_k) x + sqrt(1 - abar_k) noise` at levels k / K, k from 1 to K.
@@ -192,7 +192,7 @@ class DDPM(Process):
         return float((sigmas[step + 1] / sigmas[step]) ** 2 * (1.0 - ratio))
 
 
-class Flow(Process):
+class Flow(GenerativeProcess):
     """Flow matching along straight lines (Lipman et al., 2210.02747): `(1 - l) x + l noise`."""
 
     predictions = ("sample", "velocity")
@@ -210,6 +210,6 @@ class Flow(Process):
         return torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
 
 
-def make_process(name: ProcessName, prediction: Prediction, levels: int = 100) -> Process:
+def make_process(name: ProcessName, prediction: Prediction, levels: int = 100) -> GenerativeProcess:
     """The process of a name; `levels` are those of DDPM."""
     return DDPM(prediction, levels) if name == "ddpm" else Flow(prediction)

@@ -1,0 +1,357 @@
+"""Data, training and a policy alone: nothing is lost, and everything comes out the same again."""
+
+import dataclasses
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diffusion_mpc.bags.model_text import model_hash
+from diffusion_mpc.config import (
+    ConfigError,
+    PlannerNodeConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
+from diffusion_mpc.learning.collect import (
+    CollectOptions,
+    collect,
+    drop_unfinished,
+    make_shard,
+    teacher_settings,
+)
+from diffusion_mpc.learning.dataset import (
+    Dataset,
+    DatasetError,
+    shard_name,
+    write_index,
+    write_shard,
+)
+from diffusion_mpc.learning.learners import NetworkOptions
+from diffusion_mpc.learning.teacher_episode import EpisodeOptions
+from diffusion_mpc.learning.train import Training, TrainOptions, closed_loop
+from diffusion_mpc.policy.checkpoint import (
+    CheckpointError,
+    Description,
+    read_description,
+    save_checkpoint,
+)
+from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.value import Value, ValueConfig
+from diffusion_mpc.runtime.controller import Controller, plan_structure
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.measured import initial_state, observe
+from diffusion_mpc.types import Reference, State
+from diffusion_mpc.versions import versions
+
+SMALL = {"planner.num_samples": "8", "planner.iterations": "1"}
+COURSE = EpisodeOptions(duration=0.2, samples=3, tails=2)
+
+
+def digests(folder):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("shard-*.safetensors"))
+    }
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    figures = collect("cartpole", folder, SMALL, CollectOptions(8, 1, COURSE))
+    return folder, figures
+
+
+def test_every_plan_gives_itself_its_samples_and_its_tails(collected):
+    folder, figures = collected
+    data = Dataset(folder)
+    columns = data.columns("kind", "episode", "step", "cost", "cost_to_go", "advantage")
+
+    assert figures["pairs"] == len(data)
+    assert sorted(np.unique(columns["episode"]).tolist()) == list(range(8))
+    counts = np.bincount(columns["kind"])
+    assert counts[1] == 3 * counts[0]
+    assert counts[2] == 2 * counts[0]
+    assert figures["plans"] == counts[0]
+    # From the best of a plan's samples to the worst.
+    samples = columns["advantage"][columns["kind"] == 1].reshape(-1, 3)
+    assert (np.diff(samples, axis=1) <= 1e-6).all()
+    first = (columns["episode"] == 0) & (columns["kind"] == 0)
+    cost, ahead = columns["cost"][first], columns["cost_to_go"][first]
+    np.testing.assert_allclose(ahead[:-1], cost[:-1] + 0.98 * ahead[1:], rtol=1e-5)
+    np.testing.assert_allclose(ahead[-1], cost[-1], rtol=1e-6)
+
+
+def test_rows_say_where_the_teacher_was(collected):
+    folder, _ = collected
+    data, task = Dataset(folder), find_task("cartpole")()
+    rows = data.rows(np.array([0]))
+    state = rows["state"][0]
+    nq = task.model.nq
+    start = State(float(rows["time"][0]), state[:nq], state[nq:])
+
+    seen = observe(task, task.model, start, Reference())
+
+    np.testing.assert_allclose(rows["observation"][0, -1], seen, atol=1e-6)
+    assert data.index["model_sha256"] == model_hash(task.model)
+    assert data.index["statistics"]["knots"]["max"] <= np.ones((5, 1)).tolist()
+
+
+def test_an_interrupted_collection_goes_on_to_the_same_data(collected, tmp_path):
+    whole, _ = collected
+    command = [sys.executable, "-m", "diffusion_mpc.cli", "collect", "cartpole"]
+    command += ["--episodes", "8", "--duration", "0.2", "--samples", "3", "--tails", "2"]
+    command += ["--processes", "1", "--output", str(tmp_path / "data")]
+    for name, value in SMALL.items():
+        command += ["--set", f"{name}={value}"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    first = tmp_path / "data" / shard_name(0)
+    deadline = time.monotonic() + 120.0
+    while not first.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert first.is_file()
+    (tmp_path / "data" / ".shard-00001.safetensors.1.part").write_bytes(b"cut short")
+
+    figures = collect("cartpole", tmp_path / "data", SMALL, CollectOptions(8, 1, COURSE))
+
+    assert figures["pairs"] == len(Dataset(whole))
+    assert digests(tmp_path / "data") == digests(whole)
+    assert not list((tmp_path / "data").glob(".*part"))
+
+
+def test_a_shard_that_was_cut_short_is_named_and_made_again(tmp_path):
+    settings = teacher_settings("cartpole", SMALL)
+    make_shard(tmp_path, 0, settings, COURSE)
+    path, before = tmp_path / shard_name(0), digests(tmp_path)
+    path.write_bytes(path.read_bytes()[:-10])
+
+    lines = drop_unfinished(tmp_path)
+    make_shard(tmp_path, 0, settings, COURSE)
+
+    assert len(lines) == 1
+    assert shard_name(0) in lines[0]
+    assert digests(tmp_path) == before
+
+
+def test_other_data_are_not_mixed_in(collected):
+    folder, _ = collected
+    longer = dataclasses.replace(COURSE, duration=0.3)
+    with pytest.raises(DatasetError, match="another options; name another folder"):
+        collect("cartpole", folder, SMALL, CollectOptions(4, 1, longer))
+    with pytest.raises(DatasetError, match="another task"):
+        collect("pusht", folder, SMALL, CollectOptions(4, 1, COURSE))
+
+
+def made_data(folder, shards=3, rows=200):
+    """Data whose teacher adds to the previous plan what a linear map makes of the state."""
+    random = np.random.default_rng(0)
+    map_ = np.random.default_rng(1).normal(0.0, 0.2, (5, 5))
+    task = find_task("cartpole")()
+    for number in range(shards):
+        seen = random.uniform(-1.0, 1.0, (rows, 2, 5)).astype(np.float32)
+        previous = random.uniform(-0.3, 0.3, (rows, 5, 1)).astype(np.float32)
+        shard = {
+            "observation": seen,
+            "previous": previous,
+            "knots": previous + (seen[:, 1] @ map_)[..., None].astype(np.float32),
+            "advantage": random.normal(size=rows).astype(np.float32),
+            "cost_to_go": (seen[:, 1] ** 2).sum(1).astype(np.float32),
+            "kind": np.arange(rows, dtype=np.uint8) % 3,
+            "episode": np.full(rows, 9, np.int32) * (number == 0) + np.int32(number),
+        }
+        write_shard(folder, number, shard)
+    parameters = {"task": "cartpole"}
+    about = {"task": "cartpole", "model_sha256": model_hash(task.model), "parameters": parameters}
+    write_index(folder, about, range(shards))
+    return map_
+
+
+OPTIONS = TrainOptions(network=NetworkOptions(width=32, depth=2), epochs=4, batch=64)
+
+
+def weights(folder, name="last"):
+    tensors = load_file(folder / f"{name}.safetensors")
+    return {name: values.numpy().tobytes() for name, values in tensors.items()}
+
+
+class Killed(BaseException):
+    """Stand-in for the end of the process in the middle of a step."""
+
+
+@pytest.mark.parametrize("steps", [0, 7, 15])
+def test_training_that_was_killed_ends_with_the_same_weights(tmp_path, steps):
+    made_data(tmp_path / "data")
+    Training(tmp_path / "data", tmp_path / "whole", OPTIONS).run()
+    first = Training(tmp_path / "data", tmp_path / "cut", OPTIONS)
+    loss, calls = first.learner.loss, []
+
+    def until(*arguments):
+        calls.append(1)
+        if len(calls) > steps:
+            raise Killed
+        return loss(*arguments)
+
+    first.learner.loss = until
+    with pytest.raises(Killed):
+        first.run()
+
+    figures = Training(tmp_path / "data", tmp_path / "cut", OPTIONS).run()
+
+    assert figures["epochs"] == 4
+    for name in ("last", "best"):
+        assert weights(tmp_path / "cut", name) == weights(tmp_path / "whole", name)
+
+
+def test_training_learns_the_residual_and_says_what_it_is(tmp_path):
+    made_data(tmp_path / "data")
+    options = dataclasses.replace(OPTIONS, epochs=40, rate=3e-3)
+    figures = Training(tmp_path / "data", tmp_path / "run", options).run()
+
+    losses = [figures["last"]["validation"], *(float(x) for x in [figures["best"]["validation"]])]
+    first = Training(tmp_path / "data", tmp_path / "one", dataclasses.replace(options, epochs=1))
+    assert min(losses) < 0.1 * first.run()["last"]["validation"]
+    described = read_description(tmp_path / "run" / "best.safetensors")
+    assert (described.kind, described.task, described.observation) == ("policy", "cartpole", 5)
+    assert described.history == 2
+    assert described.plan["num_knots"] == 5
+    assert described.training["rows"] == 266  # kinds 0 and 2 of two shards
+
+
+@pytest.mark.parametrize("kind", ["optimality", "value"])
+def test_the_other_kinds_train_too(tmp_path, kind):
+    made_data(tmp_path / "data")
+    options = dataclasses.replace(OPTIONS, kind=kind)
+    figures = Training(tmp_path / "data", tmp_path / "run", options).run()
+
+    assert figures["last"]["loss"] < 2.0
+    assert read_description(tmp_path / "run" / "last.safetensors").kind == kind
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path):
+    made_data(tmp_path / "data")
+    Training(tmp_path / "data", tmp_path / "run", OPTIONS).run()
+    with pytest.raises(CheckpointError, match="other batch; name another folder"):
+        Training(tmp_path / "data", tmp_path / "run", dataclasses.replace(OPTIONS, batch=32))
+    with pytest.raises(ValueError, match="fewer than a batch"):
+        Training(tmp_path / "data", tmp_path / "big", dataclasses.replace(OPTIONS, batch=10_000))
+
+
+def test_a_value_takes_the_worse_of_its_members():
+    torch.manual_seed(0)
+    value = Value(ValueConfig(3, width=8, depth=1))
+    seen = torch.rand(16, 3)
+
+    each = torch.stack([member(seen)[:, 0] for member in value.members])
+
+    torch.testing.assert_close(value(seen), each.amax(0))
+    assert (each[0] != each[1]).all()
+
+
+def planner_config(**values):
+    _, found = load_parameters(PlannerNodeConfig, {"task": "cartpole", **values})
+    return build(PlannerNodeConfig, found), cost_weights(found)
+
+
+def untrained(path, task="cartpole", network=None, **changes):
+    made = find_task("cartpole")()
+    config, _ = planner_config()
+    network = network or DenoiserConfig(5, 1, 2 * 5 + 5, symmetric=True, width=16, depth=2)
+    description = Description(
+        "policy",
+        task,
+        model_hash(made.model),
+        dataclasses.asdict(network),
+        5,
+        2,
+        plan_structure(config.planner),
+        versions=versions(),
+    )
+    torch.manual_seed(0)
+    save_checkpoint(path, Denoiser(network), dataclasses.replace(description, **changes))
+    return path
+
+
+def controller(path, **values):
+    named = {"planner.algorithm": "policy", "policy.checkpoint": str(path)}
+    config, terms = planner_config(**named, **values)
+    return Controller(find_task("cartpole")(), config, terms)
+
+
+def test_an_untrained_policy_leaves_the_plan_as_it_was(tmp_path):
+    loop = controller(untrained(tmp_path / "p.safetensors"))
+    state = initial_state(loop.task, loop.backend.model)
+
+    plan = loop.plan(state, Reference(), 0.0)
+
+    assert np.abs(plan.knots).max() == 0.0
+    assert plan.stats.iterations == 1
+    assert plan.path.shape == (50, 2)
+    loop.planner.follow(np.full((5, 1), 0.4), 0.0)
+    later = loop.plan(dataclasses.replace(state, stamp=0.02), Reference(), 0.02)
+    np.testing.assert_allclose(later.knots, 0.4, atol=1e-6)
+
+
+def test_a_policy_makes_the_same_plans_from_the_same_seed(tmp_path):
+    path = untrained(tmp_path / "p.safetensors")
+    config = DenoiserConfig(5, 1, 15, symmetric=True, width=16, depth=2)
+    network = Denoiser(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3)
+    save_checkpoint(path, network, read_description(path))
+
+    def plans(seed):
+        loop = controller(path, **{"planner.seed": seed})
+        state = initial_state(loop.task, loop.backend.model)
+        return [loop.plan(state, Reference(), 0.0).knots for _ in range(3)]
+
+    assert np.abs(plans(0)[0]).max() > 1e-3
+    np.testing.assert_array_equal(plans(0), plans(0))
+
+
+def test_checkpoints_for_something_else_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "p.safetensors"
+
+    def refused(match, **values):
+        with pytest.raises(ValueError, match=match) as caught:
+            controller(path, **values)
+        assert "\n" not in str(caught.value)
+
+    refused("there is no checkpoint")
+    untrained(path, task="ant")
+    refused("policy for task 'ant', not 'cartpole'")
+    untrained(path)
+    refused("set planner.num_knots to that", **{"planner.num_knots": 6})
+    untrained(path, kind="value")
+    refused("is a value, no policy")
+    untrained(path, observation=7)
+    refused("observations of 7 numbers")
+    untrained(path, model_sha256="other")
+    refused("another model")
+    untrained(path, network=DenoiserConfig(5, 1, 3))
+    refused("its description says")
+    with pytest.raises(ConfigError, match="needs policy\\.checkpoint"):
+        controller("")
+
+
+@pytest.mark.slow
+def test_a_policy_alone_runs_in_closed_loop(tmp_path):
+    path = untrained(tmp_path / "p.safetensors")
+    index = {"parameters": {"task": "cartpole"}}
+
+    figures = closed_loop(index, path, trials=1, duration=0.4)
+
+    assert figures["cost"] > 0.0
+    assert figures["falls"] == 0
+    assert Path(path).is_file()
