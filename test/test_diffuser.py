@@ -7,8 +7,8 @@ import torch
 
 from diffusion_mpc.benchmark import linear_gaussian, point_maze
 from diffusion_mpc.policy.diffuser import Diffuser, DiffuserConfig, Guidance, Known, gradient
+from diffusion_mpc.policy.generative_processes import SamplingStep
 from diffusion_mpc.policy.policy_guided import OneStepModel, coefficient, policy_guidance
-from diffusion_mpc.policy.processes import SamplingStep
 
 
 def generator(seed=0):

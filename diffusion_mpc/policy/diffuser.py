@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
-from diffusion_mpc.policy.processes import Adjust, SamplingStep
+from diffusion_mpc.policy.generative_processes import Adjust, SamplingStep
 
 TrajectoryCost = Callable[[Tensor], Tensor]
 """Differentiable costs (batch,) of trajectories (batch, horizon, states + actions)."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_mpc.policy.diffuser import Diffuser, gradient
+from diffusion_mpc.policy.generative_processes import Adjust, SamplingStep
 from diffusion_mpc.policy.normaliser import Limits
-from diffusion_mpc.policy.processes import Adjust, SamplingStep
 
 LogDensity = Callable[[Tensor, Tensor], Tensor]
 """Log densities (batch, horizon) of a policy's actions (batch, horizon, actions) at states (batch,
