@@ -14,7 +14,7 @@ from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
 from diffusion_mpc.benchmark.soak import Soak
 from diffusion_mpc.benchmark.speed import Speed
-from diffusion_mpc.benchmark.trajectories import Trajectories
+from diffusion_mpc.benchmark.trajectories import TrajectoryDiffusion
 from diffusion_mpc.benchmark.tune import Tune
 
 app = App(name="benchmark")
@@ -26,7 +26,7 @@ for benchmark in (
     Renoising,
     Integrators,
     BlackBox,
-    Trajectories,
+    TrajectoryDiffusion,
     Soak,
 ):
     app.command(benchmark)

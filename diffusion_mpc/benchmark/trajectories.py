@@ -37,7 +37,7 @@ STEPS = (1, 4, 8, 15)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectories(Benchmark):
+class TrajectoryDiffusion(Benchmark):
     """Train and judge generative models of trajectories on systems with known answers.
 
     A point robot finds its way through a U-shaped corridor (Diffuser), and trajectories of one
