@@ -172,6 +172,20 @@ class RolloutBatch:
 
 
 @dataclass(frozen=True)
+class PolicyStats:
+    """Part of a policy in a plan; see msg/PlannerStats.msg for the meaning of the figures."""
+
+    rows: int
+    weight: float
+    cost: float
+    planner_cost: float
+    time: float
+    age: float
+    guidance: float
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class PlanStats:
     """Statistics of a plan; see msg/PlannerStats.msg for the meaning of the figures."""
 
@@ -185,6 +199,7 @@ class PlanStats:
     violation: float
     iterations: int
     plan_time: float = 0.0
+    policy: PolicyStats | None = None
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,31 @@ class PolicyConfig:
     """A policy that was learnt, see `train`."""
 
     checkpoint: str = param(
-        "", "Checkpoint of a policy, for planner.algorithm policy; empty: none.", rebuilt=True
+        "",
+        "Checkpoint of a policy, whose plans are among the samples of every plan, or executed as "
+        "they are with planner.algorithm policy; empty: none.",
+        rebuilt=True,
+    )
+    fraction: float = param(
+        0.25,
+        "Fraction of the samples of the first denoising step that are the policy's; 0: none.",
+        low=0.0,
+        high=0.5,
+        live=True,
+    )
+    noise: float = param(
+        0.4,
+        "Noise of the policy's samples, as a fraction of that of the others; the first has none.",
+        low=0.0,
+        high=2.0,
+        live=True,
+    )
+    level: float = param(
+        1.0,
+        "Noise level to which the previous plan is noised again for the policy; 1: all noise.",
+        low=0.01,
+        high=1.0,
+        live=True,
     )
     steps: int = param(
         4, "Sampling steps of the policy, each one evaluation.", low=1, high=100, live=True

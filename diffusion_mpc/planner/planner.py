@@ -19,14 +19,15 @@ from diffusion_mpc.planner.demonstration import DemonstratedPath, Guide
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.policy_alone import make_algorithm
+from diffusion_mpc.planner.proposals import Proposed, Proposer
 from diffusion_mpc.planner.sampler import NoiseSource
 from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_size
 from diffusion_mpc.planner.search import Search, SearchInput, SearchResult, to_host
 from diffusion_mpc.planner.stagnation import StagnationDetector
 from diffusion_mpc.planner.step_budget import StepBudget
 from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
-from diffusion_mpc.tasks.measured import initial_state, observe
-from diffusion_mpc.types import Array, Plan, PlanStats, Reference, State
+from diffusion_mpc.tasks.measured import initial_state
+from diffusion_mpc.types import Array, Plan, PlanStats, PolicyStats, Reference, State
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Planner:
             config: parameters of the search; `configure` replaces those that may change live
             traces: number of the cheapest samples whose positions a plan holds
             demonstration: path to follow where that is cheaper; None: there is none
-            policy: policy whose plans algorithm "policy" executes; None: there is none
+            policy: policy whose plans are among the samples, or which algorithm "policy" executes;
+                None: there is none
             elites: number of the cheapest samples whose knots a plan holds
 
         Raises:
@@ -86,7 +88,11 @@ class Planner:
                 "planner.algorithm policy needs policy.checkpoint, a file that `diffusion-mpc "
                 "train` wrote"
             )
-        self._policy = policy if config.algorithm == "policy" else None
+        self._proposer: Proposer | None = None
+        if policy is not None:
+            self._proposer = Proposer(
+                objective.task, objective.backend.model, objective.spline, policy
+            )
         self._sampling = PolicyConfig()
         self._budget = StepBudget(config.iterations)
         self.configure(config)
@@ -110,8 +116,8 @@ class Planner:
         self._warm_start = WarmStart(np.zeros(self._origin.shape), np.ones(self._origin.shape))
         self._stagnation = StagnationDetector()
         self._noise.seed(self._settings[0].seed)
-        if self._policy is not None:
-            self._policy.reset(self._settings[0].seed)
+        if self._proposer is not None:
+            self._proposer.reset(self._settings[0].seed)
 
     def take_over(self, previous: Planner, plan: Plan) -> None:
         """Go on from another planner's newest plan; its algorithm, horizon and knots may differ."""
@@ -156,7 +162,9 @@ class Planner:
             # seconds.
             self._captured = self._capture()
         began = time.perf_counter()
-        result, steps, previous = self._search(state, reference, began, budget)
+        shifted = self._shifted(self._warm_start, state.stamp, reference)
+        made = self._proposed(state, reference, shifted, budget)
+        result, steps = self._search(state, reference, began, budget, shifted, made)
         config, cost = self._settings[0], float(result.cost[0])
         if not math.isfinite(cost):
             raise NoFeasibleSampleError(
@@ -180,6 +188,7 @@ class Planner:
             violation=float(result.violation[0]),
             iterations=steps,
             plan_time=time.perf_counter() - began,
+            policy=None if made is None else self._policy_stats(made, result.proposed),
         )
         return Plan(
             stamp=state.stamp if stamp is None else stamp,
@@ -190,7 +199,7 @@ class Planner:
             path=result.path,
             stats=stats,
             traces=result.traces,
-            previous=previous,
+            previous=shifted,
             elites=result.elites,
             elite_costs=result.elite_costs,
         )
@@ -204,7 +213,12 @@ class Planner:
         self._noise.draw_ahead()
 
     def search(
-        self, state: State, reference: Reference, steps: int | None = None
+        self,
+        state: State,
+        reference: Reference,
+        steps: int | None = None,
+        shifted: Array | None = None,
+        proposed: Proposed | None = None,
     ) -> tuple[Search, SearchInput[Array]]:
         """The search that a plan from here would be, and its inputs.
 
@@ -212,12 +226,23 @@ class Planner:
             state: state at the time of the first action
             reference: what to track
             steps: number of denoising steps; None: all
+            shifted: (num_knots, nu) the previous plan, shifted to now, where that is known
+            proposed: plans of the policy; None: none
         """
         config, algorithm, sigmas = self._settings
         steps, start = steps or config.iterations, self._warm_start
+        mean = self._shifted(start, state.stamp, reference) if shifted is None else shifted
+        rows = 0 if self._proposer is None else config.num_samples // 2
+        given = np.zeros((0, *mean.shape)) if proposed is None else proposed.knots
+        if config.algorithm == "policy" and len(given):
+            mean = given[0]
+        # Rows without a proposal: what is fixed in a captured search is their number.
+        proposals = np.concatenate([given, np.tile(mean, (rows, 1, 1))])[:rows]
+        noise = np.full(rows, self._sampling.noise)
+        noise[:1] = 0.0
         inputs = SearchInput(
             **vars(self.objective.inputs(state, reference)),
-            mean=self._proposed(state, reference, self._shifted(start, state.stamp, reference)),
+            mean=mean,
             noise_scale=start.noise_scale,
             sigmas=sigmas(steps),
             hyperparameters=algorithm.pack(),
@@ -225,6 +250,8 @@ class Planner:
             demonstrated=np.array(
                 float(self._guide.nearest(state)) if self._guide is not None else 0.0
             ),
+            proposals=proposals,
+            proposal_noise=noise,
         )
         search = Search(self.objective, algorithm, steps, self._traces, self._guide, self._elites)
         return search, inputs
@@ -244,34 +271,60 @@ class Planner:
         away = spline.shift(start.mean - before, now - began)
         return np.asarray((nominal + away).clip(-1.0, 1.0))
 
-    def _proposed(self, state: State, reference: Reference, shifted: Array) -> Array:
-        """Knots (num_knots, nu) of the policy, or the shifted ones where there is none."""
-        if self._policy is None:
-            return shifted
-        self._policy.observe(
-            observe(self.objective.task, self.objective.backend.model, state, reference)
+    def _proposed(
+        self, state: State, reference: Reference, shifted: Array, budget: float
+    ) -> Proposed | None:
+        """Plans of the policy; None where there is no policy.
+
+        Raises:
+            NoFeasibleSampleError: algorithm "policy" has none
+        """
+        if self._proposer is None:
+            return None
+        config, sampling = self._settings[0], self._sampling
+        alone = config.algorithm == "policy"
+        rows = 1 if alone else int(sampling.fraction * config.num_samples)
+        made = self._proposer(
+            state, reference, shifted, rows, sampling, math.inf if alone else budget
         )
-        sampling = self._sampling
-        proposed = self._policy.propose(shifted, 1, sampling.steps, sampling.guidance)[0]
-        if not np.isfinite(proposed).all():
-            raise NoFeasibleSampleError("the policy's plan has a NaN or infinite value")
-        return proposed
+        if alone and not len(made.knots):
+            raise NoFeasibleSampleError(f"the policy fails: {made.failure}")
+        return made
+
+    def _policy_stats(self, made: Proposed, credit: Array) -> PolicyStats:
+        rows, weight, cost, planner_cost = credit.tolist()
+        return PolicyStats(
+            rows=int(rows),
+            weight=weight,
+            cost=cost,
+            planner_cost=planner_cost,
+            time=made.time,
+            age=made.age,
+            guidance=self._sampling.guidance,
+            failure=made.failure,
+        )
 
     def _search(
-        self, state: State, reference: Reference, began: float, budget: float
-    ) -> tuple[SearchResult[Array], int, Array]:
-        """Result of the search, the number of its denoising steps, and the knots it began with."""
-        steps = self._budget.steps_within(budget)
+        self,
+        state: State,
+        reference: Reference,
+        began: float,
+        budget: float,
+        shifted: Array,
+        proposed: Proposed | None,
+    ) -> tuple[SearchResult[Array], int]:
+        """Result of the search, and the number of its denoising steps."""
+        laps = [time.perf_counter()]
+        steps = self._budget.steps_within(budget - (laps[0] - began))
         if self._captured:
             steps = max(n for n in self._captured if n <= steps)
-        search, inputs = self.search(state, reference, steps)
+        search, inputs = self.search(state, reference, steps, shifted, proposed)
         config = search.algorithm.config
         # For all steps, whether or not there is time for them: noise is drawn ahead, when that is
         # not known yet.
         noise = self._noise.take(
             config.iterations, config.num_samples, search.algorithm.antithetic
         )[:steps]
-        laps = [began]
 
         def go_on(step: int) -> bool:
             laps.append(time.perf_counter())
@@ -289,7 +342,7 @@ class Planner:
             steps = len(laps) if on_host else steps
         left = steps - len(laps) + 1
         self._budget.note([(time.perf_counter() - laps[-1]) / left] * left)
-        return result, steps, inputs.mean
+        return result, steps
 
     @torch.inference_mode()
     def _capture(self) -> dict[int, CapturedSearch]:
@@ -306,7 +359,4 @@ class Planner:
         works = [
             SearchWork(*self.search(state, Reference(), steps), noise[:steps]) for steps in counts
         ]
-        if self._policy is not None:
-            # It has seen a state that the robot was not in.
-            self._policy.reset(config.seed)
         return dict(zip(counts, capture_searches(works, self.objective.backend), strict=False))

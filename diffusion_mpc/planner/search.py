@@ -15,6 +15,7 @@ from diffusion_mpc.planner.algorithm import Algorithm, Belief
 from diffusion_mpc.planner.demonstration import Guide
 from diffusion_mpc.planner.objective import Objective, Problem, ProblemInput, Trajectories, Values
 from diffusion_mpc.planner.packing import pack_tensors, shapes_of, unpack
+from diffusion_mpc.planner.proposals import proposed_rows, replace_rows
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.types import Array
 
@@ -32,6 +33,9 @@ class SearchInput(ProblemInput[Values]):
         hyperparameters: (k,) see `Algorithm.pack`
         stagnated: () see `Belief`
         demonstrated: () row of the demonstrated path that is nearest; 0 where there is none
+        proposals: (k, num_knots, nu) plans of a policy, for the rows `proposed_rows`; where one is
+            the mean, nothing is proposed
+        proposal_noise: (k,) see `replace_rows`
     """
 
     mean: Values
@@ -40,6 +44,8 @@ class SearchInput(ProblemInput[Values]):
     hyperparameters: Values
     stagnated: Values
     demonstrated: Values
+    proposals: Values
+    proposal_noise: Values
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class SearchResult(Generic[Values]):
         violation: (1,) by how much the plan breaks them
         elites: (elites, num_knots, nu) knots of the cheapest samples, the cheapest first
         elite_costs: (elites,) of these
+        proposed: (4,) of the proposed rows their number, their weight in the first denoising step,
+            and their least cost there; the least cost of the other rows
     """
 
     mean: Values
@@ -78,6 +86,7 @@ class SearchResult(Generic[Values]):
     violation: Values
     elites: Values
     elite_costs: Values
+    proposed: Values
 
 
 def to_host(result: SearchResult[torch.Tensor]) -> SearchResult[Array]:
@@ -128,11 +137,20 @@ class Search:
         objective, algorithm = self.objective, self.algorithm
         problem, belief = self.begin(inputs)
         kept: list[torch.Tensor] = []
+        proposed = noise.new_zeros(4)
         for step in range(self.steps):
             knots = algorithm.sample(belief, step, noise[step])
+            mine = None
+            if step == 0 and len(inputs.proposals):
+                rows = proposed_rows(len(knots), algorithm.antithetic)
+                knots, mine = replace_rows(
+                    knots, rows, inputs.mean, inputs.proposals, inputs.proposal_noise
+                )
             trajectories = objective.evaluate(problem, knots)
             ranks = search_costs(trajectories)
             belief, weights = algorithm.update(belief, knots, ranks)
+            if mine is not None:
+                proposed = _credit(mine, weights, ranks)
             if trajectories.violation is not None:
                 kept.append(knots[_cheapest(ranks, 1)])
             if go_on is not None and step + 1 < self.steps and not go_on(step):
@@ -140,9 +158,15 @@ class Search:
         # Before other knots are rolled out: the paths lie in memory that the backend may use again.
         result = self.conclude(belief, knots, trajectories, ranks, weights)
         if not kept:
-            return result
+            return replace(result, proposed=proposed)
         mean, violation = self._safest(problem, torch.cat((belief.mean[None], *reversed(kept))))
-        return replace(result, mean=mean, controls=objective.controls(mean), violation=violation)
+        return replace(
+            result,
+            mean=mean,
+            controls=objective.controls(mean),
+            violation=violation,
+            proposed=proposed,
+        )
 
     def begin(self, inputs: SearchInput[torch.Tensor]) -> tuple[Problem, Belief]:
         """The problem, and where the search starts."""
@@ -197,6 +221,7 @@ class Search:
             violation=knots.new_zeros(1),
             elites=knots[order[: self.elites]],
             elite_costs=trajectories.costs[order[: self.elites]],
+            proposed=knots.new_zeros(4),
         )
 
     def _safest(self, problem: Problem, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -214,3 +239,10 @@ def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:
     """Rows of the `count` least costs (samples,), none of them NaN, the least first."""
     # Both give the first of equals, which is the mean itself.
     return costs.argmin()[None] if count == 1 else costs.argsort(stable=True)[:count]
+
+
+def _credit(mine: torch.Tensor, weights: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:
+    """`SearchResult.proposed` of rows that are a policy's where `mine` (samples,) is 1."""
+    policy = mine > 0.0
+    least = [costs.where(rows, torch.inf).amin() for rows in (policy, ~policy)]
+    return torch.stack([mine.sum(), (weights * mine).sum(), *least])

@@ -133,6 +133,7 @@ class Denoiser(nn.Module):
         adjust: Adjust | None = None,
         eta: float = 0.0,
         generator: torch.Generator | None = None,
+        level: float = 1.0,
     ) -> Tensor:
         """Sequences (batch, length, channels) of noise of that shape.
 
@@ -148,6 +149,7 @@ class Denoiser(nn.Module):
             adjust: see `GenerativeProcess.sample`, on normalised sequences
             eta: see `GenerativeProcess.sample`
             generator: see `GenerativeProcess.sample`
+            level: see `GenerativeProcess.sample`, for sequences that are normalised symmetrically
         """
         keep = condition.new_ones((len(condition), 1))
         none = self._seen(condition, None, 0.0 * keep)
@@ -160,7 +162,7 @@ class Denoiser(nn.Module):
             without, with_label = both.chunk(2)
             return without + guidance * (with_label - without)
 
-        x = self.process.sample(predict, noise, steps, limit, adjust, eta, generator)
+        x = self.process.sample(predict, noise, steps, limit, adjust, eta, generator, level)
         return self.sequence.restore(x)
 
     def _seen(self, condition: Tensor, label: Tensor | None, keep: Tensor) -> Tensor:

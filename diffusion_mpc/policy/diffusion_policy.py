@@ -93,26 +93,38 @@ class DiffusionPolicy:
         missing = self.description.history - 1 if not self._observations else 0
         self._observations.extend([observation] * (missing + 1))
 
+    def seen(self) -> Array:
+        """The newest observations (history, obs)."""
+        return np.stack(self._observations)
+
     @torch.inference_mode()
-    def propose(self, previous: Array, rows: int, steps: int, guidance: float) -> Array:
+    def propose(
+        self,
+        previous: Array,
+        rows: int,
+        steps: int,
+        guidance: float,
+        level: float = 1.0,
+        observations: Array | None = None,
+    ) -> Array:
         """Plans (rows, num_knots, nu) in [-1, 1] from the newest observations.
 
         Args:
             previous: (num_knots, nu) the previous plan, shifted to now
             rows: number of plans
-            steps: sampling steps
+            steps: sampling steps; of a DDPM, no more than it has levels
             guidance: weight of the label, where the network has one
-
-        Raises:
-            CheckpointError: more sampling steps than the network has levels
+            level: noise level that sampling begins at, see `GenerativeProcess.sample`
+            observations: (history, obs) in place of the newest ones
         """
         if self._denoiser.config.process == "ddpm":
-            steps = min(steps, self._denoiser.config.levels)
-        seen = condition(np.stack(self._observations)[None], previous[None])
+            steps = min(steps, max(1, round(level * self._denoiser.config.levels)))
+        observed = self.seen() if observations is None else observations
+        seen = condition(observed[None], previous[None])
         rows_seen = torch.from_numpy(seen).float().expand(rows, -1)
         noise = torch.randn((rows, *previous.shape), generator=self._generator)
         label = noise.new_ones((rows, 1)) if self._denoiser.config.label else None
-        residual = self._denoiser.sample(rows_seen, noise, steps, label, guidance)
+        residual = self._denoiser.sample(rows_seen, noise, steps, label, guidance, level=level)
         return np.asarray((previous + residual.double().numpy()).clip(-1.0, 1.0))
 
 

@@ -77,8 +77,8 @@ class GenerativeProcess(ABC):
         """Signal and sigma of levels, of the shape of `level`."""
 
     @abstractmethod
-    def grid(self, steps: int) -> Tensor:
-        """Levels (steps + 1,) of sampling, from 1 to 0."""
+    def grid(self, steps: int, level: float = 1.0) -> Tensor:
+        """Levels (steps + 1,) of sampling, from `level` to 0."""
 
     def corrupt(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """Noisy data (batch, length, channels) at levels (batch,)."""
@@ -106,6 +106,7 @@ class GenerativeProcess(ABC):
         adjust: Adjust | None = None,
         eta: float = 0.0,
         generator: torch.Generator | None = None,
+        level: float = 1.0,
     ) -> Tensor:
         """Data of noise, by DDIM (2010.02502, eq. 12), which for a flow is Euler's method.
 
@@ -118,12 +119,15 @@ class GenerativeProcess(ABC):
             eta: 0 for DDIM, 1 for DDPM's ancestral sampling, which adds noise at each step; for the
                 DDPM process only
             generator: source of the noise that `eta` adds
+            level: level that sampling begins at; below 1, at zeros with that level's noise, as a
+                previous plan is noised again in part (GPC, 2502.13406)
 
         Returns:
             (batch, length, channels)
         """
-        x, levels = noise, self.grid(steps).to(noise)
+        levels = self.grid(steps, level).to(noise)
         signals, sigmas = self.scales(levels)
+        x = noise if level == 1.0 else sigmas[0] * noise
         for i in range(steps):
             estimate = self.estimate(predict(x, levels[i].expand(len(x))), x, signals[i], sigmas[i])
             if limit is not None:
@@ -176,15 +180,16 @@ class DDPM(GenerativeProcess):
         abar = self.alpha_bar.to(level.device)[k]
         return abar.sqrt().to(level.dtype), (1.0 - abar).sqrt().to(level.dtype)
 
-    def grid(self, steps: int) -> Tensor:
+    def grid(self, steps: int, level: float = 1.0) -> Tensor:
         """Evenly spaced levels, rounded to those of training.
 
         Raises:
             ValueError: more steps than levels
         """
-        if not 1 <= steps <= self.levels:
-            raise ValueError(f"{steps} sampling steps; this network has 1 to {self.levels}")
-        return torch.linspace(self.levels, 0, steps + 1, dtype=torch.float64).round() / self.levels
+        first = max(1, round(level * self.levels))
+        if not 1 <= steps <= first:
+            raise ValueError(f"{steps} sampling steps; this network has 1 to {first}")
+        return torch.linspace(first, 0, steps + 1, dtype=torch.float64).round() / self.levels
 
     def variance(self, step: int, signals: Tensor, sigmas: Tensor) -> float:
         """Posterior variance `(1 - abar_next)/(1 - abar) (1 - abar/abar_next)` (eq. 7)."""
@@ -205,9 +210,9 @@ class Flow(GenerativeProcess):
         """Signal `1 - level` and sigma `level`."""
         return 1.0 - level, level
 
-    def grid(self, steps: int) -> Tensor:
+    def grid(self, steps: int, level: float = 1.0) -> Tensor:
         """Evenly spaced levels."""
-        return torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+        return torch.linspace(level, 0.0, steps + 1, dtype=torch.float64)
 
 
 def make_process(name: ProcessName, prediction: Prediction, levels: int = 100) -> GenerativeProcess:
