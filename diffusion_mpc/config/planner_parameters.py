@@ -12,6 +12,7 @@ from diffusion_mpc.config.search_parameters import (
     PolicyConfig,
     RobustConfig,
     SearchConfig,
+    TerminalValueConfig,
 )
 from diffusion_mpc.names import ObjectType, OutputType, SafeCommand, TwistFrame
 
@@ -242,6 +243,7 @@ class PlannerNodeConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     planner: SearchConfig = field(default_factory=SearchConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    value: TerminalValueConfig = field(default_factory=TerminalValueConfig)
     backend: BackendConfig = field(default_factory=BackendConfig)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     input: InputConfig = field(default_factory=InputConfig)

@@ -228,6 +228,20 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class TerminalValueConfig:
+    """A cost to go that was learnt, see `train --kind value`."""
+
+    checkpoint: str = param(
+        "",
+        "Checkpoint of a value, the cost of what follows the horizon; empty: none.",
+        rebuilt=True,
+    )
+    weight: float = param(
+        1.0, "Weight of the cost of what follows the horizon.", low=0.0, high=100.0, live=True
+    )
+
+
+@dataclass(frozen=True)
 class BackendConfig:
     """Place where rollouts run."""
 

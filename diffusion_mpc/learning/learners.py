@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -50,10 +51,12 @@ class Learner(ABC):
 
     Attributes:
         fields: fields of the data that it reads
+        history: observations that it sees, at most
         module: the network
     """
 
     fields: ClassVar[tuple[str, ...]]
+    history: ClassVar[int] = sys.maxsize
     module: nn.Module
 
     @abstractmethod
@@ -134,13 +137,14 @@ class OptimalityLearner(PolicyLearner):
 
 
 class ValueLearner(Learner):
-    """Cost to go of the executed states."""
+    """Cost to go of the executed states, from the newest observation."""
 
     fields = ("observation", "cost_to_go")
+    history = 1
 
     def __init__(self, rows: Rows, options: NetworkOptions) -> None:
         """Build the network for data like these rows."""
-        seen = rows["observation"].reshape(len(rows["observation"]), -1).shape[1]
+        seen = rows["observation"].shape[-1]
         self.config = ValueConfig(seen, options.width, options.depth)
         self.module = self.value = Value(self.config)
 
@@ -150,12 +154,12 @@ class ValueLearner(Learner):
 
     def fit(self, rows: Rows) -> None:
         """Limits of observations and costs."""
-        self.value.given.fit(*_limits(rows["observation"].reshape(len(rows["observation"]), -1)))
+        self.value.given.fit(*_limits(rows["observation"][:, -1]))
         self.value.cost.fit(*_limits(rows["cost_to_go"][:, None]))
 
     def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
         """Mean squared error."""
-        seen = rows["observation"].reshape(len(rows["observation"]), -1)
+        seen = rows["observation"][:, -1]
         return self.value.loss(_tensor(seen, device), _tensor(rows["cost_to_go"], device))
 
     @staticmethod

@@ -263,7 +263,10 @@ class TeacherEpisode:
             return {}
         cost, failed = self._executed(steps)
         cost_to_go = np.empty_like(cost)
-        ahead = 0.0
+        # An episode ends, and the robot goes on: as in its last second, to the best of knowledge.
+        # Otherwise states near the end would look cheap.
+        second = max(1, round(self.loop.config.planner.rate))
+        ahead = float(cost[-second:].mean()) / (1.0 - self.options.discount)
         for i in reversed(range(len(cost))):
             ahead = cost_to_go[i] = cost[i] + self.options.discount * ahead
         rows = list[dict[str, object]]()

@@ -266,14 +266,15 @@ class Training:
         index, o = self.data.index, self.options
         history, observation = self.data.fields["observation"][0]
         values = load_parameters(PlannerNodeConfig, index["parameters"])[1]
+        planner = build(PlannerNodeConfig, values).planner
         description = Description(
             kind=o.kind,
             task=index["task"],
             model_sha256=index["model_sha256"],
             network=self.learner.network(),
             observation=observation,
-            history=history,
-            plan=plan_structure(build(PlannerNodeConfig, values).planner),
+            history=min(history, self.learner.history),
+            plan={**plan_structure(planner), "rate": planner.rate},
             training={
                 "data": self.data.folder.name,
                 "rows": len(self._train),

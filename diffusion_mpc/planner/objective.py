@@ -17,6 +17,8 @@ from diffusion_mpc.estimation.delays import HistoryBuffer
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.score import Evaluation
 from diffusion_mpc.planner.spline import Spline
+from diffusion_mpc.planner.terminal_value import NAME as VALUE
+from diffusion_mpc.planner.terminal_value import TerminalValue
 from diffusion_mpc.rollout.backend import RolloutBackend, substeps
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.code_check import require_sound
@@ -68,7 +70,7 @@ class ProblemInput(Generic[Values]):
         qpos: (nq,), qvel: (nv,) and act: (na,), see `State`
         history: (nhistory,), see `StateTensors`; empty where nothing is delayed
         velocity: (3,), pose: (7,) and times: (horizon,), see `Reference`
-        weights: (terms,) of the cost terms
+        weights: (terms,) of the cost terms, the value's last
     """
 
     qpos: Values
@@ -103,8 +105,8 @@ class Trajectories(Evaluation):
     """Evaluation of a batch of plans.
 
     Attributes:
-        terms: (terms, samples) weighted cost of each of the task's terms, averaged over the horizon
-            and aggregated over models
+        terms: (terms, samples) weighted cost of each of `Objective.term_names`, averaged over the
+            horizon and aggregated over models
         breach: (samples,) as `violation`, without the constraints' tightening
         qpos: (samples, horizon, nq) positions, on the given model
     """
@@ -124,6 +126,7 @@ class Objective:
         config: SearchConfig,
         weights: Mapping[str, float],
         robust: RobustConfig | None = None,
+        value: TerminalValue | None = None,
     ) -> None:
         """Prepare the map from knots to controls.
 
@@ -133,6 +136,7 @@ class Objective:
             config: horizon, control step, knots and spline; the rest is not used
             weights: weight of every cost term by name
             robust: how costs on several models become one; None: a mean
+            value: cost beyond the horizon, a term of its own; None: there is none
 
         Raises:
             ValueError: num_knots does not fit the spline, or control_dt is not a multiple of the
@@ -161,16 +165,25 @@ class Objective:
         self.constrained = bool(task.constraints())
         delayed = bool((backend.model.actuator_delay > 0.0).any()) and task.dynamics is None
         self._history = HistoryBuffer(backend.model, task.action_centre) if delayed else None
+        self._value = value
         self.configure(weights, robust or RobustConfig())
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the terms: the task's, and the value's where there is one."""
+        return (*self.task.cost_terms(), *(() if self._value is None else (VALUE,)))
 
     @property
     def origin(self) -> torch.Tensor:
         """Knots (num_knots, nu) that stand for the centre of the actions."""
         return self._centre.new_zeros((len(self.spline.knot_times), len(self._centre)))
 
-    def configure(self, weights: Mapping[str, float], robust: RobustConfig) -> None:
+    def configure(
+        self, weights: Mapping[str, float], robust: RobustConfig, value_weight: float = 1.0
+    ) -> None:
         """Change weights and aggregation; takes effect with the next problem."""
-        self._weights = np.array([weights[name] for name in self.task.cost_terms()])
+        all_weights = {**weights, VALUE: value_weight} if self._value is not None else weights
+        self._weights = np.array([all_weights[name] for name in self.term_names])
         self._robust = robust
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
@@ -206,11 +219,10 @@ class Objective:
 
     def terms(self, batch: RolloutBatch, problem: Problem) -> torch.Tensor:
         """Weighted cost (terms, samples) of each term, averaged over the horizon."""
-        return (
-            torch.stack(list(self.task.costs(batch, problem.reference).values()))
-            .mean(-1)
-            .mul_(problem.weights[:, None])
-        )
+        terms = torch.stack(list(self.task.costs(batch, problem.reference).values())).mean(-1)
+        if self._value is not None:
+            terms = torch.cat((terms, self._value(batch, problem.reference)[None]))
+        return terms.mul_(problem.weights[:, None])
 
     def evaluate(self, problem: Problem, knots: torch.Tensor) -> Trajectories:
         """Roll knots (samples, num_knots, nu) out and weigh what comes of them.

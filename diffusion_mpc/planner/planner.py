@@ -180,7 +180,7 @@ class Planner:
             cost=cost,
             cost_mean=cost_mean,
             term_costs=dict(
-                zip(self.objective.task.cost_terms(), result.terms[:, 0].tolist(), strict=True)
+                zip(self.objective.term_names, result.terms[:, 0].tolist(), strict=True)
             ),
             effective_sample_size=effective_sample_size(result.weights),
             noise=float(result.noise[0]),

@@ -42,7 +42,8 @@ class Description:
         network: arguments of the network's configuration
         observation: size of one observation
         history: number of observations that the network sees
-        plan: `num_knots`, `horizon_steps`, `control_dt` and `spline` of the plans it was trained on
+        plan: `num_knots`, `horizon_steps`, `control_dt` and `spline` of the plans it was trained
+            on, and their `rate`, Hz
         training: data, epochs, steps, seconds, options
         figures: validation loss, closed-loop costs
         revision: git revision of the code that trained it

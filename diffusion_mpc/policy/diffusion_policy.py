@@ -8,14 +8,12 @@ plan, as in receding-horizon control.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from diffusion_mpc.names import CheckpointKind
 from diffusion_mpc.policy.checkpoint import (
     CheckpointError,
     Description,
@@ -23,30 +21,11 @@ from diffusion_mpc.policy.checkpoint import (
     read_weights,
 )
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.purpose import Purpose, require_fit, require_plan
 from diffusion_mpc.types import Array
-from diffusion_mpc.versions import versions
 
-KINDS = ("policy", "optimality")
+KINDS: tuple[CheckpointKind, ...] = ("policy", "optimality")
 """Kinds of checkpoints that plans can be sampled from."""
-
-
-@dataclass(frozen=True)
-class Purpose:
-    """Use that a policy is meant for, which its checkpoint has to fit.
-
-    Attributes:
-        task: name of the task
-        model_sha256: hash of the robot's compiled model
-        observation: size of one observation
-        actions: number of actuators
-        plan: as `Description.plan`
-    """
-
-    task: str
-    model_sha256: str
-    observation: int
-    actions: int
-    plan: Mapping[str, Any]
 
 
 class DiffusionPolicy:
@@ -66,7 +45,8 @@ class DiffusionPolicy:
             CheckpointError: it cannot be read, or is for something else
         """
         self.description = read_description(path)
-        require_fit(path, self.description, purpose)
+        require_fit(path, self.description, purpose, KINDS)
+        require_plan(path, self.description, purpose)
         try:
             config = DenoiserConfig(**self.description.network)
             self._denoiser = Denoiser(config).eval()
@@ -144,37 +124,3 @@ def condition_size(description: Description, actions: int) -> tuple[int, int, in
     """Rows and columns of the plans of a policy, and size of its condition."""
     knots = int(description.plan["num_knots"])
     return knots, actions, description.history * description.observation + knots * actions
-
-
-def require_fit(path: Path, description: Description, purpose: Purpose) -> None:
-    """Refuse a checkpoint that is for something else.
-
-    Raises:
-        CheckpointError: it is of another kind, or for another task, model, observation or plan
-    """
-    if description.kind not in KINDS:
-        raise CheckpointError(
-            f"'{path}' is a {description.kind}, no policy; train one with `diffusion-mpc train`"
-        )
-    if description.task != purpose.task:
-        raise CheckpointError(
-            f"'{path}' is a policy for task '{description.task}', not '{purpose.task}'"
-        )
-    if description.observation != purpose.observation:
-        raise CheckpointError(
-            f"'{path}' sees observations of {description.observation} numbers; those of task "
-            f"'{purpose.task}' have {purpose.observation}; train it anew"
-        )
-    for name, value in purpose.plan.items():
-        if description.plan.get(name) != value:
-            raise CheckpointError(
-                f"'{path}' makes plans of {name} {description.plan.get(name)}; set planner.{name} "
-                f"to that in place of {value}"
-            )
-    # Another version of MuJoCo compiles the same file to other bytes.
-    compiler = description.versions.get("mujoco")
-    if compiler == versions()["mujoco"] and description.model_sha256 != purpose.model_sha256:
-        raise CheckpointError(
-            f"'{path}' is a policy for another model of task '{purpose.task}'; train it anew, or "
-            "leave model.path as it was"
-        )

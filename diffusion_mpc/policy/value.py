@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_mpc.policy.checkpoint import CheckpointError, read_description, read_weights
 from diffusion_mpc.policy.denoiser import WITHIN
 from diffusion_mpc.policy.normaliser import Limits
+from diffusion_mpc.policy.purpose import Purpose, require_fit
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,24 @@ class Value(nn.Module):
     def _predict(self, observation: Tensor) -> Tensor:
         seen = self.given.normalise(observation).clamp(-WITHIN, WITHIN)
         return torch.stack([member(seen)[:, 0] for member in self.members])
+
+
+def read_value(path: Path, purpose: Purpose) -> tuple[Value, float]:
+    """Value of a checkpoint, and the period that its costs count by, s.
+
+    Raises:
+        CheckpointError: it cannot be read, or is for something else
+    """
+    description = read_description(path)
+    require_fit(path, description, purpose, ("value",))
+    try:
+        value = Value(ValueConfig(**description.network))
+        period = 1.0 / float(description.plan["rate"])
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"the network in '{path}' cannot be built: {error!r}; train it anew"
+        ) from None
+    if description.history != 1 or value.config.observation != purpose.observation:
+        raise CheckpointError(f"'{path}' sees more than the newest observation; train it anew")
+    read_weights(path, value)
+    return value, period

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import torch
 
 from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.bags.model_text import model_hash
@@ -26,7 +27,11 @@ from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
-from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy, Purpose
+from diffusion_mpc.planner.terminal_value import TerminalValue
+from diffusion_mpc.policy.checkpoint import CheckpointError
+from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
+from diffusion_mpc.policy.purpose import Purpose
+from diffusion_mpc.policy.value import read_value
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
 from diffusion_mpc.tasks.base import Task
@@ -57,6 +62,7 @@ class Controller:
         start: state that the newest plan begins at; None before the first
         choice: how the backend was chosen; None where the configuration names it
         policy: the policy that the configuration names; None: none
+        missing: networks that the configuration names and that do not fit, and why
     """
 
     def __init__(
@@ -86,10 +92,18 @@ class Controller:
             )
             config = _on(config, self.choice.name)
         self.backend = make_backend(config.backend, config.model, config.robust, task)
-        self.objective = Objective(task, self.backend, config.planner, weights, config.robust)
+        self.missing = list[str]()
+        self.objective = Objective(
+            task,
+            self.backend,
+            config.planner,
+            weights,
+            config.robust,
+            self._read_value(config),
+        )
         named = config.planner.demonstration
         demonstration = read_demonstration(named, task) if named else None
-        self.policy = self._read_policy(config) if config.policy.checkpoint else None
+        self.policy = self._read_policy(config)
         self.planner = Planner(
             self.objective, config.planner, self._traces(config), demonstration, self.policy, elites
         )
@@ -105,24 +119,54 @@ class Controller:
     def configure(self, config: PlannerNodeConfig, weights: Mapping[str, float]) -> None:
         """Change live parameters; takes effect with the next plan."""
         self.config = config
-        self.objective.configure(weights, config.robust)
+        self.objective.configure(weights, config.robust, config.value.weight)
         self.planner.configure(config.planner, config.policy)
         self._with_states, self._predicted = (
             needs_planned_states(config.output, config.gains),
             config.prediction.enabled,
         )
 
-    def _read_policy(self, config: PlannerNodeConfig) -> DiffusionPolicy:
+    def _purpose(self, config: PlannerNodeConfig) -> Purpose:
         start = initial_state(self.task, self.backend.model)
         observation = observe(self.task, self.backend.model, start, Reference())
-        purpose = Purpose(
+        return Purpose(
             self.task.name,
             model_hash(self.task.model),
             len(observation),
             self.task.model.nu,
             plan_structure(config.planner),
         )
-        return DiffusionPolicy(Path(config.policy.checkpoint), purpose, config.planner.seed)
+
+    def _read_policy(self, config: PlannerNodeConfig) -> DiffusionPolicy | None:
+        """The policy; None where none is named, or where it does not fit and can be done without.
+
+        Raises:
+            CheckpointError: it does not fit, and nothing but the policy controls
+        """
+        if not config.policy.checkpoint:
+            return None
+        path = Path(config.policy.checkpoint)
+        try:
+            return DiffusionPolicy(path, self._purpose(config), config.planner.seed)
+        except CheckpointError as error:
+            if config.planner.algorithm == "policy":
+                raise
+            self.missing.append(f"planning without the policy: {error}")
+            return None
+
+    def _read_value(self, config: PlannerNodeConfig) -> TerminalValue | None:
+        if not config.value.checkpoint:
+            return None
+        try:
+            network, period = read_value(Path(config.value.checkpoint), self._purpose(config))
+        except CheckpointError as error:
+            self.missing.append(f"planning without the value: {error}")
+            return None
+        like = torch.zeros((), dtype=self.backend.dtype, device=self.backend.device)
+        search = config.planner
+        return TerminalValue(
+            self.task, network, period, search.horizon_steps * search.control_dt, like
+        )
 
     def _traces(self, config: PlannerNodeConfig) -> int:
         # A base that does not float has no path to draw.
