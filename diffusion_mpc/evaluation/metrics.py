@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_mpc.evaluation.recorded_run import Flags, RecordedRun
+from diffusion_mpc.evaluation.recorded_run import Flags, RecordedPlans, RecordedRun
 from diffusion_mpc.names import require_known
 from diffusion_mpc.percentiles import percentiles
 from diffusion_mpc.tasks.base import Task
@@ -114,7 +114,8 @@ def summarise(
     Returns:
         task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states;
         plan_rate_hz; plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio
-        (fraction of the plans); plans; mean_cost and term_costs (weighted, over the measured
+        (fraction of the plans); plans; policy (see `policy_figures`); mean_cost and term_costs
+        (weighted, over the measured
         states); falls (number of changes from well to failed); command_speed and mean_speed (m/s,
         see `speeds`); goal_errors (the task's distances from its goal at the last state); topics
         (messages on each)
@@ -146,6 +147,7 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
         "state_to_command_ms": percentiles(1e3 * latency, (50, 99)),
         "deadline_miss_ratio": float(plans.missed.mean()) if len(plans.missed) else None,
         "plans": len(plans.stamps) if plans.recorded else None,
+        "policy": policy_figures(plans),
         "mean_cost": sum(terms.values()) if terms else None,
         "term_costs": terms,
         "falls": int((~measured.failed[:-1] & measured.failed[1:]).sum())
@@ -155,6 +157,24 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
         "mean_speed": mean_speed,
         "goal_errors": {name: float(error[-1]) for name, error in measured.goal_errors.items()},
         "topics": dict(run.topics),
+    }
+
+
+def policy_figures(plans: RecordedPlans) -> dict[str, Any] | None:
+    """Part of a policy in the plans; None where it had none.
+
+    Returns:
+        rows and weight (means over the plans that it proposed for), proposed (fraction of the plans
+        that it proposed for), and ms (percentiles of the network's time)
+    """
+    given = plans.policy_rows > 0
+    if not given.any():
+        return None
+    return {
+        "rows": float(plans.policy_rows[given].mean()),
+        "weight": float(plans.policy_weight[given].mean()),
+        "proposed": float(given.mean()),
+        "ms": percentiles(1e3 * plans.policy_time[given], (50, 99)),
     }
 
 

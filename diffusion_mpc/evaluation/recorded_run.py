@@ -76,6 +76,8 @@ class RecordedPlans:
         cost, cost_mean, effective_sample_size, infeasible_fraction: (P,)
         term_names: cost terms
         term_costs: (P, terms) weighted
+        policy_rows, policy_weight, policy_time: (P,) samples that a policy proposed, their weight,
+            and the time that its network took, s; 0 in bags of before
         velocity: (P, 3) commanded forward and lateral velocity, m/s, and yaw rate, rad/s
         goal: (P, 7) goal position, m, and unit quaternion (wxyz), world frame
         algorithm, backend, num_samples, horizon_steps, iterations: of the last plan
@@ -92,6 +94,9 @@ class RecordedPlans:
     infeasible_fraction: Array
     term_names: tuple[str, ...]
     term_costs: Array
+    policy_rows: Array
+    policy_weight: Array
+    policy_time: Array
     velocity: Array
     goal: Array
     algorithm: str | None
@@ -211,6 +216,9 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
             dtype=float,
         )
 
+    def added(field: str) -> Array:
+        return np.array([getattr(row, field, 0.0) for row in kept], dtype=float)
+
     return RecordedPlans(
         recorded=topic is not None,
         stamps=np.array([to_seconds(row.header.stamp) for row in kept]),
@@ -225,6 +233,9 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         term_costs=np.array([row.term_costs for row in kept], dtype=float).reshape(
             len(kept), len(names)
         ),
+        policy_rows=added("policy_rows"),
+        policy_weight=added("policy_weight"),
+        policy_time=added("policy_time"),
         velocity=np.array(
             [(*xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]
         ).reshape(-1, 3),

@@ -154,6 +154,7 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Plans", f"{_count(s['plans'])} at {_value(s['plan_rate_hz'], 'Hz')}"),
         ("Plan time, p50 / p99 / max", _value([plan["p50"], plan["p99"], plan["max"]], "ms")),
+        *_policy(s["policy"]),
         ("State to command, p50 / p99", _value([latency["p50"], latency["p99"]], "ms")),
         ("Deadlines missed", _value(None if miss is None else 100.0 * miss, "%")),
         ("Mean cost", _value(s["mean_cost"])),
@@ -167,6 +168,16 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         what, unit = name.rsplit("_", 1)
         rows.append((f"Goal, {what} off at the end", _value(error, unit)))
     return [row for row in rows if row[0] != "Search" or s["algorithm"]]
+
+
+def _policy(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    text = f"{found['rows']:.3g} samples, {found['weight']:.0%} of the weight, in "
+    text += _value([found["ms"]["p50"], found["ms"]["p99"]], "ms")
+    if found["proposed"] < 1.0:
+        text += f"; in {found['proposed']:.1%} of the plans"
+    return [("Policy, p50 / p99", text)]
 
 
 def _value(values: float | Sequence[float | None] | None, unit: str = "") -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from diffusion_mpc.percentiles import percentiles
-from diffusion_mpc.types import PlanStats
+from diffusion_mpc.types import PlanStats, PolicyStats
 
 WINDOW = 500
 """Number of plans that the figures of planning time are about."""
@@ -58,7 +58,19 @@ class PlanFigures:
             "violation": stats.violation,
             "cost": stats.cost,
             **{f"cost.{name}": value for name, value in stats.term_costs.items()},
+            **(_policy_values(stats.policy) if stats.policy is not None else {}),
         }
+
+
+def _policy_values(stats: PolicyStats) -> dict[str, object]:
+    return {
+        "policy_rows": stats.rows,
+        "policy_weight": stats.weight,
+        "policy_cost": stats.cost,
+        "planner_cost": stats.planner_cost,
+        "policy_ms": 1e3 * stats.time,
+        "policy_age_ms": 1e3 * stats.age,
+    }
 
 
 @dataclass
@@ -71,6 +83,8 @@ class Health:
         last_rejection: why a message was rejected last
         rejected_since: why one was rejected after the last good state
         infeasible: why there is no plan newer than the one that stands
+        policy_failures: plans that were made without the policy, for it failed
+        policy_failure: why it failed at the newest plan; empty where it did not
     """
 
     plans: int = 0
@@ -79,11 +93,26 @@ class Health:
     last_rejection: str = ""
     rejected_since: str = ""
     infeasible: str = ""
+    policy_failures: int = 0
+    policy_failure: str = ""
 
     def reject(self, reason: str) -> None:
         """A message was rejected."""
         self.rejected += 1
         self.last_rejection = self.rejected_since = reason
+
+    def note_policy(self, failure: str) -> str:
+        """Note whether the policy failed at a plan.
+
+        Args:
+            failure: why; empty where it did not
+
+        Returns:
+            what to warn of: a failure that the plan before did not have; else empty
+        """
+        before, self.policy_failure = self.policy_failure, failure
+        self.policy_failures += bool(failure)
+        return f"planning without the policy: {failure}" if failure and not before else ""
 
     def values(self) -> dict[str, object]:
         """The counters."""
@@ -92,6 +121,8 @@ class Health:
             "misses": self.misses,
             "rejected": self.rejected,
         }
+        if self.policy_failures:
+            counts["policy_failures"] = self.policy_failures
         return counts | ({"last_rejection": self.last_rejection} if self.last_rejection else {})
 
     def judge(

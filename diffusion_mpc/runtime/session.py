@@ -93,6 +93,7 @@ class PlannerSession(ABC):
         )
         if estimated := self.controller.actuator_states.describe():
             output.inform(estimated)
+        self._warn_of_missing()
         self.health = Health()
         self.level = Level.OK
         self.live = False
@@ -272,6 +273,8 @@ class PlannerSession(ABC):
                 _rivals(self._output.other_commanders()),
                 "" if self._output.is_heard() else "nobody listens to joint_command",
                 self.swap.failure,
+                *self.controller.missing,
+                self.health.policy_failure and f"no policy: {self.health.policy_failure}",
                 self.estimator.suspicion,
                 self.reference.clamping(steady, self.config),
                 pace.too_slow(planner.rate, planner.iterations) if pace else "",
@@ -308,6 +311,11 @@ class PlannerSession(ABC):
 
     def _on_swap(self) -> None:
         self._output.inform(f"planner rebuilt: {self.swap.describe()}")
+        self._warn_of_missing()
+
+    def _warn_of_missing(self) -> None:
+        for line in self.controller.missing:
+            self._output.warn(line)
 
     # Plans
 
@@ -366,6 +374,9 @@ class PlannerSession(ABC):
         self.health.plans += 1
         self.health.misses += timing.missed
         self._figures.add(plan.stats)
+        failure = plan.stats.policy.failure if plan.stats.policy is not None else ""
+        if warning := self.health.note_policy(failure):
+            self._output.warn(warning)
         if not self.config.lockstep:
             self._pace.plan(time.monotonic(), timing.missed, plan.stats.iterations)
         self._output.send_plan(plan, timing)

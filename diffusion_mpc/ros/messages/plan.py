@@ -89,6 +89,13 @@ def stats_message(plan: Plan, timing: PlanTiming, session: PlannerSession) -> Pl
         infeasible_fraction=s.infeasible_fraction,
         violation=s.violation,
     )
+    if s.policy is not None:
+        message.policy_rows = s.policy.rows
+        message.policy_weight = s.policy.weight
+        message.policy_cost, message.planner_cost = s.policy.cost, s.policy.planner_cost
+        message.policy_time, message.policy_age = s.policy.time, s.policy.age
+        message.policy_guidance = s.policy.guidance
+        message.policy_failure = s.policy.failure
     message.header.stamp = to_stamp(plan.stamp)
     message.command.linear.x, message.command.linear.y = (
         float(reference.velocity[0]),
