@@ -16,6 +16,7 @@ from diffusion_mpc.benchmark.soak import Soak
 from diffusion_mpc.benchmark.speed import Speed
 from diffusion_mpc.benchmark.trajectories import TrajectoryDiffusion
 from diffusion_mpc.benchmark.tune import Tune
+from diffusion_mpc.benchmark.warm_start import WarmStart
 
 app = App(name="benchmark")
 for benchmark in (
@@ -27,6 +28,7 @@ for benchmark in (
     Integrators,
     BlackBox,
     TrajectoryDiffusion,
+    WarmStart,
     Soak,
 ):
     app.command(benchmark)

@@ -7,7 +7,8 @@ Fields of a row, in single precision where nothing else is said:
 - `previous` (num_knots, nu): the previous plan, shifted to now
 - `knots` (num_knots, nu): the teacher's plan, one of its samples, or its tail
 - `action` (nu,): action executed, normalised
-- `cost`, `cost_to_go` (): of the executed step, and discounted to the episode's end
+- `cost`, `cost_to_go` (): of the executed step, and discounted, which after the episode's end
+  counts as going on as in its last second
 - `plan_cost` (): of these knots as rolled out; of a tail, the whole plan's
 - `advantage` (): mean cost of the plan's samples less `plan_cost`, in their standard deviations
 - `kind` (): 0 plan, 1 sample, 2 tail, uint8

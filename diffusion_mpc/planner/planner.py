@@ -31,7 +31,7 @@ from diffusion_mpc.types import Array, Plan, PlanStats, PolicyStats, Reference, 
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class SearchStart:
     """Start of the next search.
 
     Attributes:
@@ -113,7 +113,7 @@ class Planner:
 
     def reset(self) -> None:
         """Forget the previous plan and start the random sequence anew."""
-        self._warm_start = WarmStart(np.zeros(self._origin.shape), np.ones(self._origin.shape))
+        self._warm_start = SearchStart(np.zeros(self._origin.shape), np.ones(self._origin.shape))
         self._stagnation = StagnationDetector()
         self._noise.seed(self._settings[0].seed)
         if self._proposer is not None:
@@ -124,7 +124,7 @@ class Planner:
         controls = self.objective.task.normalise(torch.from_numpy(plan.controls)).numpy()
         rows, knots = np.arange(len(controls)), self.objective.spline.knot_times / plan.control_dt
         mean = np.stack([np.interp(knots, rows, column) for column in controls.T], axis=1)
-        self._warm_start = WarmStart(mean, np.ones_like(mean), plan.start_time)
+        self._warm_start = SearchStart(mean, np.ones_like(mean), plan.start_time)
         before = previous._warm_start
         if (
             type(previous._settings[1]) is type(self._settings[1])
@@ -171,7 +171,7 @@ class Planner:
                 f"all {config.num_samples} samples have a NaN or infinite cost"
             )
         warm_start = "none" if self._warm_start.start_time is None else "plan"
-        self._warm_start = WarmStart(result.mean, result.noise_scale, state.stamp)
+        self._warm_start = SearchStart(result.mean, result.noise_scale, state.stamp)
         finite = np.isfinite(result.costs)
         cost_mean = float(result.costs[finite].mean())
         self._stagnation.note(cost, cost_mean)
@@ -256,7 +256,7 @@ class Planner:
         search = Search(self.objective, algorithm, steps, self._traces, self._guide, self._elites)
         return search, inputs
 
-    def _shifted(self, start: WarmStart, now: float, reference: Reference) -> Array:
+    def _shifted(self, start: SearchStart, now: float, reference: Reference) -> Array:
         """Knots (num_knots, nu) that the search starts from.
 
         The previous plan as far as it reaches, and from there on the nominal actions, as far from

@@ -97,7 +97,7 @@ class Proposer:
             seen, now = self.policy.seen(), state.stamp
             if self._pending is None and not self._slow(budget):
                 knots, took = self._sample(seen, shifted, rows, config)
-                return _checked(knots, took, 0.0)
+                return _checked(knots, shifted, took, 0.0)
             knots, took, age = none, 0.0, 0.0
             if self._pending is not None and self._pending[0].done():
                 (found, took), began = self._pending[0].result(), self._pending[1]
@@ -107,7 +107,7 @@ class Proposer:
                 self._thread = self._thread or ThreadPoolExecutor(1, "policy")
                 job = self._thread.submit(self._sample, seen, shifted, rows, config)
                 self._pending = job, now
-            return _checked(knots, took, age)
+            return _checked(knots, shifted, took, age)
         except Exception as error:
             self._pending = None
             return Proposed(none, failure=f"{type(error).__name__}: {error}")
@@ -126,10 +126,13 @@ class Proposer:
         return knots, self._times[-1]
 
 
-def _checked(knots: Array, took: float, age: float) -> Proposed:
-    if not np.isfinite(knots).all():
-        return Proposed(knots[:0], took, age, "its plan has a NaN or infinite value")
-    return Proposed(knots, took, age)
+def _checked(knots: Array, like: Array, took: float, age: float) -> Proposed:
+    failure = ""
+    if knots.shape[1:] != like.shape:
+        failure = f"its plans have the wrong shape, {knots.shape[1:]} in place of {like.shape}"
+    elif not np.isfinite(knots).all():
+        failure = "its plan has a NaN or infinite value"
+    return Proposed(np.zeros((0, *like.shape)) if failure else knots, took, age, failure)
 
 
 def proposed_rows(num_samples: int, antithetic: bool) -> list[int]:

@@ -1,0 +1,257 @@
+"""A policy's plans among the samples: they can help, and a policy that is wrong harms nothing."""
+
+import dataclasses
+import re
+import time
+
+import numpy as np
+import pytest
+import torch
+from test_learning import planner_config, untrained
+
+from diffusion_mpc.planner.proposals import proposed_rows, replace_rows
+from diffusion_mpc.policy.checkpoint import read_description, save_checkpoint
+from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.generative_processes import make_process
+from diffusion_mpc.policy.value import Value, ValueConfig
+from diffusion_mpc.runtime.controller import Controller
+from diffusion_mpc.runtime.health import Health
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.measured import initial_state
+from diffusion_mpc.types import Reference
+
+
+def controller(**values):
+    small = {"planner.num_samples": 16, "planner.iterations": 2, "planner.horizon_steps": 20}
+    config, terms = planner_config(**{**small, **values})
+    return Controller(find_task("cartpole")(), config, terms)
+
+
+def plans(loop, count=4):
+    state = initial_state(loop.task, loop.backend.model)
+    return [
+        loop.plan(dataclasses.replace(state, stamp=0.02 * n), Reference(), 0.02 * n)
+        for n in range(count)
+    ]
+
+
+def knots(loop, count=4):
+    return np.array([plan.knots for plan in plans(loop, count)])
+
+
+def checkpoint(path, add=0.0, **changes):
+    """An untrained policy for the small plans, or one whose parameters are moved."""
+    config, _ = planner_config()
+    plan = {"num_knots": 5, "horizon_steps": 20, "control_dt": config.planner.control_dt}
+    untrained(path, plan={**plan, "spline": config.planner.spline}, **changes)
+    if add:
+        network = Denoiser(DenoiserConfig(5, 1, 15, symmetric=True, width=16, depth=2))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(add)
+        save_checkpoint(path, network, read_description(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("antithetic", [True, False])
+@pytest.mark.parametrize("samples", [2, 7, 16, 33])
+def test_half_of_the_rows_stay_the_planners_own_and_pairs_stay_whole(samples, antithetic):
+    rows = proposed_rows(samples, antithetic)
+
+    assert len(rows) == len(set(rows)) == samples // 2
+    assert 0 not in rows
+    if antithetic and samples > 3:
+        drawn = samples // 2
+        twins = [row + drawn if row <= drawn else row - drawn for row in rows]
+        alone = [r for r, t in zip(rows, twins, strict=True) if t < samples and t not in rows]
+        assert len(alone) <= 1
+
+
+def test_a_proposal_replaces_a_sample_and_keeps_a_part_of_its_noise():
+    mean = torch.tensor([[0.1]])
+    samples = torch.tensor([0.1, 0.5, -0.3, 0.9])[:, None, None]
+    proposals = torch.tensor([0.6, 0.4, 0.1])[:, None, None]
+
+    found, mine = replace_rows(samples, [3, 1, 2], mean, proposals, torch.tensor([0.0, 0.5, 0.5]))
+
+    # Row 3 is the first proposal as it is; row 1 is .4 + .5 (.5 - .1); the third proposes nothing.
+    torch.testing.assert_close(found[:, 0, 0], torch.tensor([0.1, 0.6, -0.3, 0.6]))
+    assert mine.tolist() == [0.0, 1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("algorithm", ["mbd", "mppi", "cem", "predictive_sampling"])
+def test_an_untrained_policy_changes_nothing_to_the_last_digit(tmp_path, algorithm):
+    named = {"planner.algorithm": algorithm}
+    policy = controller(**named, **{"policy.checkpoint": checkpoint(tmp_path / "p.safetensors")})
+
+    assert policy.policy is not None
+    np.testing.assert_array_equal(knots(policy), knots(controller(**named)))
+
+
+def test_a_fraction_of_zero_changes_nothing_to_the_last_digit(tmp_path):
+    path = checkpoint(tmp_path / "p.safetensors", add=0.3)
+
+    np.testing.assert_array_equal(
+        knots(controller(**{"policy.checkpoint": path, "policy.fraction": 0.0})),
+        knots(controller()),
+    )
+
+
+def test_a_policys_plans_are_weighed_like_the_others_and_reported(tmp_path):
+    path = checkpoint(tmp_path / "p.safetensors", add=0.3)
+    made = plans(controller(**{"policy.checkpoint": path, "policy.fraction": 0.25}))
+    again = plans(controller(**{"policy.checkpoint": path, "policy.fraction": 0.25}))
+
+    for plan in made:
+        policy = plan.stats.policy
+        assert policy.rows == 4
+        assert 0.0 <= policy.weight < 1.0
+        assert np.isfinite([policy.cost, policy.planner_cost]).all()
+        assert policy.time > 0.0
+        assert policy.failure == ""
+    assert (made[-1].knots != plans(controller())[-1].knots).any()
+    np.testing.assert_array_equal(made[-1].knots, again[-1].knots)
+
+
+class Broken:
+    """A policy that observes, and then does something else than propose."""
+
+    def __init__(self, policy, propose):
+        self._policy, self.propose = policy, propose
+
+    def __getattr__(self, name):
+        return getattr(self._policy, name)
+
+
+def raises(*_):
+    raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("propose", "failure"),
+    [
+        (lambda previous, rows, *_: np.full((rows, *previous.shape), np.nan), "NaN"),
+        (raises, "RuntimeError: out of memory"),
+        (lambda previous, rows, *_: np.zeros((rows, 3, 1)), "wrong shape"),
+    ],
+)
+def test_a_policy_that_fails_leaves_the_planners_own_plan(tmp_path, propose, failure):
+    loop = controller(**{"policy.checkpoint": checkpoint(tmp_path / "p.safetensors")})
+    proposer = loop.planner._proposer
+    proposer.policy = Broken(proposer.policy, propose)
+
+    made = plans(loop)
+
+    np.testing.assert_array_equal([plan.knots for plan in made], knots(controller()))
+    assert all(failure in plan.stats.policy.failure for plan in made)
+
+
+def test_a_failing_policy_is_told_once_and_counted():
+    health = Health()
+
+    told = [health.note_policy(failure) for failure in ("", "NaN", "NaN", "", "NaN")]
+
+    assert [bool(line) for line in told] == [False, True, False, False, True]
+    assert health.values()["policy_failures"] == 3
+
+
+def test_no_plan_waits_for_a_slow_policy(tmp_path):
+    loop = controller(**{"policy.checkpoint": checkpoint(tmp_path / "p.safetensors", add=0.3)})
+    proposer = loop.planner._proposer
+    quick = proposer.policy
+
+    def propose(*arguments):
+        time.sleep(0.3)
+        return quick.propose(*arguments)
+
+    proposer.policy = Broken(quick, propose)
+    state = initial_state(loop.task, loop.backend.model)
+    made = []
+    for n in range(12):
+        now = 0.05 * n
+        moved = dataclasses.replace(state, stamp=now)
+        made.append(loop.plan(moved, Reference(), now, budget=0.05).stats)
+        time.sleep(0.05)
+
+    # The first tells how slow it is; then plans are used when they are there, shifted by their age.
+    assert made[0].policy.time >= 0.3
+    assert all(stats.plan_time < 0.3 for stats in made[1:])
+    used = [stats.policy for stats in made[1:] if stats.policy.rows]
+    assert 1 <= len(used) < len(made) - 1
+    assert all(policy.age > 0.0 for policy in used)
+
+
+def test_a_policy_that_does_not_fit_is_left_out_and_named(tmp_path):
+    path = checkpoint(tmp_path / "p.safetensors", task="ant")
+    for named, reason in (
+        ({"policy.checkpoint": path}, "without the policy: .*'ant', not 'cartpole'"),
+        ({"policy.checkpoint": str(tmp_path / "none")}, "there is no checkpoint"),
+        ({"value.checkpoint": path}, "without the value: .*is a policy, no value"),
+    ):
+        loop = controller(**named)
+        assert len(loop.missing) == 1
+        assert "\n" not in loop.missing[0]
+        assert re.search(reason, loop.missing[0])
+        np.testing.assert_array_equal(knots(loop, 2), knots(controller(), 2))
+
+
+def value_checkpoint(path, cost):
+    """A value that thinks `cost` of every state."""
+    network = Value(ValueConfig(5, 8, 1))
+    network.cost.fit(torch.tensor([cost - 1.0]), torch.tensor([cost + 1.0]))
+    network.given.fit(-torch.ones(5), torch.ones(5))
+    with torch.no_grad():
+        for member in network.members:
+            member[-1].weight.zero_()
+            member[-1].bias.zero_()
+    untrained(path)
+    description = read_description(path)
+    save_checkpoint(
+        path,
+        network,
+        dataclasses.replace(
+            description,
+            kind="value",
+            history=1,
+            network=dataclasses.asdict(network.config),
+            plan={"rate": 50.0},
+        ),
+    )
+    return str(path)
+
+
+def test_a_value_is_a_term_of_its_own_in_the_unit_of_the_others(tmp_path):
+    path = value_checkpoint(tmp_path / "v.safetensors", 7.0)
+    loop = controller(**{"value.checkpoint": path, "value.weight": 2.0})
+    stats = plans(loop, 1)[0].stats
+
+    horizon = 20 * loop.config.planner.control_dt
+    # 7 a period of 20 ms, as a part of the mean over the horizon, twice.
+    assert stats.term_costs["value"] == pytest.approx(2.0 * 7.0 * 0.02 / horizon, rel=1e-5)
+    assert stats.cost == pytest.approx(sum(stats.term_costs.values()), rel=1e-5)
+    without = plans(controller(), 1)[0].stats
+    assert stats.cost - stats.term_costs["value"] == pytest.approx(without.cost, rel=1e-4)
+
+
+def test_a_value_of_no_weight_changes_nothing(tmp_path):
+    path = value_checkpoint(tmp_path / "v.safetensors", 7.0)
+
+    np.testing.assert_array_equal(
+        knots(controller(**{"value.checkpoint": path, "value.weight": 0.0})), knots(controller())
+    )
+
+
+@pytest.mark.parametrize(("name", "prediction"), [("flow", "sample"), ("ddpm", "sample")])
+def test_sampling_from_a_lower_level_begins_with_less_noise(name, prediction):
+    process = make_process(name, prediction)
+    noise = torch.ones(1, 2, 1)
+    seen = []
+
+    def predict(x, level):
+        seen.append((float(x[0, 0, 0]), float(level)))
+        return torch.zeros_like(x)
+
+    assert (process.sample(predict, noise, 3, level=0.5) == 0.0).all()
+    assert seen[0][1] == pytest.approx(0.5)
+    _, sigma = process.scales(torch.tensor(0.5))
+    assert seen[0][0] == pytest.approx(float(sigma))
