@@ -24,6 +24,7 @@ setup(
             "evaluation/*.jinja",
             "models/**/*.xml",
             "models/**/*.csv",
+            "policy/shipped/*.safetensors",
         ]
     },
     # Ranges that should work, for use beside other packages; requirements/ holds the versions that

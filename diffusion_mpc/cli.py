@@ -356,6 +356,7 @@ def train(
     trials: int = 0,
     evaluate_every: int = 10,
     duration: float = 0.0,
+    threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
 ) -> int:
@@ -379,12 +380,17 @@ def train(
         trials: runs of the policy alone in each closed-loop evaluation; 0: none
         evaluate_every: epochs between two closed-loop evaluations
         duration: simulated time of such a run, s (default: the task's)
+        threads: threads on a CPU; small networks gain nothing from more, and lose much where other
+            programs run
         seed: same seed, same data, same weights
         json: file to write the figures to
     """
+    import torch
+
     from diffusion_mpc.learning.learners import NetworkOptions
     from diffusion_mpc.learning.train import Training, TrainOptions
 
+    torch.set_num_threads(threads)
     network = NetworkOptions(body, process, prediction, width, depth)
     options = TrainOptions(
         kind,
@@ -405,20 +411,20 @@ def train(
 
 
 @app.command
-def policy(file: Path, /, *, json: OutputFile = None) -> int:
+def policy(file: str, /, *, json: OutputFile = None) -> int:
     """Print what a checkpoint is: its task, model, network, training and figures.
 
     example: diffusion-mpc policy runs/data/ant_policy/best.safetensors
 
     Args:
-        file: checkpoint
+        file: checkpoint, or shipped:NAME
         json: file to write the description to
     """
     from dataclasses import asdict
 
-    from diffusion_mpc.policy.checkpoint import read_description
+    from diffusion_mpc.policy.checkpoint import locate, read_description
 
-    description = asdict(read_description(file))
+    description = asdict(read_description(locate(file)))
     _show(description)
     write_json(description, json)
     return 0

@@ -292,7 +292,8 @@ def parameters(
         given |= tuned.get(scope, {}).get(algorithm, {})
     for name, text in settings.items():
         given[name] = known[name].parse(text) if name in known else text
-    given |= {"task": task, "planner.algorithm": algorithm}
+    # All algorithms from their own samples.
+    given |= {"task": task, "planner.algorithm": algorithm, "policy.checkpoint": ""}
     _, values = load_parameters(PlannerNodeConfig, given)
     iterations = int(values["planner.iterations"])
     if budget % iterations:
@@ -306,6 +307,7 @@ def parameters(
         "model.",
         "planner.",
         "robust.",
+        "policy.checkpoint",
         "backend.name",
         "command.v",
         "command.yaw",

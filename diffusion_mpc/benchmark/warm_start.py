@@ -35,7 +35,7 @@ from diffusion_mpc.config import (
     load_parameters,
     split_sim,
 )
-from diffusion_mpc.policy.checkpoint import read_description
+from diffusion_mpc.policy.checkpoint import locate, read_description
 from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import versions
@@ -95,15 +95,15 @@ class WarmStart(RunsBenchmark):
         kind = find_task(self.task)
         given = parse_settings(self.settings)
         defaults = load_parameters(PlannerNodeConfig, {"task": self.task})[1]
-        policy = self.policy or Path(str(defaults["policy.checkpoint"]))
-        if not policy.name:
+        policy = str(self.policy or defaults["policy.checkpoint"])
+        if not policy:
             raise ConfigError(
                 f"task '{self.task}' has no policy of its own; name one with --policy"
             )
-        for file in (policy, self.value, *self.bad):
+        for file in (locate(policy), self.value, *self.bad):
             if file is not None:
                 read_description(file)
-        runs = []
+        runs = list[RunSpec]()
         for trial in range(self.seeds):
             for condition in self.conditions:
                 if condition not in CONDITIONS:
@@ -135,9 +135,9 @@ class WarmStart(RunsBenchmark):
                     )
         return runs
 
-    def _kinds(self, policy: Path, own: int) -> list[tuple[int, str, dict[str, Value]]]:
+    def _kinds(self, policy: str, own: int) -> list[tuple[int, str, dict[str, Value]]]:
         """Samples, name, and settings of all that is compared."""
-        with_policy: dict[str, Value] = {"policy.checkpoint": str(policy)}
+        with_policy: dict[str, Value] = {"policy.checkpoint": policy}
         with_value: dict[str, Value] = {"value.checkpoint": str(self.value or "")}
         named: list[tuple[str, dict[str, Value]]] = [("planner", {})]
         for weight in self.guidance or (None,):

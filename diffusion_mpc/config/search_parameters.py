@@ -190,7 +190,7 @@ class PolicyConfig:
     checkpoint: str = param(
         "",
         "Checkpoint of a policy, whose plans are among the samples of every plan, or executed as "
-        "they are with planner.algorithm policy; empty: none.",
+        "they are with planner.algorithm policy: a file, or shipped:NAME; empty: none.",
         rebuilt=True,
     )
     fraction: float = param(
@@ -233,7 +233,8 @@ class TerminalValueConfig:
 
     checkpoint: str = param(
         "",
-        "Checkpoint of a value, the cost of what follows the horizon; empty: none.",
+        "Checkpoint of a value, the cost of what follows the horizon: a file, or shipped:NAME; "
+        "empty: none.",
         rebuilt=True,
     )
     weight: float = param(

@@ -93,7 +93,13 @@ def teacher_settings(task: str, given: Mapping[str, str]) -> dict[str, Value]:
         ConfigError, TaskError: as `load_parameters`
     """
     kind, model = find_task(task), model_file(given)
-    values: dict[str, Value] = {"task": task, "backend.threads": 1, **kind.demo}
+    # A shipped policy would be a teacher of itself.
+    values: dict[str, Value] = {
+        "task": task,
+        "backend.threads": 1,
+        "policy.checkpoint": "",
+        **kind.demo,
+    }
     planned, simulated = split_sim(given)
     for config, texts, prefix in ((PlannerNodeConfig, planned, ""), (SimConfig, simulated, SIM)):
         known = parameters(config, kind, model)

@@ -181,9 +181,15 @@ class TeacherEpisode:
         step.plan_cost = float(objective.evaluate(problem, knots[None]).costs[0])
         step.tails = self._tails(plan, start)
         if self._policy is not None:
-            self._policy.observe(seen)
             sampling = loop.config.policy
-            followed = self._policy.propose(plan.previous, 1, sampling.steps, sampling.guidance)[0]
+            followed = self._policy.propose(
+                plan.previous,
+                1,
+                sampling.steps,
+                sampling.guidance,
+                sampling.level,
+                step.observations,
+            )[0]
             controls = objective.controls(knots.new_tensor(followed)).double().numpy()
             controller.current = replace(plan, knots=followed, controls=controls)
             controller.planner.follow(followed, plan.start_time)

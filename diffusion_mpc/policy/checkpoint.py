@@ -26,6 +26,10 @@ KEY = "diffusion_mpc"
 """Key of the description in the header of the file."""
 
 
+SHIPPED = "shipped:"
+"""Beginning of the name of a checkpoint that comes with the package."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message is one line."""
 
@@ -63,6 +67,13 @@ class Description:
     revision: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     version: int = VERSION
+
+
+def locate(name: str) -> Path:
+    """File of a checkpoint's name: a path, or `shipped:` and the name of one of the package's."""
+    if not name.startswith(SHIPPED):
+        return Path(name)
+    return Path(__file__).with_name("shipped") / f"{name.removeprefix(SHIPPED)}.safetensors"
 
 
 def save_checkpoint(path: Path, module: nn.Module, description: Description) -> None:

@@ -18,7 +18,7 @@ class Purpose:
 
     Attributes:
         task: name of the task
-        model_sha256: hash of the robot's compiled model
+        model_sha256: hash of the robot's compiled model; empty: it is known to be the one
         observation: size of one observation
         actions: number of actuators
         plan: as `Description.plan`
@@ -55,7 +55,8 @@ def require_fit(
         )
     # Another version of MuJoCo compiles the same file to other bytes.
     compiler = description.versions.get("mujoco")
-    if compiler == versions()["mujoco"] and description.model_sha256 != purpose.model_sha256:
+    known = purpose.model_sha256 and compiler == versions()["mujoco"]
+    if known and description.model_sha256 != purpose.model_sha256:
         raise CheckpointError(
             f"'{path}' is a {wanted} for another model of task '{purpose.task}'; train it anew, or "
             "leave model.path as it was"

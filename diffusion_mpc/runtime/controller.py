@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -28,7 +27,7 @@ from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.planner.terminal_value import TerminalValue
-from diffusion_mpc.policy.checkpoint import CheckpointError
+from diffusion_mpc.policy.checkpoint import SHIPPED, CheckpointError, locate
 from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
 from diffusion_mpc.policy.purpose import Purpose
 from diffusion_mpc.policy.value import read_value
@@ -126,12 +125,14 @@ class Controller:
             config.prediction.enabled,
         )
 
-    def _purpose(self, config: PlannerNodeConfig) -> Purpose:
+    def _purpose(self, config: PlannerNodeConfig, checkpoint: str) -> Purpose:
         start = initial_state(self.task, self.backend.model)
         observation = observe(self.task, self.backend.model, start, Reference())
+        own = self.task.path == type(self.task).model_path
         return Purpose(
             self.task.name,
-            model_hash(self.task.model),
+            # Other processors compile a model to other bytes.
+            "" if checkpoint.startswith(SHIPPED) and own else model_hash(self.task.model),
             len(observation),
             self.task.model.nu,
             plan_structure(config.planner),
@@ -145,9 +146,9 @@ class Controller:
         """
         if not config.policy.checkpoint:
             return None
-        path = Path(config.policy.checkpoint)
+        name = config.policy.checkpoint
         try:
-            return DiffusionPolicy(path, self._purpose(config), config.planner.seed)
+            return DiffusionPolicy(locate(name), self._purpose(config, name), config.planner.seed)
         except CheckpointError as error:
             if config.planner.algorithm == "policy":
                 raise
@@ -155,10 +156,11 @@ class Controller:
             return None
 
     def _read_value(self, config: PlannerNodeConfig) -> TerminalValue | None:
-        if not config.value.checkpoint:
+        name = config.value.checkpoint
+        if not name:
             return None
         try:
-            network, period = read_value(Path(config.value.checkpoint), self._purpose(config))
+            network, period = read_value(locate(name), self._purpose(config, name))
         except CheckpointError as error:
             self.missing.append(f"planning without the value: {error}")
             return None

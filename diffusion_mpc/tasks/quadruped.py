@@ -14,4 +14,6 @@ class OurQuadruped(Quadruped):
     base = "base"
     feet = ("FL_foot", "FR_foot", "RL_foot", "RR_foot")
     action_scale = {"*_hip": 0.3, "*_thigh": 0.6, "*_calf": 0.6}
+    # Taught by the planner itself, see docs/experiments/warm-start.md.
+    defaults = {**Quadruped.defaults, "policy.checkpoint": "shipped:quadruped"}
     demo = {"command.vx": 1.0}
