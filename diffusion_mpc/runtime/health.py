@@ -108,7 +108,7 @@ class Health:
             failure: why; empty where it did not
 
         Returns:
-            warning: a failure that the plan before did not have; else empty
+            text of a warning, where a failure begins; else empty
         """
         before, self.policy_failure = self.policy_failure, failure
         self.policy_failures += bool(failure)
