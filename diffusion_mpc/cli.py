@@ -356,6 +356,7 @@ def train(
     trials: int = 0,
     evaluate_every: int = 10,
     duration: float = 0.0,
+    mirror: bool = True,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -380,6 +381,7 @@ def train(
         trials: runs of the policy alone in each closed-loop evaluation; 0: none
         evaluate_every: epochs between two closed-loop evaluations
         duration: simulated time of such a run, s (default: the task's)
+        mirror: show mirror images of half of the rows, where the task says its sides
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -402,6 +404,7 @@ def train(
         trials=trials,
         evaluate_every=evaluate_every,
         duration=duration,
+        mirror=mirror,
     )
     figures = Training(data, output or data.with_name(f"{data.name}_{kind}"), options).run()
     if figures:

@@ -40,6 +40,7 @@ from diffusion_mpc.policy.denoiser import MovingAverage
 from diffusion_mpc.runtime.controller import plan_structure
 from diffusion_mpc.simulation.closed_loop import DivergedError, run_episode
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.mirror import Mirror
 from diffusion_mpc.versions import revision, versions
 
 BUFFER = 64
@@ -67,6 +68,7 @@ class TrainOptions:
         trials: episodes of one closed-loop evaluation; 0: none
         evaluate_every: epochs between two closed-loop evaluations; the last epoch has one as well
         duration: length of such an episode, s; 0: the task's
+        mirror: show mirror images of half of the rows, where the task says its sides
     """
 
     kind: CheckpointKind = "policy"
@@ -79,6 +81,7 @@ class TrainOptions:
     trials: int = 0
     evaluate_every: int = 10
     duration: float = 0.0
+    mirror: bool = True
 
 
 class Training:
@@ -112,7 +115,11 @@ class Training:
         torch.manual_seed(options.seed)
         fitted = self._train[:: math.ceil(len(self._train) / FITTED)]
         rows = self.data.rows(fitted, kind.fields)
+        self._mirror = self._find_mirror() if options.mirror else None
         self.learner = kind(rows, options.network)
+        if self._mirror is not None:
+            mirrored = self._mirror.rows(rows)
+            rows = {name: np.concatenate([x, mirrored[name]]) for name, x in rows.items()}
         self.learner.fit(rows)
         self.module = self.learner.module.to(self.device)
         self.average = MovingAverage(self.module)
@@ -183,7 +190,7 @@ class Training:
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
             ):
-                loss = self.learner.loss(rows, generator, self.device)
+                loss = self.learner.loss(self._shown(rows, generator), generator, self.device)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._average_gradients()
@@ -192,6 +199,26 @@ class Training:
             self.average.update(self.module)
             losses.append(float(loss.detach()))
         return float(np.mean(losses))
+
+    def _find_mirror(self) -> Mirror | None:
+        values = load_parameters(PlannerNodeConfig, self.data.index["parameters"])[1]
+        config = build(PlannerNodeConfig, values)
+        task = find_task(config.task)(config.model.file)
+        return Mirror(task) if task.sides is not None else None
+
+    def _shown(
+        self, rows: dict[str, NDArray[Any]], generator: torch.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """Rows of a batch, half of them, by chance, as their mirror images."""
+        if self._mirror is None:
+            return rows
+        count = len(next(iter(rows.values())))
+        chosen = (torch.rand(count, generator=generator) < 0.5).numpy()
+        mirrored = self._mirror.rows({name: x[chosen] for name, x in rows.items()})
+        shown = {name: x.copy() for name, x in rows.items()}
+        for name, x in mirrored.items():
+            shown[name][chosen] = x
+        return shown
 
     def _batches(self, order: NDArray[Any]) -> Iterator[dict[str, NDArray[Any]]]:
         """Batches of rows in an order, this process's part of each."""

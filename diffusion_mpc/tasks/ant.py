@@ -18,6 +18,7 @@ class Ant(Task):
 
     name = "ant"
     model_path = MODELS / "ant" / "ant.xml"
+    sides = ("left", "right")
     sensors = {
         "base_velocity": ("framelinvel", "xbody", "torso"),
         "base_forward": ("framexaxis", "xbody", "torso"),

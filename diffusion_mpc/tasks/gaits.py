@@ -6,9 +6,11 @@ Foot heights of a gait stand in for a search over the order of steps, as in DIAL
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from diffusion_mpc.names import require_known
@@ -62,6 +64,18 @@ class Gait:
         """Sine and cosine (horizon, 2) of the phase of the cycle, in double precision."""
         angle = 2.0 * torch.pi * (self.cadence * times % 1.0)
         return torch.stack([angle.sin(), angle.cos()], -1)
+
+    def mirror_time(self) -> float:
+        """Time, s, by which the gait of the mirrored robot is ahead; NaN: it is another gait.
+
+        Feet come in pairs of left and right.
+        """
+        phases = np.array(self.phases)
+        swapped = phases.reshape(-1, 2)[:, ::-1].ravel()
+        for ahead in (0.0, 0.5):
+            if (abs((swapped - phases - ahead + 0.5) % 1.0 - 0.5) < 1e-9).all():
+                return ahead / self.cadence
+        return math.nan
 
     def _phase(self, times: Tensor) -> Tensor:
         """Phase of each foot, (horizon, feet), in [0, 1)."""

@@ -17,6 +17,7 @@ class HumanoidWalk(Biped):
     base = "torso"
     keyframe = "stand"
     feet = ("left_foot", "right_foot")
+    sides = ("left", "right")
     # The servos' ranges are made for this, and reach beyond the joints'.
     action_scale = 1.0
     free_joints = ("*_hip_pitch", "*_knee", "*_ankle_pitch")

@@ -88,6 +88,7 @@ class LeggedRobot(Task):
         self._posed: list[float] | None = None
         self._soles: dict[str, list[float]] | None = None
         self.chosen_gait = find_gait(self.gait, len(self.feet))
+        self.mirror_time = self.chosen_gait.mirror_time()
         super().__init__(model_path)
         data = self.initial_data(self.model)
         body = self.model.body(self.base)

@@ -13,6 +13,7 @@ class OurQuadruped(Quadruped):
     model_path = MODELS / "quadruped" / "quadruped.xml"
     base = "base"
     feet = ("FL_foot", "FR_foot", "RL_foot", "RR_foot")
+    sides = ("L_", "R_")
     action_scale = {"*_hip": 0.3, "*_thigh": 0.6, "*_calf": 0.6}
     # Taught by the planner itself, see docs/experiments/warm-start.md.
     defaults = {**Quadruped.defaults, "policy.checkpoint": "shipped:quadruped"}
