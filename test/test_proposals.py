@@ -104,15 +104,39 @@ def test_a_policys_plans_are_weighed_like_the_others_and_reported(tmp_path):
     made = plans(controller(**{"policy.checkpoint": path, "policy.fraction": 0.25}))
     again = plans(controller(**{"policy.checkpoint": path, "policy.fraction": 0.25}))
 
+    assert made[0].stats.policy.rows == 4
     for plan in made:
         policy = plan.stats.policy
-        assert policy.rows == 4
+        assert policy.rows >= 1
         assert 0.0 <= policy.weight < 1.0
         assert np.isfinite([policy.cost, policy.planner_cost]).all()
         assert policy.time > 0.0
         assert policy.failure == ""
     assert (made[-1].knots != plans(controller())[-1].knots).any()
     np.testing.assert_array_equal(made[-1].knots, again[-1].knots)
+
+
+def test_a_bad_policy_ends_with_one_sample_and_a_good_one_gets_its_rows_back(tmp_path):
+    loop = controller(**{"policy.checkpoint": checkpoint(tmp_path / "p.safetensors")})
+    proposer = loop.planner._proposer
+    # Full force to one side.
+    proposer.policy = Broken(
+        proposer.policy, lambda previous, rows, *_: np.ones((rows, *previous.shape))
+    )
+    rows = [plan.stats.policy.rows for plan in plans(loop, 40)]
+
+    assert rows[0] == 4
+    assert rows[-1] == 1
+    assert [proposer.rows(4) for proposer.worth in (0.0, 0.3, 0.6, 1.0, 5.0)] == [1, 1, 2, 4, 4]
+    proposer.worth = 0.1
+    for _ in range(3):
+        proposer.credit(1, 0.5, 16)
+    assert proposer.rows(4) == 4
+    for _ in range(60):
+        proposer.credit(4, 0.0, 16)
+    proposer.credit(0, 0.0, 16)
+    proposer.credit(4, float("nan"), 16)
+    assert proposer.rows(4) == 1
 
 
 class Broken:

@@ -283,7 +283,8 @@ class Planner:
             return None
         config, sampling = self._settings[0], self._sampling
         alone = config.algorithm == "policy"
-        rows = 1 if alone else int(sampling.fraction * config.num_samples)
+        allowed = int(sampling.fraction * config.num_samples)
+        rows = 1 if alone else self._proposer.rows(allowed)
         made = self._proposer(
             state, reference, shifted, rows, sampling, math.inf if alone else budget
         )
@@ -292,7 +293,10 @@ class Planner:
         return made
 
     def _policy_stats(self, made: Proposed, credit: Array) -> PolicyStats:
+        """Figures of the policy's part in a plan, which decide how many rows it gets next."""
         rows, weight, cost, planner_cost = credit.tolist()
+        assert self._proposer is not None
+        self._proposer.credit(int(rows), weight, self._settings[0].num_samples)
         return PolicyStats(
             rows=int(rows),
             weight=weight,

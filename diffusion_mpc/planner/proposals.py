@@ -23,6 +23,9 @@ from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.measured import observe
 from diffusion_mpc.types import Array, Reference, State
 
+PACE = 0.1
+"""Rate, a plan, at which a policy's worth follows the weight of its samples."""
+
 SLOW = 0.2
 """Part of a plan's time beyond which the policy gets a thread of its own."""
 
@@ -50,6 +53,12 @@ class Proposer:
     In line while that is quick; where it would take more than `SLOW` of a plan's time, in a thread
     of its own, and its newest plans are used when they are there, shifted by their age. No plan
     waits for it. Without a limit of time, as in lockstep, it is always in line.
+
+    Attributes:
+        policy: the policy
+        worth: mean over the last plans of the weight of its samples, as a multiple of that of as
+            many samples on average; below 1 it gets that fraction of the rows allowed, so that a
+            bad policy costs one sample
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class Proposer:
     ) -> None:
         """Take what observations and plans depend on."""
         self._task, self._model, self._spline, self.policy = task, model, spline, policy
+        self.worth = 1.0
         self._thread: ThreadPoolExecutor | None = None
         self._times: deque[float] = deque(maxlen=9)
         self._pending: tuple[Future[tuple[Array, float]], float] | None = None
@@ -68,6 +78,16 @@ class Proposer:
             self._pending[0].exception()
             self._pending = None
         self.policy.reset(seed)
+        self.worth = 1.0
+
+    def rows(self, allowed: int) -> int:
+        """Rows that it gets of those allowed: one at least, or it could never prove its worth."""
+        return min(allowed, max(1, round(min(self.worth, 1.0) * allowed)))
+
+    def credit(self, rows: int, weight: float, samples: int) -> None:
+        """Take in the weight, from 0 to 1, that some rows of a search's samples had."""
+        if rows and math.isfinite(weight):
+            self.worth += PACE * (weight * samples / rows - self.worth)
 
     def __call__(
         self,
