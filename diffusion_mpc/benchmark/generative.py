@@ -1,0 +1,106 @@
+"""`benchmark generative`.
+
+The networks of learned policies on problems whose answers are known, and their time on one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+from cyclopts.types import PositiveInt
+from rich.table import Table
+
+from diffusion_mpc.benchmark.benchmark import Benchmark, Report
+from diffusion_mpc.benchmark.figures import Row, table
+from diffusion_mpc.benchmark.runs import Figures
+from diffusion_mpc.benchmark.toy_distributions import NOISE, SIZES, UPPER, meet_modes, one_thread
+from diffusion_mpc.versions import versions
+
+Part = Literal["modes"]
+
+PARTS: tuple[Part, ...] = ("modes",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generative(Benchmark):
+    """Judge generative networks on toy problems whose answers are known.
+
+    modes: two modes of a distribution, met in their fractions?
+
+    example: diffusion-mpc benchmark generative --only modes --json generative.json
+
+    Attributes:
+        only: parts (default: all)
+        seeds: trainings of each network, but one for the modes
+        steps: gradient steps of a training
+        samples: samples of each network
+    """
+
+    only: tuple[Part, ...] = ()
+    seeds: PositiveInt = 3
+    steps: PositiveInt = 500
+    samples: PositiveInt = 1000
+
+    def report(self) -> Report:
+        """Train and sample.
+
+        Complete, rows (each of a part), and versions.
+        """
+        rows: list[Figures] = []
+        complete = True
+        with one_thread():
+            try:
+                for part in self.only or PARTS:
+                    for found in self._runs(part):
+                        rows += found
+            except KeyboardInterrupt:
+                complete = False
+        return {"complete": complete, "rows": rows, "versions": versions()}
+
+    def _runs(self, part: Part) -> Iterator[list[Figures]]:
+        for body in SIZES:
+            yield meet_modes(body, self.steps, self.samples)
+
+    def tables(self, report: Report) -> list[Table]:
+        """A table of each part that has figures."""
+        drawn = []
+        for part in PARTS:
+            rows = [row for row in report["rows"] if row["part"] == part]
+            if rows:
+                drawn += TABLES[part](pd.DataFrame(rows))
+        return drawn
+
+
+def _range(values: pd.Series, digits: int = 3) -> str:
+    """Mean, and least and largest of several."""
+    mean = f"{values.mean():.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} [{values.min():.{digits}f}, {values.max():.{digits}f}]"
+
+
+def _modes_tables(frame: pd.DataFrame) -> list[Table]:
+    groups = [
+        {"body": body, "sampler": sampler, "rows": found}
+        for (body, sampler), found in frame.groupby(["body", "sampler"], sort=False)
+    ]
+
+    def cells(row: Row) -> dict[str, str]:
+        found = row["rows"]
+        return {
+            "body": row["body"],
+            "sampler": row["sampler"],
+            "evaluations": str(found["evaluations"].iloc[0]),
+            f"upper mode (data: {UPPER:g})": _range(found["upper"]),
+            "between (0)": _range(found["between"]),
+            f"noise ({NOISE:g})": _range(found["noise"]),
+        }
+
+    title = "two modes"
+    return [table(title, groups, cells, ("body", "sampler"), section=lambda row: row["body"])]
+
+
+TABLES: dict[Part, Callable[[pd.DataFrame], list[Table]]] = {"modes": _modes_tables}
