@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import pandas as pd
@@ -16,19 +17,21 @@ from rich.table import Table
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.figures import Row, table
 from diffusion_mpc.benchmark.runs import Figures
+from diffusion_mpc.benchmark.toy_bandit import REWARD_NOISES, bandit
 from diffusion_mpc.benchmark.toy_distributions import NOISE, SIZES, UPPER, meet_modes, one_thread
 from diffusion_mpc.versions import versions
 
-Part = Literal["modes"]
+Part = Literal["modes", "bandit"]
 
-PARTS: tuple[Part, ...] = ("modes",)
+PARTS: tuple[Part, ...] = ("modes", "bandit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generative(Benchmark):
     """Judge generative networks on toy problems whose answers are known.
 
-    modes: two modes of a distribution, met in their fractions?
+    modes: fractions of two modes; bandit: return of a bandit with two actions against the weight of
+    guidance, and of advantage-weighted regression.
 
     example: diffusion-mpc benchmark generative --only modes --json generative.json
 
@@ -36,12 +39,14 @@ class Generative(Benchmark):
         only: parts (default: all)
         seeds: trainings of each network, but one for the modes
         steps: gradient steps of a training
+        rows: training rows of the bandit
         samples: samples of each network
     """
 
     only: tuple[Part, ...] = ()
     seeds: PositiveInt = 3
     steps: PositiveInt = 500
+    rows: PositiveInt = 20_000
     samples: PositiveInt = 1000
 
     def report(self) -> Report:
@@ -61,8 +66,12 @@ class Generative(Benchmark):
         return {"complete": complete, "rows": rows, "versions": versions()}
 
     def _runs(self, part: Part) -> Iterator[list[Figures]]:
-        for body in SIZES:
-            yield meet_modes(body, self.steps, self.samples)
+        if part == "modes":
+            for body in SIZES:
+                yield meet_modes(body, self.steps, self.samples)
+        else:
+            for seed, noise in product(range(self.seeds), REWARD_NOISES):
+                yield bandit(noise, self.rows, self.steps, self.samples, seed)
 
     def tables(self, report: Report) -> list[Table]:
         """A table of each part that has figures."""
@@ -79,7 +88,7 @@ def _range(values: pd.Series, digits: int = 3) -> str:
     mean = f"{values.mean():.{digits}f}"
     if len(values) == 1:
         return mean
-    return f"{mean} [{values.min():.{digits}f}, {values.max():.{digits}f}]"
+    return f"{mean} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def _modes_tables(frame: pd.DataFrame) -> list[Table]:
@@ -103,4 +112,42 @@ def _modes_tables(frame: pd.DataFrame) -> list[Table]:
     return [table(title, groups, cells, ("body", "sampler"), section=lambda row: row["body"])]
 
 
-TABLES: dict[Part, Callable[[pd.DataFrame], list[Table]]] = {"modes": _modes_tables}
+def _bandit_tables(frame: pd.DataFrame) -> list[Table]:
+    # pandas leaves rows out whose key is missing.
+    frame = frame.assign(limit=frame["limit"].map("{:g}".format).replace("nan", "none"))
+    frame = frame.assign(setting=frame["setting"].fillna(-1.0))
+
+    def cells(row: Row) -> dict[str, str]:
+        found = row["rows"]
+        sampled = row["setting"] >= 0.0
+        return {
+            "noise of rewards": f"{row['reward_noise']:g}",
+            "method": row["method"],
+            "limit": row["limit"] if sampled else "",
+            "w or temperature": f"{row['setting']:g}" if sampled else "",
+            "mean return": _range(found["mean_return"]),
+            "outside [-1, 1]": _range(found["outside"]) if sampled else "",
+        }
+
+    keys = ["reward_noise", "method", "limit", "setting"]
+    groups = [
+        {**dict(zip(keys, values, strict=True)), "rows": found}
+        for values, found in frame.groupby(keys, sort=False)
+    ]
+    groups.sort(key=lambda row: row["reward_noise"])
+    title = "bandit, best action 1; mean (least to largest) of the trainings"
+    return [
+        table(
+            title,
+            groups,
+            cells,
+            ("method",),
+            section=lambda row: (row["reward_noise"], row["method"][:4], row["limit"]),
+        )
+    ]
+
+
+TABLES: dict[Part, Callable[[pd.DataFrame], list[Table]]] = {
+    "modes": _modes_tables,
+    "bandit": _bandit_tables,
+}
