@@ -50,12 +50,14 @@ def test_guidance_above_one_raises_the_return_of_a_bandit():
 def test_every_part_of_the_benchmark_runs_and_is_tabled(tmp_path, capsys):
     path = tmp_path / "generative.json"
     budget = ["--seeds", "1", "--steps", "2", "--samples", "4", "--rows", "64"]
+    budget += ["--repetitions", "2"]
 
     assert main(["benchmark", "generative", *budget, "--json", str(path)]) == 0
 
     found = json.loads(path.read_text())
     assert found["complete"]
-    assert {row["part"] for row in found["rows"]} == {"modes", "bandit"}
+    assert {row["part"] for row in found["rows"]} == {"modes", "bandit", "latency"}
     out = capsys.readouterr().out
     assert "two modes" in out
     assert "bandit" in out
+    assert "8 plans" in out

@@ -16,14 +16,15 @@ from rich.table import Table
 
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.figures import Row, table
+from diffusion_mpc.benchmark.network_latency import ACTUATORS, CONDITION, KNOTS, ROWS, latencies
 from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.benchmark.toy_bandit import REWARD_NOISES, bandit
 from diffusion_mpc.benchmark.toy_distributions import NOISE, SIZES, UPPER, meet_modes, one_thread
 from diffusion_mpc.versions import versions
 
-Part = Literal["modes", "bandit"]
+Part = Literal["modes", "bandit", "latency"]
 
-PARTS: tuple[Part, ...] = ("modes", "bandit")
+PARTS: tuple[Part, ...] = ("modes", "bandit", "latency")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Generative(Benchmark):
     """Judge generative networks on toy problems whose answers are known.
 
     modes: fractions of two modes; bandit: return of a bandit with two actions against the weight of
-    guidance, and of advantage-weighted regression.
+    guidance, and of advantage-weighted regression; latency: time of 8 plans on one thread.
 
     example: diffusion-mpc benchmark generative --only modes --json generative.json
 
@@ -41,6 +42,7 @@ class Generative(Benchmark):
         steps: gradient steps of a training
         rows: training rows of the bandit
         samples: samples of each network
+        repetitions: calls that are timed, of each network and number of evaluations
     """
 
     only: tuple[Part, ...] = ()
@@ -48,6 +50,7 @@ class Generative(Benchmark):
     steps: PositiveInt = 500
     rows: PositiveInt = 20_000
     samples: PositiveInt = 1000
+    repetitions: PositiveInt = 100
 
     def report(self) -> Report:
         """Train and sample.
@@ -69,6 +72,8 @@ class Generative(Benchmark):
         if part == "modes":
             for body in SIZES:
                 yield meet_modes(body, self.steps, self.samples)
+        elif part == "latency":
+            yield latencies(self.repetitions)
         else:
             for seed, noise in product(range(self.seeds), REWARD_NOISES):
                 yield bandit(noise, self.rows, self.steps, self.samples, seed)
@@ -147,7 +152,23 @@ def _bandit_tables(frame: pd.DataFrame) -> list[Table]:
     ]
 
 
+def _latency_tables(frame: pd.DataFrame) -> list[Table]:
+    def cells(row: Row) -> dict[str, str]:
+        return {
+            "network": row["network"],
+            "parameters": str(row["parameters"]),
+            "evaluations": str(row["evaluations"]),
+            "median, ms": f"{row['median']:.2f}",
+            "99 %, ms": f"{row['p99']:.2f}",
+        }
+
+    title = f"{ROWS} plans of {KNOTS} x {ACTUATORS} under a condition of {CONDITION}, one thread"
+    rows = frame.to_dict("records")
+    return [table(title, rows, cells, ("network",), section=lambda row: row["network"])]
+
+
 TABLES: dict[Part, Callable[[pd.DataFrame], list[Table]]] = {
     "modes": _modes_tables,
     "bandit": _bandit_tables,
+    "latency": _latency_tables,
 }
