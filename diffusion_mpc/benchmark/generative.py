@@ -5,26 +5,27 @@ The networks of learned policies on problems whose answers are known, and their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
-import pandas as pd
 from cyclopts.types import PositiveInt
 from rich.table import Table
 
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
-from diffusion_mpc.benchmark.figures import Row, table
+from diffusion_mpc.benchmark.figures import Row, interval, table
+from diffusion_mpc.benchmark.intervals import estimate
 from diffusion_mpc.benchmark.network_latency import ACTUATORS, CONDITION, KNOTS, ROWS, latencies
 from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.benchmark.toy_bandit import REWARD_NOISES, bandit
 from diffusion_mpc.benchmark.toy_distributions import NOISE, SIZES, UPPER, meet_modes, one_thread
+from diffusion_mpc.benchmark.toy_maze import any_goal, one_goal
 from diffusion_mpc.versions import versions
 
-Part = Literal["modes", "bandit", "latency"]
+Part = Literal["modes", "bandit", "maze", "latency"]
 
-PARTS: tuple[Part, ...] = ("modes", "bandit", "latency")
+PARTS: tuple[Part, ...] = ("modes", "bandit", "maze", "latency")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class Generative(Benchmark):
     """Judge generative networks on toy problems whose answers are known.
 
     modes: fractions of two modes; bandit: return of a bandit with two actions against the weight of
-    guidance, and of advantage-weighted regression; latency: time of 8 plans on one thread.
+    guidance, and of advantage-weighted regression; maze: the same of a robot on its way to one goal,
+    and, conditioned on the goal, to any; latency: time of 8 plans on one thread.
 
     example: diffusion-mpc benchmark generative --only modes --json generative.json
 
@@ -40,16 +42,18 @@ class Generative(Benchmark):
         only: parts (default: all)
         seeds: trainings of each network, but one for the modes
         steps: gradient steps of a training
-        rows: training rows of the bandit
+        rows: training rows
         samples: samples of each network
+        episodes: episodes of each policy in the maze
         repetitions: calls that are timed, of each network and number of evaluations
     """
 
     only: tuple[Part, ...] = ()
     seeds: PositiveInt = 3
-    steps: PositiveInt = 500
+    steps: PositiveInt = 1000
     rows: PositiveInt = 20_000
-    samples: PositiveInt = 1000
+    samples: PositiveInt = 4000
+    episodes: PositiveInt = 200
     repetitions: PositiveInt = 100
 
     def report(self) -> Report:
@@ -70,10 +74,13 @@ class Generative(Benchmark):
 
     def _runs(self, part: Part) -> Iterator[list[Figures]]:
         if part == "modes":
-            for body in SIZES:
-                yield meet_modes(body, self.steps, self.samples)
+            for body in (None, *SIZES):
+                yield meet_modes(body, self.steps, self.samples, self.rows)
         elif part == "latency":
             yield latencies(self.repetitions)
+        elif part == "maze":
+            for seed, problem in product(range(self.seeds), (one_goal, any_goal)):
+                yield problem(self.rows, self.steps, self.episodes, seed)
         else:
             for seed, noise in product(range(self.seeds), REWARD_NOISES):
                 yield bandit(noise, self.rows, self.steps, self.samples, seed)
@@ -84,75 +91,138 @@ class Generative(Benchmark):
         for part in PARTS:
             rows = [row for row in report["rows"] if row["part"] == part]
             if rows:
-                drawn += TABLES[part](pd.DataFrame(rows))
+                drawn += TABLES[part](rows)
         return drawn
 
 
-def _range(values: pd.Series, digits: int = 3) -> str:
-    """Mean, and least and largest of several."""
-    mean = f"{values.mean():.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({values.min():.{digits}f} to {values.max():.{digits}f})"
-
-
-def _modes_tables(frame: pd.DataFrame) -> list[Table]:
-    groups = [
-        {"body": body, "sampler": sampler, "rows": found}
-        for (body, sampler), found in frame.groupby(["body", "sampler"], sort=False)
+def _estimates(rows: Sequence[Row], keys: Sequence[str]) -> list[Figures]:
+    """Means of the other figures, with their intervals over the seeds, by the values of keys."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key) for key in keys), []).append(row)
+    return [
+        {**dict(zip(keys, values, strict=True)), **_means(found, {*keys, "part", "seed"})}
+        for values, found in groups.items()
     ]
 
+
+def _means(rows: Sequence[Row], without: Collection[str]) -> Figures:
+    names = [name for name in rows[0] if name not in without]
+    return {name: asdict(estimate([row[name] for row in rows])) for name in names}
+
+
+def _with_interval(found: Row | None) -> str:
+    return f"{found['mean']:.3f} {interval(found)}" if found else ""
+
+
+def _modes_tables(rows: Sequence[Row]) -> list[Table]:
     def cells(row: Row) -> dict[str, str]:
-        found = row["rows"]
         return {
             "body": row["body"],
             "sampler": row["sampler"],
-            "evaluations": str(found["evaluations"].iloc[0]),
-            f"upper mode (data: {UPPER:g})": _range(found["upper"]),
-            "between (0)": _range(found["between"]),
-            f"noise ({NOISE:g})": _range(found["noise"]),
+            "evaluations": str(row["evaluations"]),
+            f"upper mode (data: {UPPER:g})": f"{row['upper']:.3f}",
+            "relative error": f"{row['error']:+.1%}",
+            "between (0)": f"{row['between']:.4f}",
+            f"noise ({NOISE:g})": f"{row['noise']:.3f}",
         }
 
-    title = "two modes"
-    return [table(title, groups, cells, ("body", "sampler"), section=lambda row: row["body"])]
+    title = "two modes; exact: the best estimate in place of a network"
+    return [table(title, rows, cells, ("body", "sampler"), section=lambda row: row["body"])]
 
 
-def _bandit_tables(frame: pd.DataFrame) -> list[Table]:
-    # pandas leaves rows out whose key is missing.
-    frame = frame.assign(limit=frame["limit"].map("{:g}".format).replace("nan", "none"))
-    frame = frame.assign(setting=frame["setting"].fillna(-1.0))
+def _bandit_tables(rows: Sequence[Row]) -> list[Table]:
+    keys = ("reward_noise", "method", "limit", "setting")
+    found = sorted(_estimates(rows, keys), key=lambda row: row["reward_noise"])
 
     def cells(row: Row) -> dict[str, str]:
-        found = row["rows"]
-        sampled = row["setting"] >= 0.0
+        sampled = row["setting"] is not None
+        limit = "none" if row["limit"] is None else f"{row['limit']:g}"
         return {
             "noise of rewards": f"{row['reward_noise']:g}",
             "method": row["method"],
-            "limit": row["limit"] if sampled else "",
+            "limit": limit if sampled else "",
             "w or temperature": f"{row['setting']:g}" if sampled else "",
-            "mean return": _range(found["mean_return"]),
-            "outside [-1, 1]": _range(found["outside"]) if sampled else "",
+            "mean return": _with_interval(row["mean_return"]),
+            "outside [-1, 1]": f"{row['outside']['mean']:.3f}" if sampled else "",
         }
 
-    keys = ["reward_noise", "method", "limit", "setting"]
-    groups = [
-        {**dict(zip(keys, values, strict=True)), "rows": found}
-        for values, found in frame.groupby(keys, sort=False)
-    ]
-    groups.sort(key=lambda row: row["reward_noise"])
-    title = "bandit, best action 1; mean (least to largest) of the trainings"
-    return [
-        table(
-            title,
-            groups,
-            cells,
-            ("method",),
-            section=lambda row: (row["reward_noise"], row["method"][:4], row["limit"]),
+    def section(row: Row) -> Hashable:
+        return row["reward_noise"], row["method"][:4], row["limit"]
+
+    title = "bandit, best action 1; mean [95 % interval] of the trainings"
+    return [table(title, found, cells, ("method",), section=section), *_best_tables(found, rows)]
+
+
+def _maze_tables(rows: Sequence[Row]) -> list[Table]:
+    found = _estimates(rows, ("problem", "method", "setting"))
+
+    def cells(row: Row) -> dict[str, str]:
+        sampled = row["setting"] is not None
+        return {
+            "problem": row["problem"],
+            "method": row["method"],
+            "w or temperature": f"{row['setting']:g}" if sampled else "",
+            "mean return": _with_interval(row["mean_return"]),
+            "goal reached": _with_interval(row.get("success")),
+            "wall touched": _with_interval(row.get("touched")),
+        }
+
+    def section(row: Row) -> Hashable:
+        return row["problem"], row["method"]
+
+    title = "maze; mean [95 % interval] of the trainings"
+    left = ("problem", "method")
+    return [table(title, found, cells, left, section=section), *_best_tables(found, rows)]
+
+
+def _best_tables(found: Sequence[Row], rows: Sequence[Row]) -> list[Table]:
+    """Guidance at its best weight against its rival, paired by seed.
+
+    The rival is regression at its best temperature, or weight 1 where there is no regression.
+    """
+
+    def problem(row: Row) -> tuple[Any, ...]:
+        return row.get("problem"), row.get("reward_noise")
+
+    def best(candidates: Sequence[Row]) -> Row:
+        return max(candidates, key=lambda row: row["mean_return"]["mean"])
+
+    def by_seed(row: Row) -> list[float]:
+        named = ("method", "setting", "limit")
+        like = [r for r in rows if problem(r) == problem(row)]
+        like = [r for r in like if all(r.get(key) == row.get(key) for key in named)]
+        return [r["mean_return"] for r in sorted(like, key=lambda r: r["seed"])]
+
+    compared = []
+    guided = [row for row in found if row["method"] in ("CFGRL", "goal")]
+    for kind in dict.fromkeys((*problem(row), row.get("limit")) for row in guided):
+        mine = [row for row in guided if (*problem(row), row.get("limit")) == kind]
+        regression = [r for r in found if r["method"] == "AWR" and problem(r) == kind[:2]]
+        rival = best(regression) if regression else next(r for r in mine if r["setting"] == 1.0)
+        winner = best(mine)
+        gain = asdict(
+            estimate([a - b for a, b in zip(by_seed(winner), by_seed(rival), strict=True)])
         )
-    ]
+        compared.append({"kind": kind, "winner": winner, "rival": rival, "gain": gain})
+
+    def cells(row: Row) -> dict[str, str]:
+        where, noise, limit = row["kind"]
+        rival = "temperature" if row["rival"]["method"] == "AWR" else "w"
+        return {
+            "problem": where or f"rewards with noise {noise:g}",
+            "limit": "none" if where is None and limit is None else f"{limit or 1.0:g}",
+            "best w": f"{row['winner']['setting']:g}",
+            "mean return": _with_interval(row["winner"]["mean_return"]),
+            "rival": f"{row['rival']['method']}, {rival} {row['rival']['setting']:g}",
+            "rival's return": _with_interval(row["rival"]["mean_return"]),
+            "gain, paired": _with_interval(row["gain"]),
+        }
+
+    return [table("guidance at its best weight", compared, cells, ("problem", "rival"))]
 
 
-def _latency_tables(frame: pd.DataFrame) -> list[Table]:
+def _latency_tables(rows: Sequence[Row]) -> list[Table]:
     def cells(row: Row) -> dict[str, str]:
         return {
             "network": row["network"],
@@ -163,12 +233,12 @@ def _latency_tables(frame: pd.DataFrame) -> list[Table]:
         }
 
     title = f"{ROWS} plans of {KNOTS} x {ACTUATORS} under a condition of {CONDITION}, one thread"
-    rows = frame.to_dict("records")
     return [table(title, rows, cells, ("network",), section=lambda row: row["network"])]
 
 
-TABLES: dict[Part, Callable[[pd.DataFrame], list[Table]]] = {
+TABLES: dict[Part, Callable[[Sequence[Row]], list[Table]]] = {
     "modes": _modes_tables,
     "bandit": _bandit_tables,
+    "maze": _maze_tables,
     "latency": _latency_tables,
 }
