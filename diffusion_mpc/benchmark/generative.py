@@ -33,8 +33,8 @@ class Generative(Benchmark):
     """Judge generative networks on toy problems whose answers are known.
 
     modes: fractions of two modes; bandit: return of a bandit with two actions against the weight of
-    guidance, and of advantage-weighted regression; maze: the same of a robot on its way to one goal,
-    and, conditioned on the goal, to any; latency: time of 8 plans on one thread.
+    guidance, and of advantage-weighted regression; maze: the same of a robot on its way to one
+    goal, and, conditioned on the goal, to any; latency: time of 8 plans on one thread.
 
     example: diffusion-mpc benchmark generative --only modes --json generative.json
 

@@ -51,7 +51,7 @@ def fit(
     weight: Tensor | None = None,
     batch: int = 256,
 ) -> Denoiser:
-    """Denoiser of rows after so many steps of AdamW, one cycle of its rate, with averaged parameters.
+    """Denoiser of rows after one cycle of AdamW's learning rate, with averaged parameters.
 
     Args:
         config: see `DenoiserConfig`

@@ -7,6 +7,7 @@ at the goal or at a wall.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,41 @@ def returns_to_go(states: Tensor, goal: Tensor) -> Tensor:
     return torch.where(reached < touched, DISCOUNT ** (reached - 1.0), 0.0)
 
 
+def starts(count: int, source: torch.Generator) -> Tensor:
+    """States at rest (count, 4), anywhere but at a wall or at the one goal."""
+    drawn = point_maze.SIZE * torch.rand(20 * count, 2, generator=source)
+    free = (point_maze.depth(drawn, margin=0.2) == 0.0) & ((drawn - GOAL).norm(dim=1) > 2 * NEAR)
+    return torch.cat((drawn[free][:count], torch.zeros(count, 2)), dim=1)
+
+
+@dataclass(frozen=True)
+class OfflineData:
+    """Steps of wanderers on the way to the one goal.
+
+    Attributes:
+        pairs: actions (n, 1, 2) in [-1, 1] and observed states (n, 4)
+        returns: (n,) discounted returns
+        advantage: (n,) returns less a learnt value of the states, in standard deviations
+    """
+
+    pairs: tuple[Tensor, Tensor]
+    returns: Tensor
+    advantage: Tensor
+
+
+def offline(rows: int, steps: int, source: torch.Generator, seed: int) -> OfflineData:
+    """About so many rows, and so many gradient steps of the value."""
+    data = _wander(rows, source)
+    learnt = data[:, :-LAST]
+    kept = (point_maze.depth(learnt[..., :2]) == 0.0) & (
+        (learnt[..., :2] - GOAL).norm(dim=-1) >= NEAR
+    )
+    returns = returns_to_go(data[..., :4], GOAL)[:, :-LAST][kept]
+    seen = observed(learnt[kept][:, :4])
+    advantage = returns - _value(seen, returns, steps, seed)
+    return OfflineData((_actions(learnt[kept]), seen), returns, advantage / advantage.std())
+
+
 def one_goal(rows: int, steps: int, episodes: int, seed: int) -> list[Figures]:
     """Returns of the data, of guidance by optimality with each weight, and of regression.
 
@@ -80,29 +116,35 @@ def one_goal(rows: int, steps: int, episodes: int, seed: int) -> list[Figures]:
         seed: seed of data, networks and episodes
     """
     source = torch.Generator().manual_seed(seed)
-    data = _wander(rows, source)
-    kept = (point_maze.depth(data[:, :-LAST, :2]) == 0.0) & (
-        (data[:, :-LAST, :2] - GOAL).norm(dim=-1) >= NEAR
-    )
-    gained = returns_to_go(data[..., :4], GOAL)[:, :-LAST][kept]
-    chosen = data[:, :-LAST][kept]
-    pairs = (_actions(chosen), observed(chosen[:, :4]))
-    advantage = gained - _value(pairs[1], gained, steps, seed)
-    advantage = advantage / advantage.std()
-    start = _starts(episodes, source)
-    goals = GOAL.expand(episodes, 2)
-    model = fit(_config(label=1), pairs, steps, seed, optimality(advantage))
-    optimal = torch.ones(episodes, 1)
-    found: list[Figures] = [{"method": "data", "mean_return": float(gained.mean())}]
-    for w in WEIGHTS:
-        figures = _act(model, start, goals, optimal, w, seed)
-        found.append({"method": "CFGRL", "setting": w, **figures})
-    for temperature in TEMPERATURES:
-        weight = advantage_weights(advantage, temperature)
-        model = fit(_config(label=0), pairs, steps, seed, weight=weight / weight.mean())
-        figures = _act(model, start, goals, None, 1.0, seed)
-        found.append({"method": "AWR", "setting": temperature, **figures})
+    data = offline(rows, steps, source, seed)
+    start = starts(episodes, source)
+    found = [
+        {"method": "data", "setting": None, "mean_return": float(data.returns.mean())},
+        *guided(data, steps, start, seed),
+        *regressed(data, steps, start, seed),
+    ]
     return [{"part": "maze", "problem": "one goal", "seed": seed, **row} for row in found]
+
+
+def guided(data: OfflineData, steps: int, start: Tensor, seed: int) -> list[Figures]:
+    """Figures of CFGRL with each weight, from starts (n, 4)."""
+    model = fit(_config(label=1), data.pairs, steps, seed, optimality(data.advantage))
+    goal, label = GOAL.expand(len(start), 2), torch.ones(len(start), 1)
+    return [
+        {"method": "CFGRL", "setting": w, **_act(model, start, goal, label, w, seed)}
+        for w in WEIGHTS
+    ]
+
+
+def regressed(data: OfflineData, steps: int, start: Tensor, seed: int) -> list[Figures]:
+    """Figures of advantage-weighted regression with each temperature, from starts (n, 4)."""
+    goal, found = GOAL.expand(len(start), 2), []
+    for temperature in TEMPERATURES:
+        weight = advantage_weights(data.advantage, temperature)
+        model = fit(_config(label=0), data.pairs, steps, seed, weight=weight / weight.mean())
+        figures = _act(model, start, goal, None, 1.0, seed)
+        found.append({"method": "AWR", "setting": temperature, **figures})
+    return found
 
 
 def any_goal(rows: int, steps: int, episodes: int, seed: int) -> list[Figures]:
@@ -127,7 +169,7 @@ def any_goal(rows: int, steps: int, episodes: int, seed: int) -> list[Figures]:
         seed,
         _scaled(goals),
     )
-    start, goal = _starts(episodes, source), _starts(episodes, source)[:, :2]
+    start, goal = starts(episodes, source), starts(episodes, source)[:, :2]
     found = [
         {"method": "goal", "setting": w, **_act(model, start, goal, _scaled(goal), w, seed)}
         for w in WEIGHTS
@@ -148,13 +190,6 @@ def _actions(rows: Tensor) -> Tensor:
 def _scaled(position: Tensor) -> Tensor:
     """Positions (n, 2) in [-1, 1]."""
     return position / (point_maze.SIZE / 2.0) - 1.0
-
-
-def _starts(count: int, source: torch.Generator) -> Tensor:
-    """States at rest (count, 4), anywhere but at a wall or at the one goal."""
-    drawn = point_maze.SIZE * torch.rand(20 * count, 2, generator=source)
-    free = (point_maze.depth(drawn, margin=0.2) == 0.0) & ((drawn - GOAL).norm(dim=1) > 2 * NEAR)
-    return torch.cat((drawn[free][:count], torch.zeros(count, 2)), dim=1)
 
 
 def _config(label: int) -> DenoiserConfig:
