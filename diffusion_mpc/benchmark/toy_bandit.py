@@ -1,6 +1,6 @@
 """A bandit with two continuous actions and a known reward, improved by guidance or by regression.
 
-All that is drawn here was fixed before the first result was seen.
+Its data and rewards were fixed before the first result was seen.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def bandit(reward_noise: float, rows: int, steps: int, samples: int, seed: int) 
     config = DenoiserConfig(1, 2, 1, width=64, depth=2)
     for temperature in TEMPERATURES:
         weight = advantage_weights(advantage, temperature)
-        model = fit(config, data, steps, seed, weight=weight / weight.mean())
+        model = fit(config, data, steps, seed, weight=weight)
         figures = returns(model, samples, seed, None, 1.0, 1.0)
         found.append({"method": "AWR", "limit": 1.0, "setting": temperature, **figures})
     return [{**common, **figures} for figures in found]

@@ -59,7 +59,8 @@ def fit(
         steps: gradient steps
         seed: of initial parameters, batches, levels and noise
         label: (n, label)
-        weight: (n,)
+        weight: (n,) of the rows, which are drawn in proportion to it: the weighted loss, but with
+            gradients that rare large weights do not make noisy
         batch: rows of a step
     """
     torch.manual_seed(seed)
@@ -70,14 +71,11 @@ def fit(
     # averages the batches there.
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps + 1)
     for _ in range(steps):
-        i = torch.randint(len(rows[0]), (batch,), generator=source)
-        loss = model.loss(
-            rows[0][i],
-            rows[1][i],
-            source,
-            None if label is None else label[i],
-            None if weight is None else weight[i],
-        )
+        if weight is None:
+            i = torch.randint(len(rows[0]), (batch,), generator=source)
+        else:
+            i = weight.multinomial(batch, replacement=True, generator=source)
+        loss = model.loss(rows[0][i], rows[1][i], source, None if label is None else label[i])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

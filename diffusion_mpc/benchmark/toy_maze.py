@@ -33,7 +33,7 @@ HORIZON = 40
 WEIGHTS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Weights of guidance."""
 
-TEMPERATURES = (0.1, 0.3, 1.0, 3.0)
+TEMPERATURES = (0.3, 1.0, 3.0)
 """Temperatures of advantage-weighted regression, in standard deviations of the advantage."""
 
 STEPS, WIDTH, DEPTH = 16, 128, 3
@@ -141,7 +141,7 @@ def regressed(data: OfflineData, steps: int, start: Tensor, seed: int) -> list[F
     goal, found = GOAL.expand(len(start), 2), []
     for temperature in TEMPERATURES:
         weight = advantage_weights(data.advantage, temperature)
-        model = fit(_config(label=0), data.pairs, steps, seed, weight=weight / weight.mean())
+        model = fit(_config(label=0), data.pairs, steps, seed, weight=weight)
         figures = _act(model, start, goal, None, 1.0, seed)
         found.append({"method": "AWR", "setting": temperature, **figures})
     return found
