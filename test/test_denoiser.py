@@ -222,18 +222,4 @@ def test_samplers_meet_the_fractions_of_two_modes_where_the_network_knows_the_an
     )
 
     assert abs(found["error"]) < tolerance
-    assert found["between"] == 0.0
-
-
-@pytest.mark.parametrize("process", ["ddpm", "flow"])
-def test_a_network_learns_two_modes_and_nothing_between_them(process):
-    data = toy_distributions.bimodal(4000, generator())
-    config = DenoiserConfig(4, 2, 1, process=process, width=64, depth=2)
-    model = toy_distributions.fit(config, (data, torch.zeros(4000, 1)), 300, 0)
-
-    noise = torch.randn(2000, 4, 2, generator=generator())
-    with torch.inference_mode():
-        found = toy_distributions.modes(model.sample(torch.zeros(2000, 1), noise, 10))
-
-    assert abs(found["error"]) < 0.25
-    assert found["between"] < 0.01
+    assert found["between"] < 1e-3
