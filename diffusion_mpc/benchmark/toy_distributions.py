@@ -77,7 +77,7 @@ def fit(
             i = weight.multinomial(batch, replacement=True, generator=source)
         loss = model.loss(rows[0][i], rows[1][i], source, None if label is None else label[i])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         rate.step()
         average.update(model)

@@ -220,7 +220,10 @@ def _act(
     """Mean return, and fractions that reach the goal and that touch a wall."""
     source = torch.Generator().manual_seed(1000 + seed)
     states, gained = start, torch.zeros(len(start))
-    running, touched = torch.ones(len(start), dtype=bool), torch.zeros(len(start), dtype=bool)
+    running, touched = (
+        torch.ones(len(start), dtype=torch.bool),
+        torch.zeros(len(start), dtype=torch.bool),
+    )
     for t in range(HORIZON):
         noise = torch.randn(len(start), 1, 2, generator=source)
         action = model.sample(observed(states), noise, STEPS, label, guidance)[:, 0]
