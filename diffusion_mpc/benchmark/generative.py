@@ -230,6 +230,7 @@ def _latency_tables(rows: Sequence[Row]) -> list[Table]:
             "evaluations": str(row["evaluations"]),
             "median, ms": f"{row['median']:.2f}",
             "99 %, ms": f"{row['p99']:.2f}",
+            "thread's own, ms": f"{row['own']:.2f}",
         }
 
     title = f"{ROWS} plans of {KNOTS} x {ACTUATORS} under a condition of {CONDITION}, one thread"
