@@ -54,7 +54,7 @@ class Generative(Benchmark):
     rows: PositiveInt = 20_000
     samples: PositiveInt = 4000
     episodes: PositiveInt = 200
-    repetitions: PositiveInt = 100
+    repetitions: PositiveInt = 50
 
     def report(self) -> Report:
         """Train and sample.
