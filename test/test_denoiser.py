@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from diffusion_mpc.benchmark import toy_distributions
 from diffusion_mpc.policy.checkpoint import (
     KEY,
     CheckpointError,
@@ -16,7 +17,7 @@ from diffusion_mpc.policy.checkpoint import (
     save_checkpoint,
 )
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig, MovingAverage
-from diffusion_mpc.policy.generative_processes import DDPM, Flow
+from diffusion_mpc.policy.generative_processes import DDPM, Flow, make_process
 from diffusion_mpc.policy.normaliser import Limits
 
 BODIES = {"mlp": (64, 2), "unet": (16, 2), "transformer": (32, 2)}
@@ -203,3 +204,22 @@ def test_checkpoints_that_cannot_be_used_are_refused_in_one_line(tmp_path):
         model.body.first.bias[0] = torch.nan
     save_checkpoint(path, model, DESCRIPTION)
     refusal("not finite")
+
+
+@pytest.mark.parametrize(
+    ("process", "steps", "eta", "tolerance"),
+    [("ddpm", 100, 1.0, 0.05), ("ddpm", 10, 0.0, 0.1), ("flow", 10, 0.0, 0.1)],
+)
+def test_samplers_meet_the_fractions_of_two_modes_where_the_network_knows_the_answer(
+    process, steps, eta, tolerance
+):
+    made = make_process(process, "sample")
+    noise = torch.randn(20_000, 4, 2, generator=generator())
+
+    predict = toy_distributions.best_estimate(made)
+    found = toy_distributions.modes(
+        made.sample(predict, noise, steps, eta=eta, generator=generator(1))
+    )
+
+    assert abs(found["error"]) < tolerance
+    assert found["between"] < 1e-3

@@ -9,6 +9,7 @@ from cyclopts import App
 
 from diffusion_mpc.benchmark.black_box import BlackBox
 from diffusion_mpc.benchmark.delay import Delay
+from diffusion_mpc.benchmark.generative import Generative
 from diffusion_mpc.benchmark.integrators import Integrators
 from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
@@ -27,6 +28,7 @@ for benchmark in (
     Renoising,
     Integrators,
     BlackBox,
+    Generative,
     TrajectoryDiffusion,
     WarmStart,
     Soak,
