@@ -215,7 +215,7 @@ class PolicyConfig:
         live=True,
     )
     steps: int = param(
-        4, "Sampling steps of the policy, each one evaluation.", low=1, high=100, live=True
+        2, "Sampling steps of the policy, each one evaluation.", low=1, high=100, live=True
     )
     guidance: float = param(
         1.5,
