@@ -8,19 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from diffusion_mpc.names import BodyName
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.generative_processes import Adjust, SamplingStep
 
 TrajectoryCost = Callable[[Tensor], Tensor]
 """Differentiable costs (batch,) of trajectories (batch, horizon, states + actions)."""
 
-RolloutFunction = Callable[[Tensor, Tensor], Tensor]
-"""States (batch, horizon, states), from the start on, of starts (batch, states) and actions (batch,
-horizon, actions); the last action has no effect.
+Execution = Callable[[Tensor], Tensor]
+"""Trajectories (batch, horizon, states + actions) that a robot makes of planned ones, from the same
+starts: under the planned actions, or under a controller that follows the planned states.
 """
-
-StateCost = Callable[[Tensor, Tensor], Tensor]
-"""Costs (batch,) of states (batch, horizon, states) and actions (batch, horizon, actions)."""
 
 KNOWN_FRACTION = 0.75
 """Fraction of the training rows whose start, and of those whose goal, is given."""
@@ -38,15 +36,17 @@ class DiffuserConfig:
         actions: size of an action
         horizon: rows (state, action) of a training trajectory
         goal: columns of the state that a goal fixes
+        body: kind of network; only the U-Net's horizon is free when sampling
         levels: noise levels
-        width: channels of the U-Net at the first resolution
-        depth: resolutions of the U-Net
+        width: channels of the U-Net at the first resolution, or units of a hidden layer
+        depth: resolutions of the U-Net, or hidden layers
     """
 
     states: int
     actions: int
     horizon: int
     goal: tuple[int, ...] = ()
+    body: BodyName = "unet"
     levels: int = 20
     width: int = 32
     depth: int = 3
@@ -88,17 +88,17 @@ class Known:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Trajectories whose actions were rolled out.
+    """Trajectories and what a robot makes of them.
 
     Attributes:
         trajectories: (batch, horizon, states + actions) as sampled
-        states: (batch, horizon, states) as rolled out
-        costs: (batch,) of the rollouts
+        executed: of the same shape, as rolled out
+        costs: (batch,) of what was rolled out
         distances: (batch,) between sampled and rolled-out states, averaged over the horizon
     """
 
     trajectories: Tensor
-    states: Tensor
+    executed: Tensor
     costs: Tensor
     distances: Tensor
 
@@ -111,7 +111,7 @@ class Candidates:
 class Diffuser(nn.Module):
     """Generative model of trajectories, rows (state, action), in their own units.
 
-    The U-Net convolves over time, so that the horizon is chosen when sampling.
+    A U-Net convolves over time, so that the horizon is chosen when sampling.
     """
 
     def __init__(self, config: DiffuserConfig) -> None:
@@ -124,9 +124,9 @@ class Diffuser(nn.Module):
                 channels=config.states + config.actions,
                 # Whether start and goal are given, and the fraction of the actions that are.
                 condition=3,
-                body="unet",
+                body=config.body,
                 process="ddpm",
-                prediction="sample",
+                prediction="velocity",
                 levels=config.levels,
                 width=config.width,
                 depth=config.depth,
@@ -216,13 +216,14 @@ class Diffuser(nn.Module):
         return trajectories[..., :size], trajectories[..., size:]
 
     def roll_out(
-        self, trajectories: Tensor, rollout: RolloutFunction, cost: StateCost
+        self, trajectories: Tensor, execute: Execution, cost: TrajectoryCost
     ) -> Candidates:
-        """Judge trajectories by what their actions do."""
-        states, actions = self.split(trajectories)
-        rolled = rollout(states[:, 0], actions)
-        apart = (states - rolled).norm(dim=-1).mean(-1)
-        return Candidates(trajectories, rolled, cost(rolled, actions), apart)
+        """Judge trajectories by what a robot makes of them."""
+        executed = execute(trajectories)
+        apart = self.split(trajectories)[0] - self.split(executed)[0]
+        return Candidates(
+            trajectories, executed, cost(executed), apart.norm(dim=-1).mean(-1)
+        )
 
     def _mask(self, length: int, start: Tensor, goal: Tensor, committed: Tensor) -> Tensor:
         """Given entries (batch, length, channels), from flags and counts (batch,)."""

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -32,6 +33,8 @@ class SamplingStep:
         sigma: standard deviation of the noise in the result; 0 after the last step
         variance: of the DDPM posterior at this step (2006.11239, eq. 7); for a flow, sigma squared
         estimate: (batch, length, channels) the data that the network predicts
+        before: the iterate of which it predicts them
+        denoise: estimate at any iterate in place of `before`, for gradients through the network
     """
 
     index: int
@@ -40,6 +43,8 @@ class SamplingStep:
     sigma: float
     variance: float
     estimate: Tensor
+    before: Tensor
+    denoise: Callable[[Tensor], Tensor]
 
 
 Adjust = Callable[[Tensor, SamplingStep], Tensor]
@@ -85,7 +90,7 @@ class GenerativeProcess(ABC):
         signal, sigma = (s[:, None, None] for s in self.scales(level))
         return signal * x + sigma * noise
 
-    def target(self, x: Tensor, noise: Tensor) -> Tensor:
+    def target(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """Quantity to predict, of the shape of x; the velocity is that of a straight flow."""
         return {"sample": x, "noise": noise, "velocity": x - noise}[self.prediction]
 
@@ -124,10 +129,14 @@ class GenerativeProcess(ABC):
         """
         x, levels = noise, self.grid(steps).to(noise)
         signals, sigmas = self.scales(levels)
+
+        def denoise(i: int, x: Tensor) -> Tensor:
+            predicted = predict(x, levels[i].expand(len(x)))
+            estimate = self.estimate(predicted, x, signals[i], sigmas[i])
+            return estimate if limit is None else estimate.clamp(-limit, limit)
+
         for i in range(steps):
-            estimate = self.estimate(predict(x, levels[i].expand(len(x))), x, signals[i], sigmas[i])
-            if limit is not None:
-                estimate = estimate.clamp(-limit, limit)
+            before, estimate = x, denoise(i, x)
             direction = (x - signals[i] * estimate) / sigmas[i]
             signal, sigma = signals[i + 1], sigmas[i + 1]
             variance = self.variance(i, signals, sigmas)
@@ -138,8 +147,9 @@ class GenerativeProcess(ABC):
                     x.shape, generator=generator, dtype=x.dtype, device=x.device
                 )
             if adjust is not None:
+                scales = float(signal), float(sigma), variance
                 x = adjust(
-                    x, SamplingStep(i, steps, float(signal), float(sigma), variance, estimate)
+                    x, SamplingStep(i, steps, *scales, estimate, before, partial(denoise, i))
                 )
         return x
 
@@ -151,10 +161,12 @@ class GenerativeProcess(ABC):
 class DDPM(GenerativeProcess):
     """Denoising diffusion (Ho et al., 2006.11239) with the squared-cosine schedule of 2102.09672.
 
-    `x_k = sqrt(abar_k) x + sqrt(1 - abar_k) noise` at levels k / K, k from 1 to K.
+    `x_k = sqrt(abar_k) x + sqrt(1 - abar_k) noise` at levels k / K, k from 1 to K. The velocity is
+    `signal * noise - sigma * x` (2202.00512, appendix D): an estimate that keeps what little noise
+    leaves, and does not rest on division by a signal of nearly 0.
     """
 
-    predictions = ("sample", "noise")
+    predictions = ("sample", "noise", "velocity")
 
     def __init__(self, prediction: Prediction = "noise", levels: int = 100) -> None:
         """Make the schedule of K = `levels` levels."""
@@ -175,6 +187,19 @@ class DDPM(GenerativeProcess):
         k = (level.double() * self.levels).round().long()
         abar = self.alpha_bar.to(level.device)[k]
         return abar.sqrt().to(level.dtype), (1.0 - abar).sqrt().to(level.dtype)
+
+    def target(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """Quantity to predict, see `GenerativeProcess.target`."""
+        if self.prediction != "velocity":
+            return super().target(x, noise, level)
+        signal, sigma = (s[:, None, None] for s in self.scales(level))
+        return signal * noise - sigma * x
+
+    def estimate(self, predicted: Tensor, x: Tensor, signal: Tensor, sigma: Tensor) -> Tensor:
+        """Data that a prediction stands for."""
+        if self.prediction == "velocity":
+            return signal * x - sigma * predicted
+        return super().estimate(predicted, x, signal, sigma)
 
     def grid(self, steps: int) -> Tensor:
         """Evenly spaced levels, rounded to those of training.
