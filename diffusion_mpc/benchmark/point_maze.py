@@ -32,15 +32,21 @@ def move(states: Tensor, actions: Tensor) -> Tensor:
 
 
 def follow(planned: Tensor) -> Tensor:
-    """Trajectories of a PD controller about planned ones (batch, horizon, 6), from their starts.
+    """Trajectories of a PD controller along planned positions (batch, horizon, 6), from the start.
 
-    The planned acceleration is fed forward. Diffuser's authors, too, follow the planned states of
-    their mazes by such a controller.
+    Velocities and accelerations are differences of the positions, for a sampled row agrees with
+    its neighbours less well than a position does. Diffuser's authors, too, follow the planned
+    positions of their mazes by such a controller.
     """
+    steps = planned[..., :2].diff(dim=1) / TIMESTEP
+    steps = torch.cat((steps[:, :1], steps, steps[:, -1:]), 1)
+    velocities = (steps[:, 1:] + steps[:, :-1]) / 2.0
+    # An acceleration acts until the next row, so that it is the change of the velocity until then.
+    accelerations = torch.cat((velocities, velocities[:, -1:]), 1).diff(dim=1) / TIMESTEP
     state, rows = planned[:, 0, :4], []
     for t in range(planned.shape[1]):
-        apart = planned[:, t, :4] - state
-        action = planned[:, t, 4:] + STIFFNESS * apart[:, :2] + DAMPING * apart[:, 2:]
+        apart = torch.cat((planned[:, t, :2], velocities[:, t]), -1) - state
+        action = accelerations[:, t] + STIFFNESS * apart[:, :2] + DAMPING * apart[:, 2:]
         rows.append(torch.cat((state, action), -1))
         state = move(state, action)
     return torch.stack(rows, 1)

@@ -109,7 +109,7 @@ class Denoiser(nn.Module):
             label: (batch, label), where the configuration has one
             weight: (batch,) of the rows; None: all 1
             known: (batch, length, channels) entries that are given when sampling, and so are shown
-                without noise and predicted at no loss; None: none
+                without noise; None: none
         """
         x, count = self.sequence.normalise(sequences), len(sequences)
         level = self.process.draw_levels(count, generator).to(x)
@@ -119,11 +119,7 @@ class Denoiser(nn.Module):
         if known is not None:
             noisy = torch.where(known.to(x.device), x, noisy)
         predicted = self.body(noisy, level, self._seen(condition, label, keep[:, None]))
-        apart = predicted - self.process.target(x, noise, level)
-        if known is not None:
-            # Nothing is to be predicted there, and a velocity could not be: its noise is not seen.
-            apart = torch.where(known.to(x.device), 0.0, apart)
-        errors = apart.square().mean((1, 2))
+        errors = (predicted - self.process.target(x, noise)).square().mean((1, 2))
         return errors.mean() if weight is None else (weight * errors).mean()
 
     def sample(

@@ -26,6 +26,9 @@ KNOWN_FRACTION = 0.75
 COMMITTED_FRACTION = 0.25
 """Fraction of the training rows some of whose first actions are given."""
 
+RECONSTRUCTION = 3.0
+"""Weight of the guidance to trajectories that lead through what is given."""
+
 
 @dataclass(frozen=True)
 class DiffuserConfig:
@@ -56,16 +59,17 @@ class DiffuserConfig:
 class Guidance:
     """Guidance of samples down the gradient of costs (2205.09991, algorithm 1).
 
+    Costs are those of the estimated trajectory, and their gradient is taken back through the
+    network: the paper's cost of the noisy trajectory would be a learned function that knows noise.
+
     Attributes:
         costs: costs of trajectories in their own units; they add up
         scale: factor of `variance * gradient`
-        repeats: gradient steps at each level
         unguided: last levels without guidance, where it would leave noise that nothing removes
     """
 
     costs: Sequence[TrajectoryCost]
     scale: float = 1.0
-    repeats: int = 2
     unguided: int = 2
 
 
@@ -126,7 +130,7 @@ class Diffuser(nn.Module):
                 condition=3,
                 body=config.body,
                 process="ddpm",
-                prediction="velocity",
+                prediction="sample",
                 levels=config.levels,
                 width=config.width,
                 depth=config.depth,
@@ -149,6 +153,9 @@ class Diffuser(nn.Module):
         condition = _condition(start, goal, committed / length)
         return self.denoiser.loss(trajectories, condition.to(trajectories), generator, known=mask)
 
+    # Gradients go back through the network, where tensors of inference mode take no part.
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def sample(
         self,
         count: int,
@@ -159,8 +166,12 @@ class Diffuser(nn.Module):
         committed: Tensor | None = None,
         guidance: Guidance | None = None,
         adjust: Adjust | None = None,
+        reconstruction: float = RECONSTRUCTION,
     ) -> Tensor:
         """Trajectories (count, horizon, states + actions) by DDPM's ancestral sampling.
+
+        What is given is put in its place, and what the network expects there is guided to it, or
+        the trajectory would jump beside it: reconstruction guidance (2204.03458, eq. 7).
 
         Args:
             count: number of trajectories
@@ -172,6 +183,7 @@ class Diffuser(nn.Module):
             guidance: costs to descend
             adjust: called with every iterate, normalised, after guidance and before what is given
                 is put in its place
+            reconstruction: weight of the guidance to what is given; 0: none
 
         Raises:
             ValueError: more actions are committed than the horizon has, or a goal is given to a
@@ -198,15 +210,14 @@ class Diffuser(nn.Module):
         flags = ones & (start is not None), ones & (goal is not None)
         mask = self._mask(length, *flags, prefix * ones).to(noise.device)
         known = Known(mask, limits.normalise(values))
-        with torch.no_grad():
-            x = self.denoiser.sample(
-                _condition(*flags, ones * (prefix / length)).to(noise),
-                known.put(noise),
-                c.levels,
-                adjust=self._adjust(known, guidance, adjust),
-                eta=1.0,
-                generator=generator,
-            )
+        x = self.denoiser.sample(
+            _condition(*flags, ones * (prefix / length)).to(noise),
+            known.put(noise),
+            c.levels,
+            adjust=self._adjust(known, guidance, adjust, reconstruction),
+            eta=1.0,
+            generator=generator,
+        )
         # Normalising and back rounds: what is given is given to the last digit.
         return torch.where(mask, values, x)
 
@@ -235,20 +246,33 @@ class Diffuser(nn.Module):
         mask[..., c.states :] = (torch.arange(length) < committed[:, None])[..., None]
         return mask
 
-    def _adjust(self, known: Known, guidance: Guidance | None, adjust: Adjust | None) -> Adjust:
+    def _adjust(
+        self, known: Known, guidance: Guidance | None, adjust: Adjust | None, reconstruction: float
+    ) -> Adjust:
         """Guidance, then what is given."""
         restore = self.denoiser.sequence.restore
-        costs = guidance.costs if guidance is not None else ()
-
-        def total(x: Tensor) -> Tensor:
-            return torch.stack([cost(restore(x)) for cost in costs]).sum(0)
+        weight = reconstruction if bool(known.mask.any()) else 0.0
 
         def change(x: Tensor, step: SamplingStep) -> Tensor:
-            if guidance is not None and costs and step.index < step.steps - guidance.unguided:
-                for _ in range(guidance.repeats):
-                    # A cost sees the trajectory with its start and goal, not noise there.
-                    slope = gradient(total, known.put(x))
-                    x = x - guidance.scale * step.variance * slope
+            guided = (
+                guidance is not None
+                and bool(guidance.costs)
+                and step.index < step.steps - guidance.unguided
+            )
+
+            def total(y: Tensor) -> Tensor:
+                estimate = step.denoise(y)
+                apart = torch.where(known.mask, estimate - known.values, 0.0)
+                found = weight * step.signal * apart.square().sum((1, 2))
+                if guidance is not None and guided:
+                    # A cost sees the trajectory with its start and goal.
+                    made = restore(known.put(estimate))
+                    costs = torch.stack([cost(made) for cost in guidance.costs]).sum(0)
+                    found = found + guidance.scale * step.variance * costs
+                return found
+
+            if guided or (weight > 0.0 and step.index < step.steps - 1):
+                x = x - gradient(total, step.before)
             if adjust is not None:
                 x = adjust(x, step)
             return known.put(x)

@@ -90,7 +90,7 @@ class GenerativeProcess(ABC):
         signal, sigma = (s[:, None, None] for s in self.scales(level))
         return signal * x + sigma * noise
 
-    def target(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    def target(self, x: Tensor, noise: Tensor) -> Tensor:
         """Quantity to predict, of the shape of x; the velocity is that of a straight flow."""
         return {"sample": x, "noise": noise, "velocity": x - noise}[self.prediction]
 
@@ -161,12 +161,10 @@ class GenerativeProcess(ABC):
 class DDPM(GenerativeProcess):
     """Denoising diffusion (Ho et al., 2006.11239) with the squared-cosine schedule of 2102.09672.
 
-    `x_k = sqrt(abar_k) x + sqrt(1 - abar_k) noise` at levels k / K, k from 1 to K. The velocity is
-    `signal * noise - sigma * x` (2202.00512, appendix D): an estimate that keeps what little noise
-    leaves, and does not rest on division by a signal of nearly 0.
+    `x_k = sqrt(abar_k) x + sqrt(1 - abar_k) noise` at levels k / K, k from 1 to K.
     """
 
-    predictions = ("sample", "noise", "velocity")
+    predictions = ("sample", "noise")
 
     def __init__(self, prediction: Prediction = "noise", levels: int = 100) -> None:
         """Make the schedule of K = `levels` levels."""
@@ -187,19 +185,6 @@ class DDPM(GenerativeProcess):
         k = (level.double() * self.levels).round().long()
         abar = self.alpha_bar.to(level.device)[k]
         return abar.sqrt().to(level.dtype), (1.0 - abar).sqrt().to(level.dtype)
-
-    def target(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        """Quantity to predict, see `GenerativeProcess.target`."""
-        if self.prediction != "velocity":
-            return super().target(x, noise, level)
-        signal, sigma = (s[:, None, None] for s in self.scales(level))
-        return signal * noise - sigma * x
-
-    def estimate(self, predicted: Tensor, x: Tensor, signal: Tensor, sigma: Tensor) -> Tensor:
-        """Data that a prediction stands for."""
-        if self.prediction == "velocity":
-            return signal * x - sigma * predicted
-        return super().estimate(predicted, x, signal, sigma)
 
     def grid(self, steps: int) -> Tensor:
         """Evenly spaced levels, rounded to those of training.
