@@ -13,7 +13,7 @@ from diffusion_mpc.benchmark import stopped_pendulum as pendulum
 from diffusion_mpc.benchmark.linear_gaussian import closed_form, moments_of
 from diffusion_mpc.benchmark.network_training import batch, train
 from diffusion_mpc.benchmark.offline_learning import Actors, Transitions, learn
-from diffusion_mpc.benchmark.rollouts import closed_loop, open_loop
+from diffusion_mpc.benchmark.rollouts import Act, closed_loop, open_loop
 from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.policy.diffuser import Diffuser, DiffuserConfig
 from diffusion_mpc.policy.policy_guided import OneStepModel, SyntheticData, policy_guidance
@@ -128,8 +128,11 @@ def pendulum_policies(learned: Learned, steps: int, generator: torch.Generator) 
     untilted, _ = _synthesise(learned, first, 0.0, generator)
     tilted, checked = _synthesise(learned, first, CHOSEN, generator)
     start = pendulum.starts(200, generator).expand(LEARNERS, -1, -1)
-    rows = [_returns("neither: the behaviour", pendulum.BEHAVIOUR.mean, start)]
-    rows.append(_returns("recorded", first, start))
+    rows = [
+        _returns("neither: the behaviour", lambda s: pendulum.BEHAVIOUR.act(s, generator), start),
+        _returns("neither: the behaviour's mean", pendulum.BEHAVIOUR.mean, start),
+        _returns("recorded", first, start),
+    ]
     for name, data in (
         ("synthetic, lambda 0", untilted),
         (f"synthetic, lambda {CHOSEN:g}", tilted),
@@ -173,11 +176,11 @@ def _transitions(states: Tensor, actions: Tensor, learners: int) -> Transitions:
 
 
 @torch.no_grad()
-def _returns(name: str, act: Actors | object, start: Tensor) -> Figures:
+def _returns(name: str, act: Act, start: Tensor) -> Figures:
     """Mean reward of a step in episodes (learners, episodes), over learners."""
     states, total = start, torch.zeros(start.shape[:2])
     for _ in range(EPISODE):
-        actions = act(states)  # type: ignore[operator]
+        actions = act(states)
         total += pendulum.reward(states, actions) / EPISODE
         states = pendulum.move(states, actions)
     return {

@@ -44,7 +44,7 @@ class TrajectoryDiffusion(Benchmark):
         threads: threads of torch
     """
 
-    training_steps: PositiveInt = 2500
+    training_steps: PositiveInt = 2000
     policy_steps: PositiveInt = 1500
     problems: PositiveInt = 32
     samples: PositiveInt = 500
@@ -81,9 +81,7 @@ class TrajectoryDiffusion(Benchmark):
             table("plans in the maze", report["rows"], _maze_cells, left=("plans",), wrap=True),
             table("distance to trajectories", report["policy_guided"], _guided_cells),
             table(f"linear system: {dynamics}", report["dynamics"], _dynamics_cells, left=left),
-            table(
-                f"pendulum: {dynamics}", report["pendulum_dynamics"], _dynamics_cells, left=left
-            ),
+            table(f"pendulum: {dynamics}", report["pendulum_dynamics"], _dynamics_cells, left=left),
             table("policies learned from data", report["policies"], _policy_cells, left=("data",)),
         ]
 

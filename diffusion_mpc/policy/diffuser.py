@@ -232,9 +232,7 @@ class Diffuser(nn.Module):
         """Judge trajectories by what a robot makes of them."""
         executed = execute(trajectories)
         apart = self.split(trajectories)[0] - self.split(executed)[0]
-        return Candidates(
-            trajectories, executed, cost(executed), apart.norm(dim=-1).mean(-1)
-        )
+        return Candidates(trajectories, executed, cost(executed), apart.norm(dim=-1).mean(-1))
 
     def _mask(self, length: int, start: Tensor, goal: Tensor, committed: Tensor) -> Tensor:
         """Given entries (batch, length, channels), from flags and counts (batch,)."""

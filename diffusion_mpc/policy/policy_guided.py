@@ -25,6 +25,7 @@ horizon, states); differentiable in the actions.
 Move = Callable[[Tensor, Tensor], Tensor]
 """Next states (..., states) of states and actions (..., actions)."""
 
+
 def coefficient(step: int, steps: int, strength: float) -> float:
     """Coefficient `strength (1 - k/N + 0.3 sin(pi (k + 1)/N))` of step k of N; 0 on the last."""
     if step >= steps - 1:
