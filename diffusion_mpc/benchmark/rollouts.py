@@ -24,7 +24,7 @@ def closed_loop(move: Move, start: Tensor, act: Act, horizon: int) -> Tensor:
 
 
 def open_loop(move: Move, start: Tensor, actions: Tensor) -> Tensor:
-    """States (batch, horizon, states) under actions (batch, horizon, actions); the last has none."""
+    """States (batch, horizon, states) under actions (batch, horizon, actions)."""
     states = [start]
     for t in range(actions.shape[1] - 1):
         states.append(move(states[-1], actions[:, t]))

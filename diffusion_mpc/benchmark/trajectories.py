@@ -54,9 +54,7 @@ class TrajectoryDiffusion(Benchmark):
     threads: PositiveInt = 1
 
     def report(self) -> Report:
-        """Figures: "rows" of the maze; of both systems "dynamics"; the linear system's distances
-        "policy_guided"; "policies" that were learned on the pendulum.
-        """
+        """Figures: rows of the maze, distances of the linear system, errors and policies."""
         torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
         generator = torch.Generator().manual_seed(self.seed)
