@@ -100,7 +100,8 @@ def closed_form(policy: LinearPolicy, tilt: LinearPolicy | None = None, by: floa
     of_start, of_noise = factor[:, :STATES], factor[:, STATES:]
     posterior = torch.eye(sources - STATES, dtype=torch.float64)
     if residuals:
-        start, own = torch.cat(residuals).split((STATES, sources - STATES), 1)
+        residual = torch.cat(residuals)
+        start, own = residual[:, :STATES], residual[:, STATES:]
         posterior = (posterior + by * own.T @ own).inverse()
         of_start = of_start - of_noise @ posterior @ (by * own.T @ start)
     covariance = of_start @ of_start.T + of_noise @ posterior @ of_noise.T

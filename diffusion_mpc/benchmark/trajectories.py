@@ -56,17 +56,26 @@ class TrajectoryDiffusion(Benchmark):
     def report(self) -> Report:
         """Figures: rows of the maze, distances of the linear system, errors and policies."""
         torch.set_num_threads(self.threads)
-        torch.manual_seed(self.seed)
-        generator = torch.Generator().manual_seed(self.seed)
-        steps = self.training_steps
-        rows = maze_figures(steps, self.problems, self.width, self.scale, generator)
-        learned = learn_system(linear_gaussian, TRAJECTORIES["linear"], steps, generator)
-        linear = linear_figures(learned, self.samples, generator)
-        learned = learn_system(stopped_pendulum, TRAJECTORIES["pendulum"], steps, generator)
+        return {"complete": True, **self.maze(), **self.linear(), **self.pendulum()}
+
+    def maze(self) -> Report:
+        """Plans in the maze, "rows"."""
+        settings = self.training_steps, self.problems, self.width, self.scale
+        return {"rows": maze_figures(*settings, self._seeded())}
+
+    def linear(self) -> Report:
+        """Distances, "policy_guided", and "dynamics" of the linear system."""
+        generator = self._seeded()
+        count = TRAJECTORIES["linear"]
+        learned = learn_system(linear_gaussian, count, self.training_steps, generator)
+        return {**linear_figures(learned, self.samples, generator)}
+
+    def pendulum(self) -> Report:
+        """Errors "pendulum_dynamics" and learned "policies" of the pendulum."""
+        generator = self._seeded()
+        count = TRAJECTORIES["pendulum"]
+        learned = learn_system(stopped_pendulum, count, self.training_steps, generator)
         return {
-            "complete": True,
-            "rows": rows,
-            **linear,
             "pendulum_dynamics": pendulum_dynamics(learned, self.samples, generator),
             "policies": pendulum_policies(learned, self.policy_steps, generator),
         }
@@ -82,6 +91,11 @@ class TrajectoryDiffusion(Benchmark):
             table(f"pendulum: {dynamics}", report["pendulum_dynamics"], _dynamics_cells, left=left),
             table("policies learned from data", report["policies"], _policy_cells, left=("data",)),
         ]
+
+    def _seeded(self) -> torch.Generator:
+        """Source of the randomness of a part, which is the same with and without the others."""
+        torch.manual_seed(self.seed)
+        return torch.Generator().manual_seed(self.seed)
 
 
 def _maze_cells(row: Row) -> dict[str, str]:
