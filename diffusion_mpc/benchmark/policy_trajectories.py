@@ -78,7 +78,8 @@ def linear_figures(
 ) -> dict[str, list[Figures]]:
     """Distances to the target policy's trajectories by lambda, and errors of the dynamics."""
     target, behaviour = closed_form(linear.TARGET), closed_form(linear.BEHAVIOUR)
-    model, rows, dynamics = learned.trajectories, [], []
+    model, dynamics = learned.trajectories, []
+    rows: list[Figures] = []
     for strength in STRENGTHS:
         adjust = policy_guidance(model, linear.TARGET.log_density, strength)
         start = linear.starts(samples, generator)
@@ -118,12 +119,8 @@ def pendulum_dynamics(learned: Learned, samples: int, generator: torch.Generator
 def pendulum_policies(learned: Learned, steps: int, generator: torch.Generator) -> list[Figures]:
     """Returns on the pendulum of policies learned from recorded, synthetic and both data."""
     states, actions = learned.trajectories.split(learned.data)
-    recorded = _transitions(states, actions, learners=1)
-    recorded = Transitions(
-        *(x.expand(LEARNERS, -1, -1) for x in (recorded.states, recorded.actions)),
-        recorded.rewards.expand(LEARNERS, -1),
-        recorded.following.expand(LEARNERS, -1, -1),
-    )
+    # Learners differ in their networks and batches alone.
+    recorded = _transitions(states.repeat(LEARNERS, 1, 1), actions.repeat(LEARNERS, 1, 1))
     first = learn(recorded, steps, generator)
     untilted, _ = _synthesise(learned, first, 0.0, generator)
     tilted, checked = _synthesise(learned, first, CHOSEN, generator)
@@ -150,7 +147,7 @@ def _synthesise(
     model, each = learned.trajectories, len(learned.data) // LEARNERS
 
     def log_density(states: Tensor, actions: Tensor) -> Tensor:
-        wanted = actors(states.unflatten(0, (LEARNERS, each))).flatten(0, 1)
+        wanted = actors(states.reshape(LEARNERS, each, *states.shape[1:])).flatten(0, 1)
         return -0.5 * ((actions - wanted) / pendulum.TARGET.noise).square().sum(-1)
 
     count = LEARNERS * each
@@ -159,16 +156,18 @@ def _synthesise(
         count, generator, start=start, adjust=policy_guidance(model, log_density, strength)
     )
     data = SyntheticData.check(*model.split(made), pendulum.move)
-    every = _transitions(data.states, data.actions, LEARNERS)
+    every = _transitions(data.states, data.actions)
     errors = data.errors.reshape(LEARNERS, -1)
     # As many of each learner, so that they stay one tensor: those of the least error.
     fewest = int((errors < TOLERANCE).sum(1).amin().clamp(min=1))
     return every, every.pick(errors.argsort(1)[:, :fewest])
 
 
-def _transitions(states: Tensor, actions: Tensor, learners: int) -> Transitions:
+def _transitions(states: Tensor, actions: Tensor) -> Transitions:
+    """Transitions of trajectories, those of a learner one after the other."""
+
     def split(x: Tensor) -> Tensor:
-        return x.flatten(0, 1).unflatten(0, (learners, -1))
+        return x.reshape(LEARNERS, -1, *x.shape[2:])
 
     before, action = states[:, :-1], actions[:, :-1]
     rewards = split(pendulum.reward(before, action))
