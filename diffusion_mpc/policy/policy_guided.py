@@ -40,8 +40,7 @@ def policy_guidance(model: Diffuser, log_density: LogDensity, strength: float) -
     The mean moves by `coefficient * variance * gradient` of the log density of the estimated
     actions at the estimated states. The gradient is that of the actions alone, taken back through
     the network to the noisy trajectory: states follow through the model, as they do not if they are
-    moved where the policy would rather be. Without the network's Jacobian the first levels, whose
-    estimate hardly depends on the trajectory, would be guided far too strongly.
+    moved where the policy would rather be.
 
     Give starts when sampling: a tilted model otherwise prefers starts that suit the policy.
 
