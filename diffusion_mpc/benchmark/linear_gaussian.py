@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 STATES, ACTIONS, HORIZON = 2, 1, 16
 A = torch.tensor([[1.0, 0.2], [-0.2, 0.95]])
 B = torch.tensor([[0.0], [0.2]])
-BEHAVIOUR, TARGET, NOISE = torch.tensor([[0.0, -0.5]]), torch.tensor([[-1.5, -1.5]]), 0.5
-"""Gains of the two policies, action = gain state + noise, and the noise's standard deviation."""
+
+
+@dataclass(frozen=True)
+class LinearPolicy:
+    """Policy `action = gain state + offset + noise`.
+
+    Attributes:
+        gain: (actions, states)
+        noise: standard deviation of the noise
+        offset: of every action
+    """
+
+    gain: Tensor
+    noise: float
+    offset: float = 0.0
+
+    def mean(self, states: Tensor) -> Tensor:
+        """Mean actions (..., actions) at states (..., states)."""
+        return states @ self.gain.T + self.offset
+
+    def act(self, states: Tensor, generator: torch.Generator) -> Tensor:
+        """Actions (..., actions)."""
+        mean = self.mean(states)
+        return mean + self.noise * torch.randn(mean.shape, generator=generator)
+
+    def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Log densities (...) of actions, but for a constant."""
+        return -0.5 * ((actions - self.mean(states)) / self.noise).square().sum(-1)
+
+
+BEHAVIOUR = LinearPolicy(torch.tensor([[0.0, -0.5]]), 1.0)
+TARGET = LinearPolicy(torch.tensor([[-1.0, -1.0]]), 0.5)
 
 
 def move(states: Tensor, actions: Tensor) -> Tensor:
@@ -17,58 +49,63 @@ def move(states: Tensor, actions: Tensor) -> Tensor:
     return states @ A.T + actions @ B.T
 
 
-def act(states: Tensor, gain: Tensor, generator: torch.Generator) -> Tensor:
-    """Actions (..., 1) of a policy."""
-    mean = states @ gain.T
-    return mean + NOISE * torch.randn(mean.shape, generator=generator)
+def starts(count: int, generator: torch.Generator) -> Tensor:
+    """Standard normal states (count, 2)."""
+    return torch.randn((count, STATES), generator=generator)
 
 
-def log_density(states: Tensor, actions: Tensor) -> Tensor:
-    """Log densities (batch, horizon) of the target policy, but for a constant."""
-    return -0.5 * ((actions - states @ TARGET.T) / NOISE).square().sum(-1)
+@dataclass(frozen=True)
+class Moments:
+    """Mean (size,) and covariance (size, size) of flat trajectories, in double precision."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    def distance(self, other: Moments) -> float:
+        """2-Wasserstein distance of the Gaussians of these moments."""
+        root = _root(self.covariance)
+        both = self.covariance + other.covariance - 2.0 * _root(root @ other.covariance @ root)
+        square = (self.mean - other.mean).square().sum() + both.trace()
+        return float(square.clamp(min=0.0).sqrt())
 
 
-def trajectories(count: int, gain: Tensor, generator: torch.Generator) -> Tensor:
-    """Trajectories (count, horizon, 3) of a policy, from standard normal states."""
-    states, rows = torch.randn((count, STATES), generator=generator), []
-    for _ in range(HORIZON):
-        actions = act(states, gain, generator)
-        rows.append(torch.cat((states, actions), -1))
-        states = move(states, actions)
-    return torch.stack(rows, 1)
-
-
-def roll_out(start: Tensor, actions: Tensor) -> Tensor:
-    """States (batch, horizon, 2) from starts (batch, 2) under actions (batch, horizon, 1)."""
-    states = [start]
-    for t in range(actions.shape[1] - 1):
-        states.append(move(states[-1], actions[:, t]))
-    return torch.stack(states, 1)
-
-
-def covariance(gain: Tensor) -> Tensor:
-    """Covariance of a policy's trajectories, flat; their mean is zero."""
-    # Each row is linear in the first state and the actions' noise, which are independent.
-    sources = STATES + HORIZON * ACTIONS
-    state = torch.eye(STATES, sources)
-    rows = []
-    for t in range(HORIZON):
-        noise = torch.zeros(ACTIONS, sources)
-        noise[:, STATES + t * ACTIONS :][:, :ACTIONS] = NOISE * torch.eye(ACTIONS)
-        action = gain @ state + noise
-        rows.append(torch.cat((state, action)))
-        state = A @ state + B @ action
-    factor = torch.cat(rows)
-    return factor @ factor.T
-
-
-def distance(samples: Tensor, gain: Tensor) -> float:
-    """2-Wasserstein distance of a Gaussian of the samples' moments to a policy's trajectories."""
+def moments_of(samples: Tensor) -> Moments:
+    """Moments of trajectories (count, horizon, states + actions)."""
     flat = samples.flatten(1).double()
-    mean, own, other = flat.mean(0), flat.T.cov(), covariance(gain).double()
-    root = _root(own)
-    square = mean.square().sum() + (own + other - 2.0 * _root(root @ other @ root)).trace()
-    return float(square.clamp(min=0.0).sqrt())
+    return Moments(flat.mean(0), flat.T.cov())
+
+
+def closed_form(policy: LinearPolicy, tilt: LinearPolicy | None = None, by: float = 0.0) -> Moments:
+    """Moments of a policy's trajectories; without an offset their mean is zero.
+
+    Args:
+        policy: of the trajectories
+        tilt: policy whose `prod_t pi(action_t | state_t)^by` multiplies the density of the
+            trajectories that begin at a start; the starts' own density stays
+        by: lambda
+    """
+    # Each row is linear in the first state and the actions' standard normal noise.
+    sources = STATES + HORIZON * ACTIONS
+    state = torch.eye(STATES, sources, dtype=torch.float64)
+    rows, residuals = [], []
+    for t in range(HORIZON):
+        noise = torch.zeros((ACTIONS, sources), dtype=torch.float64)
+        noise[:, STATES + t * ACTIONS :][:, :ACTIONS] = policy.noise * torch.eye(ACTIONS)
+        action = policy.gain.double() @ state + noise
+        rows.append(torch.cat((state, action)))
+        if tilt is not None:
+            residuals.append((action - tilt.gain.double() @ state) / tilt.noise)
+        state = A.double() @ state + B.double() @ action
+    factor = torch.cat(rows)
+    of_start, of_noise = factor[:, :STATES], factor[:, STATES:]
+    posterior = torch.eye(sources - STATES, dtype=torch.float64)
+    if residuals:
+        residual = torch.cat(residuals)
+        start, own = residual[:, :STATES], residual[:, STATES:]
+        posterior = (posterior + by * own.T @ own).inverse()
+        of_start = of_start - of_noise @ posterior @ (by * own.T @ start)
+    covariance = of_start @ of_start.T + of_noise @ posterior @ of_noise.T
+    return Moments(torch.zeros(len(factor), dtype=torch.float64), covariance)
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffusion_mpc.benchmark.rollouts import open_loop
+
 SIZE = 3.0
 """Side of the square that the maze fills, m."""
 
@@ -17,6 +19,9 @@ CORNERS = torch.tensor([[0.5, 0.5], [2.5, 0.5], [2.5, 2.5], [0.5, 2.5]])
 
 LENGTH, LOOK_AHEAD, SPEED, REACHED = 6.0, 0.5, 1.2, 0.5
 
+STIFFNESS, DAMPING = 10.0, 5.0
+"""Gains of the controller that follows plans, 1/s^2 and 1/s: errors halve at each step."""
+
 
 def move(states: Tensor, actions: Tensor) -> Tensor:
     """Next states (..., 4), positions and velocities, under accelerations (..., 2)."""
@@ -26,12 +31,31 @@ def move(states: Tensor, actions: Tensor) -> Tensor:
     return torch.cat((moved, velocity + acceleration * TIMESTEP), dim=-1)
 
 
-def roll_out(start: Tensor, actions: Tensor) -> Tensor:
-    """States (batch, horizon, 4) from starts (batch, 4) under actions (batch, horizon, 2)."""
-    states = [start]
-    for t in range(actions.shape[1] - 1):
-        states.append(move(states[-1], actions[:, t]))
-    return torch.stack(states, 1)
+def follow(planned: Tensor) -> Tensor:
+    """Trajectories of a PD controller along planned positions (batch, horizon, 6), from the start.
+
+    Velocities and accelerations are differences of the positions, for a sampled row agrees with
+    its neighbours less well than a position does. Diffuser's authors, too, follow the planned
+    positions of their mazes by such a controller.
+    """
+    steps = planned[..., :2].diff(dim=1) / TIMESTEP
+    steps = torch.cat((steps[:, :1], steps, steps[:, -1:]), 1)
+    velocities = (steps[:, 1:] + steps[:, :-1]) / 2.0
+    # An acceleration acts until the next row, so that it is the change of the velocity until then.
+    accelerations = torch.cat((velocities, velocities[:, -1:]), 1).diff(dim=1) / TIMESTEP
+    state, rows = planned[:, 0, :4], []
+    for t in range(planned.shape[1]):
+        apart = torch.cat((planned[:, t, :2], velocities[:, t]), -1) - state
+        action = accelerations[:, t] + STIFFNESS * apart[:, :2] + DAMPING * apart[:, 2:]
+        rows.append(torch.cat((state, action), -1))
+        state = move(state, action)
+    return torch.stack(rows, 1)
+
+
+def obey(planned: Tensor) -> Tensor:
+    """Trajectories under the planned accelerations alone (batch, horizon, 6)."""
+    actions = planned[..., 4:]
+    return torch.cat((open_loop(move, planned[:, 0, :4], actions), actions), -1)
 
 
 def depth(position: Tensor, margin: float = 0.0) -> Tensor:

@@ -8,25 +8,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from diffusion_mpc.names import BodyName
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.generative_processes import Adjust, SamplingStep
 
 TrajectoryCost = Callable[[Tensor], Tensor]
 """Differentiable costs (batch,) of trajectories (batch, horizon, states + actions)."""
 
-RolloutFunction = Callable[[Tensor, Tensor], Tensor]
-"""States (batch, horizon, states), from the start on, of starts (batch, states) and actions (batch,
-horizon, actions); the last action has no effect.
+Execution = Callable[[Tensor], Tensor]
+"""Trajectories (batch, horizon, states + actions) that a robot makes of planned ones, from the same
+starts: under the planned actions, or under a controller that follows the planned states.
 """
-
-StateCost = Callable[[Tensor, Tensor], Tensor]
-"""Costs (batch,) of states (batch, horizon, states) and actions (batch, horizon, actions)."""
 
 KNOWN_FRACTION = 0.75
 """Fraction of the training rows whose start, and of those whose goal, is given."""
 
 COMMITTED_FRACTION = 0.25
 """Fraction of the training rows some of whose first actions are given."""
+
+RECONSTRUCTION = 3.0
+"""Weight of the guidance to trajectories that lead through what is given."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,17 @@ class DiffuserConfig:
         actions: size of an action
         horizon: rows (state, action) of a training trajectory
         goal: columns of the state that a goal fixes
+        body: kind of network; only the U-Net's horizon is free when sampling
         levels: noise levels
-        width: channels of the U-Net at the first resolution
-        depth: resolutions of the U-Net
+        width: channels of the U-Net at the first resolution, or units of a hidden layer
+        depth: resolutions of the U-Net, or hidden layers
     """
 
     states: int
     actions: int
     horizon: int
     goal: tuple[int, ...] = ()
+    body: BodyName = "unet"
     levels: int = 20
     width: int = 32
     depth: int = 3
@@ -56,16 +59,17 @@ class DiffuserConfig:
 class Guidance:
     """Guidance of samples down the gradient of costs (2205.09991, algorithm 1).
 
+    Costs are those of the estimated trajectory, and their gradient is taken back through the
+    network: the paper's cost of the noisy trajectory would be a learned function that knows noise.
+
     Attributes:
         costs: costs of trajectories in their own units; they add up
         scale: factor of `variance * gradient`
-        repeats: gradient steps at each level
         unguided: last levels without guidance, where it would leave noise that nothing removes
     """
 
     costs: Sequence[TrajectoryCost]
     scale: float = 1.0
-    repeats: int = 2
     unguided: int = 2
 
 
@@ -88,17 +92,17 @@ class Known:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Trajectories whose actions were rolled out.
+    """Trajectories and what a robot makes of them.
 
     Attributes:
         trajectories: (batch, horizon, states + actions) as sampled
-        states: (batch, horizon, states) as rolled out
-        costs: (batch,) of the rollouts
+        executed: of the same shape, as rolled out
+        costs: (batch,) of what was rolled out
         distances: (batch,) between sampled and rolled-out states, averaged over the horizon
     """
 
     trajectories: Tensor
-    states: Tensor
+    executed: Tensor
     costs: Tensor
     distances: Tensor
 
@@ -111,7 +115,7 @@ class Candidates:
 class Diffuser(nn.Module):
     """Generative model of trajectories, rows (state, action), in their own units.
 
-    The U-Net convolves over time, so that the horizon is chosen when sampling.
+    A U-Net convolves over time, so that the horizon is chosen when sampling.
     """
 
     def __init__(self, config: DiffuserConfig) -> None:
@@ -124,7 +128,7 @@ class Diffuser(nn.Module):
                 channels=config.states + config.actions,
                 # Whether start and goal are given, and the fraction of the actions that are.
                 condition=3,
-                body="unet",
+                body=config.body,
                 process="ddpm",
                 prediction="sample",
                 levels=config.levels,
@@ -149,6 +153,9 @@ class Diffuser(nn.Module):
         condition = _condition(start, goal, committed / length)
         return self.denoiser.loss(trajectories, condition.to(trajectories), generator, known=mask)
 
+    # Gradients go back through the network, where tensors of inference mode take no part.
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def sample(
         self,
         count: int,
@@ -159,8 +166,12 @@ class Diffuser(nn.Module):
         committed: Tensor | None = None,
         guidance: Guidance | None = None,
         adjust: Adjust | None = None,
+        reconstruction: float = RECONSTRUCTION,
     ) -> Tensor:
         """Trajectories (count, horizon, states + actions) by DDPM's ancestral sampling.
+
+        What is given is put in its place, and what the network expects there is guided to it, or
+        the trajectory would jump beside it: reconstruction guidance (2204.03458, eq. 7).
 
         Args:
             count: number of trajectories
@@ -172,6 +183,7 @@ class Diffuser(nn.Module):
             guidance: costs to descend
             adjust: called with every iterate, normalised, after guidance and before what is given
                 is put in its place
+            reconstruction: weight of the guidance to what is given; 0: none
 
         Raises:
             ValueError: more actions are committed than the horizon has, or a goal is given to a
@@ -198,15 +210,14 @@ class Diffuser(nn.Module):
         flags = ones & (start is not None), ones & (goal is not None)
         mask = self._mask(length, *flags, prefix * ones).to(noise.device)
         known = Known(mask, limits.normalise(values))
-        with torch.no_grad():
-            x = self.denoiser.sample(
-                _condition(*flags, ones * (prefix / length)).to(noise),
-                known.put(noise),
-                c.levels,
-                adjust=self._adjust(known, guidance, adjust),
-                eta=1.0,
-                generator=generator,
-            )
+        x = self.denoiser.sample(
+            _condition(*flags, ones * (prefix / length)).to(noise),
+            known.put(noise),
+            c.levels,
+            adjust=self._adjust(known, guidance, adjust, reconstruction),
+            eta=1.0,
+            generator=generator,
+        )
         # Normalising and back rounds: what is given is given to the last digit.
         return torch.where(mask, values, x)
 
@@ -216,13 +227,12 @@ class Diffuser(nn.Module):
         return trajectories[..., :size], trajectories[..., size:]
 
     def roll_out(
-        self, trajectories: Tensor, rollout: RolloutFunction, cost: StateCost
+        self, trajectories: Tensor, execute: Execution, cost: TrajectoryCost
     ) -> Candidates:
-        """Judge trajectories by what their actions do."""
-        states, actions = self.split(trajectories)
-        rolled = rollout(states[:, 0], actions)
-        apart = (states - rolled).norm(dim=-1).mean(-1)
-        return Candidates(trajectories, rolled, cost(rolled, actions), apart)
+        """Judge trajectories by what a robot makes of them."""
+        executed = execute(trajectories)
+        apart = self.split(trajectories)[0] - self.split(executed)[0]
+        return Candidates(trajectories, executed, cost(executed), apart.norm(dim=-1).mean(-1))
 
     def _mask(self, length: int, start: Tensor, goal: Tensor, committed: Tensor) -> Tensor:
         """Given entries (batch, length, channels), from flags and counts (batch,)."""
@@ -234,20 +244,33 @@ class Diffuser(nn.Module):
         mask[..., c.states :] = (torch.arange(length) < committed[:, None])[..., None]
         return mask
 
-    def _adjust(self, known: Known, guidance: Guidance | None, adjust: Adjust | None) -> Adjust:
+    def _adjust(
+        self, known: Known, guidance: Guidance | None, adjust: Adjust | None, reconstruction: float
+    ) -> Adjust:
         """Guidance, then what is given."""
         restore = self.denoiser.sequence.restore
-        costs = guidance.costs if guidance is not None else ()
-
-        def total(x: Tensor) -> Tensor:
-            return torch.stack([cost(restore(x)) for cost in costs]).sum(0)
+        weight = reconstruction if bool(known.mask.any()) else 0.0
 
         def change(x: Tensor, step: SamplingStep) -> Tensor:
-            if guidance is not None and costs and step.index < step.steps - guidance.unguided:
-                for _ in range(guidance.repeats):
-                    # A cost sees the trajectory with its start and goal, not noise there.
-                    slope = gradient(total, known.put(x))
-                    x = x - guidance.scale * step.variance * slope
+            guided = (
+                guidance is not None
+                and bool(guidance.costs)
+                and step.index < step.steps - guidance.unguided
+            )
+
+            def total(y: Tensor) -> Tensor:
+                estimate = step.denoise(y)
+                apart = torch.where(known.mask, estimate - known.values, 0.0)
+                found = weight * step.signal * apart.square().sum((1, 2))
+                if guidance is not None and guided:
+                    # A cost sees the trajectory with its start and goal.
+                    made = restore(known.put(estimate))
+                    costs = torch.stack([cost(made) for cost in guidance.costs]).sum(0)
+                    found = found + guidance.scale * step.variance * costs
+                return found
+
+            if guided or (weight > 0.0 and step.index < step.steps - 1):
+                x = x - gradient(total, step.before)
             if adjust is not None:
                 x = adjust(x, step)
             return known.put(x)

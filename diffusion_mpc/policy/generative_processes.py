@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -32,6 +33,8 @@ class SamplingStep:
         sigma: standard deviation of the noise in the result; 0 after the last step
         variance: of the DDPM posterior at this step (2006.11239, eq. 7); for a flow, sigma squared
         estimate: (batch, length, channels) the data that the network predicts
+        before: the iterate of which it predicts them
+        denoise: estimate at any iterate in place of `before`, for gradients through the network
     """
 
     index: int
@@ -40,6 +43,8 @@ class SamplingStep:
     sigma: float
     variance: float
     estimate: Tensor
+    before: Tensor
+    denoise: Callable[[Tensor], Tensor]
 
 
 Adjust = Callable[[Tensor, SamplingStep], Tensor]
@@ -128,10 +133,14 @@ class GenerativeProcess(ABC):
         levels = self.grid(steps, level).to(noise)
         signals, sigmas = self.scales(levels)
         x = noise if level == 1.0 else sigmas[0] * noise
+
+        def denoise(i: int, x: Tensor) -> Tensor:
+            predicted = predict(x, levels[i].expand(len(x)))
+            estimate = self.estimate(predicted, x, signals[i], sigmas[i])
+            return estimate if limit is None else estimate.clamp(-limit, limit)
+
         for i in range(steps):
-            estimate = self.estimate(predict(x, levels[i].expand(len(x))), x, signals[i], sigmas[i])
-            if limit is not None:
-                estimate = estimate.clamp(-limit, limit)
+            before, estimate = x, denoise(i, x)
             direction = (x - signals[i] * estimate) / sigmas[i]
             signal, sigma = signals[i + 1], sigmas[i + 1]
             variance = self.variance(i, signals, sigmas)
@@ -142,8 +151,9 @@ class GenerativeProcess(ABC):
                     x.shape, generator=generator, dtype=x.dtype, device=x.device
                 )
             if adjust is not None:
+                scales = float(signal), float(sigma), variance
                 x = adjust(
-                    x, SamplingStep(i, steps, float(signal), float(sigma), variance, estimate)
+                    x, SamplingStep(i, steps, *scales, estimate, before, partial(denoise, i))
                 )
         return x
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ LogDensity = Callable[[Tensor, Tensor], Tensor]
 horizon, states); differentiable in the actions.
 """
 
-Actor = Callable[[Tensor], Tensor]
-"""Actions (batch, actions), drawn or not, at states (batch, states)."""
+Move = Callable[[Tensor, Tensor], Tensor]
+"""Next states (..., states) of states and actions (..., actions)."""
 
 
 def coefficient(step: int, steps: int, strength: float) -> float:
@@ -36,9 +37,12 @@ def coefficient(step: int, steps: int, strength: float) -> float:
 def policy_guidance(model: Diffuser, log_density: LogDensity, strength: float) -> Adjust:
     """Guidance of a model's trajectories to a policy.
 
-    The mean moves by `coefficient * variance * gradient` of the log density with respect to the
-    actions alone, both taken where the network expects the trajectory: states follow through the
-    model, as they do not if they are moved where the policy would rather be.
+    The mean moves by `coefficient * variance * gradient` of the log density of the estimated
+    actions at the estimated states. The gradient is that of the actions alone, taken back through
+    the network to the noisy trajectory: states follow through the model, as they do not if they are
+    moved where the policy would rather be.
+
+    Give starts when sampling: a tilted model otherwise prefers starts that suit the policy.
 
     Args:
         model: model of the behaviour's trajectories
@@ -51,12 +55,12 @@ def policy_guidance(model: Diffuser, log_density: LogDensity, strength: float) -
         factor = coefficient(step.index, step.steps, strength) * step.variance
         if factor == 0.0:
             return x
-        states, _ = model.split(restore(step.estimate))
 
         def total(y: Tensor) -> Tensor:
-            return log_density(states, model.split(restore(y))[1]).sum(-1)
+            states, actions = model.split(restore(step.denoise(y)))
+            return log_density(states.detach(), actions).sum(-1)
 
-        return x + factor * gradient(total, step.estimate)
+        return x + factor * gradient(total, step.before)
 
     return adjust
 
@@ -92,13 +96,26 @@ class OneStepModel(nn.Module):
         """Next states (batch, states)."""
         return states + self.change.restore(self._predict(states, actions))
 
-    def roll_out(self, start: Tensor, actor: Actor, horizon: int) -> tuple[Tensor, Tensor]:
-        """States and actions (batch, horizon, ...) of a policy from starts (batch, states) on."""
-        states, actions = [start], [actor(start)]
-        for _ in range(horizon - 1):
-            states.append(self(states[-1], actions[-1]))
-            actions.append(actor(states[-1]))
-        return torch.stack(states, 1), torch.stack(actions, 1)
-
     def _predict(self, states: Tensor, actions: Tensor) -> Tensor:
         return self.layers(self.given.normalise(torch.cat((states, actions), -1)))
+
+
+@dataclass(frozen=True)
+class SyntheticData:
+    """Sampled trajectories with their error against a system's own dynamics.
+
+    Attributes:
+        states: (count, horizon, states)
+        actions: (count, horizon, actions)
+        errors: (count, horizon - 1) distance of each next state to the system's
+    """
+
+    states: Tensor
+    actions: Tensor
+    errors: Tensor
+
+    @classmethod
+    def check(cls, states: Tensor, actions: Tensor, move: Move) -> SyntheticData:
+        """Compare each step with the system's from the same state under the same action."""
+        expected = move(states[:, :-1], actions[:, :-1])
+        return cls(states, actions, (states[:, 1:] - expected).norm(dim=-1))
