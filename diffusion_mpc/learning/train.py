@@ -118,8 +118,8 @@ class Training:
         self._mirror = self._find_mirror() if options.mirror else None
         self.learner = kind(rows, options.network)
         if self._mirror is not None:
-            mirrored = self._mirror.rows(rows)
-            rows = {name: np.concatenate([x, mirrored[name]]) for name, x in rows.items()}
+            reflected = self._mirror.rows(rows)
+            rows = {name: np.concatenate([x, reflected[name]]) for name, x in rows.items()}
         self.learner.fit(rows)
         self.module = self.learner.module.to(self.device)
         self.average = MovingAverage(self.module)
@@ -214,9 +214,9 @@ class Training:
             return rows
         count = len(next(iter(rows.values())))
         chosen = (torch.rand(count, generator=generator) < 0.5).numpy()
-        mirrored = self._mirror.rows({name: x[chosen] for name, x in rows.items()})
+        reflected = self._mirror.rows({name: x[chosen] for name, x in rows.items()})
         shown = {name: x.copy() for name, x in rows.items()}
-        for name, x in mirrored.items():
+        for name, x in reflected.items():
             shown[name][chosen] = x
         return shown
 

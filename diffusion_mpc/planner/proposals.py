@@ -20,6 +20,7 @@ from diffusion_mpc.config import PolicyConfig
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
 from diffusion_mpc.tasks.base import Task
+from diffusion_mpc.tasks.cost import constant
 from diffusion_mpc.tasks.measured import observe
 from diffusion_mpc.types import Array, Reference, State
 
@@ -187,9 +188,10 @@ def replace_rows(
     Returns:
         samples, and (samples,) 1 where a row is a policy's, else 0
     """
-    own = knots[rows]
+    # Not of a list: that would wait for the device.
+    index = constant(tuple(rows), torch.int64, knots.device)
+    own = knots.index_select(0, index)
     given = (proposals != mean).flatten(1).any(1)
     noisy = torch.addcmul(proposals, noise[:, None, None], own - mean).clamp(-1.0, 1.0)
-    index = torch.tensor(rows, device=knots.device)
     replaced = knots.index_copy(0, index, torch.where(given[:, None, None], noisy, own))
     return replaced, knots.new_zeros(len(knots)).index_copy(0, index, given.to(knots.dtype))

@@ -121,9 +121,9 @@ class Task:
             the task is about
         demonstrated: joints whose positions a bag demonstrates, named as in
             `planner/demonstration.py`; empty: all
-        sides: what is exchanged in the names of joints and actuators where the robot is mirrored,
+        sides: what is exchanged in the names of joints and actuators where the robot is reflected,
             e.g. `("left", "right")`; None: it is not symmetric. Learning sees mirror images, too
-        mirror_time: time, s, by which the mirrored robot is ahead in what is periodic
+        mirror_time: time, s, by which the reflected robot is ahead in what is periodic
         cyclic: joints whose position only says where the robot is; observations leave it out
         dynamics: how the robot moves, where that is not MuJoCo's business: a method `(qpos, qvel,
             ctrl, dt) -> (qpos, qvel)` on batches (samples, nq), (samples, nv), (samples, nu) of

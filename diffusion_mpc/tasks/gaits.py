@@ -66,7 +66,7 @@ class Gait:
         return torch.stack([angle.sin(), angle.cos()], -1)
 
     def mirror_time(self) -> float:
-        """Time, s, by which the gait of the mirrored robot is ahead; NaN: it is another gait.
+        """Time, s, by which the gait of the reflected robot is ahead; NaN: it is another gait.
 
         Feet come in pairs of left and right.
         """

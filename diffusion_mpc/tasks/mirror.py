@@ -1,4 +1,4 @@
-"""Left-right symmetry of a robot: mirrored states, actions and observations.
+"""Left-right symmetry of a robot: reflected states, actions and observations.
 
 Every row of data shows its mirror image for nothing. Signs follow from the model: a mirror in the
 plane of x and z keeps x and z of places and forces, and y of axes of rotation.
@@ -19,14 +19,14 @@ from diffusion_mpc.tasks.measured import observe
 from diffusion_mpc.types import Array, Reference, State
 
 PLACE, AXIS = np.array([1.0, -1.0, 1.0]), np.array([-1.0, 1.0, -1.0])
-"""Signs of a mirrored place, velocity or force, and of a mirrored axis of rotation."""
+"""Signs of a reflected place, velocity or force, and of a reflected axis of rotation."""
 
 TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class SignedPermutation:
-    """Order and signs of mirrored values: `values[..., order] * signs`.
+    """Order and signs of reflected values: `values[..., order] * signs`.
 
     Attributes:
         order: (k,)
@@ -37,9 +37,9 @@ class SignedPermutation:
     signs: Array
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Mirrored values (..., k), of the type of the given ones."""
-        mirrored: NDArray[np.floating] = values[..., self.order] * self.signs.astype(values.dtype)
-        return mirrored
+        """Reflected values (..., k), of the type of the given ones."""
+        reflected: NDArray[np.floating] = values[..., self.order] * self.signs.astype(values.dtype)
+        return reflected
 
 
 class Mirror:
@@ -155,7 +155,7 @@ class Mirror:
         Found by trying: whatever a task observes, this is its mirror image, or there is none.
         """
         task, random = self._task, np.random.default_rng(0)
-        seen, mirrored = [], []
+        seen, reflected = [], []
         start = task.initial_data(task.model)
         for _ in range(24):
             qpos, qvel = start.qpos.copy(), random.normal(size=task.model.nv)
@@ -169,8 +169,10 @@ class Mirror:
                 ),
             )
             seen.append(observe(task, task.model, state, reference))
-            mirrored.append(observe(task, task.model, self.state(state), self.reference(reference)))
-        here, there = np.array(seen), np.array(mirrored)
+            reflected.append(
+                observe(task, task.model, self.state(state), self.reference(reference))
+            )
+        here, there = np.array(seen), np.array(reflected)
         order, signs = np.empty(here.shape[1], np.int64), np.empty(here.shape[1])
         for column in range(here.shape[1]):
             for sign in (1.0, -1.0):
