@@ -245,4 +245,6 @@ def _credit(mine: torch.Tensor, weights: torch.Tensor, costs: torch.Tensor) -> t
     """`SearchResult.proposed` of rows that are a policy's where `mine` (samples,) is 1."""
     policy = mine > 0.0
     least = [costs.where(rows, torch.inf).amin() for rows in (policy, ~policy)]
+    # Without proposals there is no such cost.
+    least[0] = least[0].where(policy.any(), 0.0)
     return torch.stack([mine.sum(), (weights * mine).sum(), *least])
