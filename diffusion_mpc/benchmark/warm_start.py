@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,6 @@ from diffusion_mpc.policy.checkpoint import locate, read_description
 from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import versions
-
-Kind = Literal["planner", "policy", "planner + policy", "planner + value", "all"]
 
 CONDITIONS: Mapping[str, Mapping[str, Value]] = {
     "as trained": {},
@@ -100,9 +99,11 @@ class WarmStart(RunsBenchmark):
             raise ConfigError(
                 f"task '{self.task}' has no policy of its own; name one with --policy"
             )
-        for file in (locate(policy), self.value, *self.bad):
-            if file is not None:
-                read_description(file)
+        files = [file for file in (locate(policy), self.value, *self.bad) if file is not None]
+        for file in files:
+            read_description(file)
+        # A network that was trained anew has other results under the same name.
+        digests = {str(file): sha256(file.read_bytes()).hexdigest()[:12] for file in files}
         runs = list[RunSpec]()
         for trial in range(self.seeds):
             for condition in self.conditions:
@@ -126,8 +127,9 @@ class WarmStart(RunsBenchmark):
                             "kind": name,
                             "samples": samples,
                             "condition": condition,
-                            "parameters": _texts_checked(settings),
+                            "parameters": _checked(settings),
                             "robot": _simulated(self.task, {**kind.demo, **CONDITIONS[condition]}),
+                            "networks": digests,
                             "duration": self.duration or kind.trial_duration,
                             "versions": versions(),
                             "trial": trial,
@@ -229,7 +231,7 @@ class WarmStart(RunsBenchmark):
         return file
 
 
-def _texts_checked(settings: Mapping[str, object]) -> dict[str, Value]:
+def _checked(settings: Mapping[str, object]) -> dict[str, Value]:
     """Parameters of a run that differ from the task's defaults, as values.
 
     Raises:

@@ -115,10 +115,9 @@ def summarise(
         task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states;
         plan_rate_hz; plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio
         (fraction of the plans); plans; policy (see `policy_figures`); mean_cost and term_costs
-        (weighted, over the measured
-        states); falls (number of changes from well to failed); command_speed and mean_speed (m/s,
-        see `speeds`); goal_errors (the task's distances from its goal at the last state); topics
-        (messages on each)
+        (weighted, over the measured states); falls (number of changes from well to failed);
+        command_speed and mean_speed (m/s, see `speeds`); goal_errors (the task's distances from its
+        goal at the last state); topics (messages on each)
 
     Raises:
         ValueError: a weight belongs to no term
