@@ -278,7 +278,7 @@ def collect(
     /,
     *,
     output: Path | None = None,
-    episodes: int = 64,
+    episodes: int | None = None,
     duration: float = 8.0,
     samples: int = 4,
     tails: int = 2,
@@ -286,7 +286,11 @@ def collect(
     delays: int = 2,
     policy: Path | None = None,
     policy_fraction: float = 0.5,
+    bags: tuple[Path, ...] = (),
+    replan: Path | None = None,
+    replan_fraction: float = 0.25,
     processes: int = 0,
+    ray_address: str = "",
     seed: int = 0,
     settings: SetOption = (),
     json: OutputFile = None,
@@ -302,7 +306,7 @@ def collect(
     Args:
         task: name of the task, or a Python file that defines one
         output: folder for the data (default: runs/data/TASK)
-        episodes: number of episodes
+        episodes: number of episodes (default: 64; none beside --bags)
         duration: simulated time of an episode, s
         samples: rows that a plan gives of its samples
         tails: rows that a plan gives of its later parts
@@ -310,7 +314,11 @@ def collect(
         delays: largest delay of states, in periods
         policy: checkpoint of an earlier round, which controls in part of the episodes
         policy_fraction: fraction of the episodes in which it does
+        bags: recorded runs, or folders of them, whose states are planned from again
+        replan: former data of the task, whose states are planned from again
+        replan_fraction: fraction of their states
         processes: worker processes; 0: one per core
+        ray_address: work on a Ray cluster: its address, or auto for that on this machine
         seed: same seed, same data
         settings: planner parameter, or sim.NAME=VALUE; can be repeated
         json: file to write the figures to
@@ -332,7 +340,13 @@ def collect(
         seed=seed,
     )
     folder = output or Path("runs/data") / Path(task).stem
-    figures = run(task, folder, given, CollectOptions(episodes, processes, course))
+    wanted = (0 if bags else 64) if episodes is None else episodes
+    figures = run(
+        task,
+        folder,
+        given,
+        CollectOptions(wanted, processes, course, bags, replan, replan_fraction, ray_address),
+    )
     _show(figures)
     write_json(figures, json)
     return 0

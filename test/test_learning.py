@@ -26,7 +26,7 @@ from diffusion_mpc.learning.collect import (
     CollectOptions,
     collect,
     drop_unfinished,
-    make_shard,
+    shard_rows,
     teacher_settings,
 )
 from diffusion_mpc.learning.dataset import (
@@ -133,12 +133,12 @@ def test_an_interrupted_collection_goes_on_to_the_same_data(collected, tmp_path)
 
 def test_a_shard_that_was_cut_short_is_named_and_made_again(tmp_path):
     settings = teacher_settings("cartpole", SMALL)
-    make_shard(tmp_path, 0, settings, COURSE)
+    write_shard(tmp_path, 0, shard_rows(settings, COURSE, 1, {}, 0))
     path, before = tmp_path / shard_name(0), digests(tmp_path)
     path.write_bytes(path.read_bytes()[:-10])
 
     lines = drop_unfinished(tmp_path)
-    make_shard(tmp_path, 0, settings, COURSE)
+    write_shard(tmp_path, 0, shard_rows(settings, COURSE, 1, {}, 0))
 
     assert len(lines) == 1
     assert shard_name(0) in lines[0]
