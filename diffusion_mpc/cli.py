@@ -484,8 +484,8 @@ def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> in
     example: diffusion-mpc test faults
 
     Args:
-        arguments: a group (faults, fuzz, kernels, network, parity, rehearsal), or anything for
-            pytest
+        arguments: a group (faults, fuzz, kernels, kills, network, parity, rehearsal), or anything
+            for pytest
     """
     from diffusion_mpc.testing import run_all
 

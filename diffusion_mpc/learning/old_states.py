@@ -246,7 +246,7 @@ def _plans(
         same = abs(row.control_dt - config.planner.control_dt) < 1e-9
         if not (same and controls.shape == (spline.to_controls.shape[0], task.model.nu)):
             continue
-        knots = to_knots @ task.normalise(torch.from_numpy(controls)).numpy()
+        knots = to_knots @ task.normalise(torch.from_numpy(controls.copy())).numpy()
         reference = parameter_reference(config)
         if (said := stats.get(row.plan_id)) is not None:
             reference = Reference(
