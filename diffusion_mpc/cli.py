@@ -428,6 +428,25 @@ def train(
 
 
 @app.command
+def export(data: Path, name: str, /, *, json: OutputFile = None) -> int:
+    """Write data that `collect` wrote as a Minari dataset, for offline reinforcement learning.
+
+    example: diffusion-mpc export runs/data/quadruped quadruped/teacher-v0
+
+    Args:
+        data: folder of the data
+        name: name of the dataset, as Minari has it
+        json: file to write the figures to
+    """
+    from diffusion_mpc.learning.minari_export import export_to_minari
+
+    figures = export_to_minari(data, name)
+    _show(figures)
+    write_json(figures, json)
+    return 0
+
+
+@app.command
 def policy(file: str, /, *, json: OutputFile = None) -> int:
     """Print what a checkpoint is: its task, model, network, training and figures.
 

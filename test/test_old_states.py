@@ -13,6 +13,7 @@ import pytest
 
 from diffusion_mpc.learning.collect import CollectOptions, collect
 from diffusion_mpc.learning.dataset import Dataset, DatasetError
+from diffusion_mpc.learning.minari_export import export_to_minari
 from diffusion_mpc.learning.plan_rows import PLAN
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
 
@@ -77,6 +78,23 @@ def test_a_folder_without_bags_is_named(tmp_path):
 
     with pytest.raises(BagError, match="there is no bag in"):
         collect("cartpole", tmp_path / "data", {}, CollectOptions(0, 1, COURSE, bags=[tmp_path]))
+
+
+def test_a_minari_dataset_has_what_was_executed(poor, tmp_path, monkeypatch):
+    minari = pytest.importorskip("minari", reason="an extra: pip install minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    figures = export_to_minari(poor, "cartpole/teacher-v0")
+    rows = plans_of(poor, "observation", "action", "cost", "episode")
+    first = np.flatnonzero(rows["episode"] == 0)
+    made = minari.load_dataset("cartpole/teacher-v0")
+    assert (figures["episodes"], figures["steps"]) == (4, len(rows["cost"]) - 4)
+    episode = next(iter(made.iterate_episodes()))
+    np.testing.assert_array_equal(episode.observations, rows["observation"][first, -1])
+    np.testing.assert_array_equal(episode.actions, rows["action"][first[:-1]])
+    np.testing.assert_allclose(episode.rewards, -rows["cost"][first[:-1]])
+    assert episode.infos["plan"].shape == (len(first), 5, 1)
+    with pytest.raises(DatasetError, match="choose another name"):
+        export_to_minari(poor, "cartpole/teacher-v0")
 
 
 @pytest.mark.slow

@@ -101,6 +101,10 @@ class Training:
         self.data, self.folder, self.options = Dataset(data), folder, options
         folder.mkdir(parents=True, exist_ok=True)
         self.rank, self.processes = _rank()
+        if self.rank == 0:
+            for part in folder.glob(".*.part"):
+                # Of a training that was killed while it wrote; the file itself is whole.
+                part.unlink()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
         columns = self.data.columns("kind", "episode")
