@@ -286,6 +286,7 @@ def collect(
     delays: int = 2,
     policy: Path | None = None,
     policy_fraction: float = 0.5,
+    policy_time: float = 0.0,
     bags: tuple[Path, ...] = (),
     replan: Path | None = None,
     replan_fraction: float = 0.25,
@@ -314,6 +315,8 @@ def collect(
         delays: largest delay of states, in periods
         policy: checkpoint of an earlier round, which controls in part of the episodes
         policy_fraction: fraction of the episodes in which it does
+        policy_time: longest time for which it does before the planner takes its turn, s; 0: all of
+            the episode. For a policy that would fall alone
         bags: recorded runs, or folders of them, whose states are planned from again
         replan: former data of the task, whose states are planned from again
         replan_fraction: fraction of their states
@@ -337,6 +340,7 @@ def collect(
         push=push,
         delays=delays,
         policy_fraction=policy_fraction if policy is not None else 0.0,
+        policy_time=policy_time if policy is not None else 0.0,
         seed=seed,
     )
     folder = output or Path("runs/data") / Path(task).stem
@@ -371,6 +375,7 @@ def train(
     evaluate_every: int = 10,
     duration: float = 0.0,
     mirror: bool = True,
+    previous_noise: float = 0.0,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -396,6 +401,8 @@ def train(
         evaluate_every: epochs between two closed-loop evaluations
         duration: simulated time of such a run, s (default: the task's)
         mirror: show mirror images of half of the rows, where the task says its sides
+        previous_noise: standard deviation of noise in half of the previous plans that the network
+            is shown, so that it does not learn to copy them
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -419,6 +426,7 @@ def train(
         evaluate_every=evaluate_every,
         duration=duration,
         mirror=mirror,
+        previous_noise=previous_noise,
     )
     figures = Training(data, output or data.with_name(f"{data.name}_{kind}"), options).run()
     if figures:

@@ -273,13 +273,17 @@ def _about(task: str, settings: Mapping[str, Value], options: CollectOptions) ->
         "model_sha256": model_hash(made.model),
         "parameters": dict(settings),
         "options": asdict(options.episode),
-        "old_states": {
-            "bags": [str(bag) for bag in options.bags],
-            "replan": str(options.replan or ""),
-            "replan_fraction": options.replan_fraction if options.replan else 0.0,
-        },
+        "old_states": _said_of_old_states(options),
         "revision": revision(),
         "versions": versions(),
+    }
+
+
+def _said_of_old_states(options: CollectOptions) -> dict[str, Any]:
+    return {
+        "bags": [str(bag) for bag in options.bags],
+        "replan": str(options.replan or ""),
+        "replan_fraction": options.replan_fraction if options.replan else 0.0,
     }
 
 
@@ -289,9 +293,11 @@ def _require_same(folder: Path, about: Mapping[str, Any]) -> None:
         write_index(folder, about, ())
         return
     before = read_index(folder)
+    # What data of before do not say was not there to be chosen.
+    before["options"] = asdict(EpisodeOptions()) | before["options"]
+    before.setdefault("old_states", _said_of_old_states(CollectOptions()))
     for name in ("task", "model_sha256", "parameters", "options", "old_states"):
-        # Data of before have none of the last.
-        if before.get(name, about[name]) != about[name]:
+        if before[name] != about[name]:
             raise DatasetError(
                 f"'{folder}' has data of another {name.replace('_', ' ')}; name another folder "
                 "with --output"

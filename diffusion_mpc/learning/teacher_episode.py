@@ -44,6 +44,8 @@ class EpisodeOptions:
         deviation: standard deviation of the first state, rad or m, and ten times that of velocities
         delays: largest delay of states, in periods
         policy_fraction: fraction of the episodes whose robot executes the policy's plans
+        policy_time: longest time for which it does before the teacher takes its turn, s; 0: all of
+            the episode. A policy that falls alone is then taught where it begins to
         discount: of the cost to go, by step
         seed: same seed, same data
     """
@@ -57,6 +59,7 @@ class EpisodeOptions:
     deviation: float = 0.02
     delays: int = 2
     policy_fraction: float = 0.0
+    policy_time: float = 0.0
     discount: float = 0.98
     seed: int = 0
 
@@ -101,6 +104,7 @@ class TeacherEpisode:
         self._demanded = self.loop.reference
         follows = random.random() < options.policy_fraction
         self._policy = self.loop.controller.policy if follows else None
+        self._policy_turn, self._turn_left = True, 0
         self._seen: Array | None = None
 
     def run(self) -> Rows:
@@ -167,7 +171,7 @@ class TeacherEpisode:
             controller, loop.reference, self._seen, self.options.tails
         )
         self._seen = taught.observations[-1]
-        if self._policy is not None:
+        if self._policy is not None and self._is_policys_turn():
             sampling = loop.config.policy
             followed = self._policy.propose(
                 plan.previous,
@@ -182,6 +186,18 @@ class TeacherEpisode:
             controller.current = replace(plan, knots=followed, controls=controls)
             controller.planner.follow(followed, plan.start_time)
         return step
+
+    def _is_policys_turn(self) -> bool:
+        """Whether the policy controls this step; turns are of random length."""
+        if not self.options.policy_time:
+            return True
+        if self._turn_left == 0:
+            rate = self.loop.config.planner.rate
+            longest = max(1, round(self.options.policy_time * rate))
+            self._policy_turn = not self._policy_turn
+            self._turn_left = int(self._random.integers(1, longest + 1))
+        self._turn_left -= 1
+        return self._policy_turn
 
     def _normalised(self, control: Array) -> Array:
         objective = self.loop.controller.objective

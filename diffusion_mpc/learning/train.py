@@ -69,6 +69,7 @@ class TrainOptions:
         evaluate_every: epochs between two closed-loop evaluations; the last epoch has one as well
         duration: length of such an episode, s; 0: the task's
         mirror: show mirror images of half of the rows, where the task says its sides
+        previous_noise: standard deviation of the noise in half of the previous plans
     """
 
     kind: CheckpointKind = "policy"
@@ -82,6 +83,7 @@ class TrainOptions:
     evaluate_every: int = 10
     duration: float = 0.0
     mirror: bool = True
+    previous_noise: float = 0.0
 
 
 class Training:
@@ -121,6 +123,7 @@ class Training:
         rows = self.data.rows(fitted, kind.fields)
         self._mirror = self._find_mirror() if options.mirror else None
         self.learner = kind(rows, options.network)
+        self.learner.previous_noise = options.previous_noise
         if self._mirror is not None:
             reflected = self._mirror.rows(rows)
             rows = {name: np.concatenate([x, reflected[name]]) for name, x in rows.items()}
