@@ -284,7 +284,7 @@ def collect(
     tails: int = 2,
     push: float = 0.4,
     delays: int = 2,
-    policy: Path | None = None,
+    policy: str = "",
     policy_fraction: float = 0.5,
     policy_time: float = 0.0,
     bags: tuple[Path, ...] = (),
@@ -313,7 +313,8 @@ def collect(
         tails: rows that a plan gives of its later parts
         push: largest push, as a change of velocity in m/s
         delays: largest delay of states, in periods
-        policy: checkpoint of an earlier round, which controls in part of the episodes
+        policy: checkpoint of an earlier round, or shipped:NAME, which controls in part of the
+            episodes
         policy_fraction: fraction of the episodes in which it does
         policy_time: longest time for which it does before the planner takes its turn, s; 0: all of
             the episode. For a policy that would fall alone
@@ -329,18 +330,21 @@ def collect(
     from diffusion_mpc.learning.collect import CollectOptions
     from diffusion_mpc.learning.collect import collect as run
     from diffusion_mpc.learning.teacher_episode import EpisodeOptions
+    from diffusion_mpc.policy.checkpoint import SHIPPED
 
     given = parse_settings(settings)
-    if policy is not None:
-        given["policy.checkpoint"] = str(policy.resolve())
+    if policy:
+        # By its whole path: the data say which policy controlled.
+        shipped = policy.startswith(SHIPPED)
+        given["policy.checkpoint"] = policy if shipped else str(Path(policy).resolve())
     course = EpisodeOptions(
         duration=duration,
         samples=samples,
         tails=tails,
         push=push,
         delays=delays,
-        policy_fraction=policy_fraction if policy is not None else 0.0,
-        policy_time=policy_time if policy is not None else 0.0,
+        policy_fraction=policy_fraction if policy else 0.0,
+        policy_time=policy_time if policy else 0.0,
         seed=seed,
     )
     folder = output or Path("runs/data") / Path(task).stem
