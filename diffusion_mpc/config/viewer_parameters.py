@@ -26,6 +26,4 @@ class ViewerConfig:
     scene_rate: float = param(
         15.0, "Pictures per second, while a page is open.", unit="Hz", low=1.0, high=30.0
     )
-    history: float = param(
-        20.0, "Time that the plots look back.", unit="s", low=5.0, high=300.0
-    )
+    history: float = param(20.0, "Time that the plots look back.", unit="s", low=5.0, high=300.0)

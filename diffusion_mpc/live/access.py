@@ -71,8 +71,12 @@ class Guard:
             return _answer(HTTPStatus.FORBIDDEN, f"refused: asked for by the site {origin}")
         if self._local:
             # Another name that leads here is a trick to make a browser take a site for this page.
-            return None if _is_loopback(host) else _answer(
-                HTTPStatus.FORBIDDEN, f"refused: '{host}' is no name of this machine's own page"
+            return (
+                None
+                if _is_loopback(host)
+                else _answer(
+                    HTTPStatus.FORBIDDEN, f"refused: '{host}' is no name of this machine's own page"
+                )
             )
         given = parse_qs(urlsplit(path).query).get("token", [""])[0]
         if self._fits(given) and headers.get("Upgrade") != "websocket":

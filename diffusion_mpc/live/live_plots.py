@@ -1,8 +1,8 @@
-"""Plots of the last seconds: cost by term, time of plans, effective sample size, velocity."""
+"""Plots of the last seconds: cost by term, time of plans, velocity, effective sample size."""
 
 from __future__ import annotations
 
-import time
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     import viser
 
-PERIOD = 0.1
+PERIOD = 0.2
 """Time (s) that one point of a plot stands for."""
 
 REDRAWING = 0.4
@@ -25,6 +25,10 @@ COLORS = (
 )  # fmt: skip
 
 GREY = "#94a3b8"
+
+COST = "cost per step, by term"
+SMALL = 0.05
+"""Cost below which all are drawn a thousand times as large."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class PlanFigures:
         samples: number of samples
         missed: number of late plans since activation
         label: search and backend, in words
+        commanded: forward velocity that the plan tracks, m/s
+        measured: forward velocity of the base, m/s; NaN: unknown
     """
 
     terms: Mapping[str, float]
@@ -48,32 +54,41 @@ class PlanFigures:
     samples: int
     missed: int
     label: str
+    commanded: float
+    measured: float
 
 
 class LivePlots:
     """Plots in the current container of an interface; figures come in with every plan."""
 
-    def __init__(self, gui: viser.GuiApi, terms: Sequence[str], history: float) -> None:
+    def __init__(
+        self, gui: viser.GuiApi, terms: Sequence[str], history: float, moves: bool
+    ) -> None:
         """Make the plots.
 
         Args:
             gui: interface of all pages
             terms: the task's cost terms
             history: time to look back, s
+            moves: whether the robot follows a velocity
         """
         self._terms, self._history = tuple(terms), history
         self._rows: deque[tuple[float, ...]] = deque(maxlen=int(history / PERIOD) + 2)
         self._bin: list[tuple[float, ...]] = []
         self._bin_began = self._drawn = 0.0
-        self._cost = self._plot(gui, "cost per step, by term", self._terms, height=270)
+        self._cost = self._plot(gui, COST, self._terms, height=230)
+        self._speed = (
+            self._plot(
+                gui, "forward velocity [m/s]", ("measured", "commanded"), (COLORS[0], COLORS[1])
+            )
+            if moves
+            else None
+        )
         self._time = self._plot(
-            gui, "time of a plan [ms]", ("plan", "budget"), colors=(COLORS[0], COLORS[3])
+            gui, "time of a plan [ms]", ("budget", "plan"), (COLORS[3], COLORS[0])
         )
         self._ess = self._plot(
-            gui,
-            "effective sample size",
-            ("effective", "samples"),
-            colors=(COLORS[2], GREY),
+            gui, "effective sample size", ("effective", "samples"), (COLORS[2], GREY)
         )
 
     def _plot(
@@ -81,8 +96,8 @@ class LivePlots:
         gui: viser.GuiApi,
         title: str,
         labels: Sequence[str],
-        height: int = 190,
         colors: Sequence[str] = COLORS,
+        height: int = 140,
     ) -> Any:  # noqa: ANN401  (a handle of viser, which is untyped to us)
         series: list[dict[str, Any]] = [{"label": "s"}]
         for i, label in enumerate(labels):
@@ -94,7 +109,7 @@ class LivePlots:
             tuple(series),  # type: ignore[arg-type]
             title=title,
             scales={"x": {"time": False, "range": (-self._history, 0.0)}},
-            axes=({**axis, "size": 28}, {**axis, "size": 44}),  # type: ignore[typeddict-item]
+            axes=({**axis, "size": 30}, {**axis, "size": 44}),  # type: ignore[typeddict-item]
             legend={"show": True, "live": False},
             height=height,
         )
@@ -105,9 +120,17 @@ class LivePlots:
             self._close_bin()
         if not self._bin:
             self._bin_began = now
-        costs = [figures.terms.get(term, np.nan) for term in self._terms]
         self._bin.append(
-            (now, figures.plan_time, figures.deadline, figures.ess, figures.samples, *costs)
+            (
+                now,
+                figures.plan_time,
+                figures.deadline,
+                figures.ess,
+                figures.samples,
+                figures.measured,
+                figures.commanded,
+                *(figures.terms.get(term, math.nan) for term in self._terms),
+            )
         )
 
     def _close_bin(self) -> None:
@@ -127,10 +150,19 @@ class LivePlots:
         rows = rows[rows[:, 0] > now - self._history]
         if not len(rows):
             return
-        when = rows[:, 0] - now
-        budget = np.where(np.isfinite(rows[:, 2]), 1e3 * rows[:, 2], np.nan)
-        self._cost.data = (when, *rows[:, 5:].T)
-        self._time.data = (when, 1e3 * rows[:, 1], budget)
-        self._ess.data = (when, rows[:, 3], rows[:, 4])
-
-
+        when, plan, budget, ess, samples, measured, commanded = rows[:, :7].T
+        when = when - now
+        costs = rows[:, 7:]
+        # uPlot writes few decimals.
+        small = bool(np.nanmax(costs, initial=0.0) < SMALL)
+        title = f"{COST} [1/1000]" if small else COST
+        if self._cost.title != title:
+            self._cost.title = title
+        self._cost.data = (when, *(costs * (1e3 if small else 1.0)).T)
+        self._ess.data = (when, ess, samples)
+        # In lockstep there is no budget, and uPlot draws nothing at all beside a line of NaN: what
+        # stands for it lies below the plan's line.
+        budget = np.where(np.isfinite(budget), budget.clip(0.0), plan)
+        self._time.data = (when, 1e3 * budget, 1e3 * plan)
+        if self._speed is not None and np.isfinite(measured).all():
+            self._speed.data = (when, measured, commanded)

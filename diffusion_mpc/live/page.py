@@ -18,13 +18,13 @@ from diffusion_mpc.live.actions import Actions
 from diffusion_mpc.live.live_plots import LivePlots, PlanFigures
 from diffusion_mpc.live.parameter_panel import ParameterPanel
 from diffusion_mpc.live.robot_view import RobotView
-from diffusion_mpc.live.sim_panel import SimPanel
+from diffusion_mpc.live.sim_buttons import add_sim_buttons
 from diffusion_mpc.live.status_line import StatusLine
 from diffusion_mpc.live.velocity_pad import VelocityPad
 from diffusion_mpc.types import Array
 
-WIDTH = 330
-"""Width of the panels at the sides, pixels."""
+CONTROLS, PLOTS = 330, 300
+"""Widths of the panels at the sides, pixels; a tablet has about 1000."""
 
 NOTICE = 8.0
 """Time for which a notice stays, s."""
@@ -69,18 +69,25 @@ class Page:
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         guard = Guard(config.host, config.token)
         # viser writes a banner to the terminal, and has no other way to be silent.
-        with guard.watching(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with (
+            guard.watching(),
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
             self._server = _Server(config.host, config.port, label="diffusion_mpc", verbose=False)
         host = "127.0.0.1" if config.host == "localhost" else config.host
         self.address = f"http://{host}:{self._server.get_port()}"
-        self.secret_address = f"{self.address}/?token={guard.token}" if guard.token else self.address
+        self.secret_address = (
+            f"{self.address}/?token={guard.token}" if guard.token else self.address
+        )
         gui = self._server.gui
         gui.configure_theme(show_logo=False, show_share_button=False, control_width="large")
         gui.main_panel.dock_right()
-        gui.main_panel.set_width(WIDTH)
+        gui.main_panel.set_width(CONTROLS)
         self._status = StatusLine(gui)
         self._tabs: Any = None
         self._plots_panel: Any = None
+        self._sim_buttons: Any = None
         self.view: RobotView | None = None
         self.plots: LivePlots | None = None
         self.pad: VelocityPad | None = None
@@ -127,9 +134,9 @@ class Page:
         """Draw a model; `base` is the body that the view follows, empty where it stays."""
         self.view = RobotView(self._server, self.post, model, base)
 
-    def describe(self, nodes: Mapping[str, Described]) -> None:
-        """Make the controls for nodes that describe themselves: planner and, maybe, sim."""
-        gui, planner = self._server.gui, nodes["planner"]
+    def describe(self, planner: Described) -> None:
+        """Make the controls for a planner that describes itself."""
+        gui = self._server.gui
         if self._tabs is not None:
             self._tabs.remove()
             self._plots_panel.remove()
@@ -137,33 +144,39 @@ class Page:
         self._tabs = gui.add_tab_group()
         with self._tabs.add_tab("drive"):
             if planner.reference == "cmd_vel":
-                self.pad = VelocityPad(
-                    gui, self.post, self._actions, planner.known, planner.values
-                )
+                self.pad = VelocityPad(gui, self.post, self._actions, planner.known, planner.values)
             if planner.reference == "goal_pose" and self.view is not None:
                 gui.add_markdown("Drag the arrows in the scene to move the goal.")
                 self.view.offer_goal(self._actions.pursue)
             if self.view is not None and self.view.base:
                 follow = gui.add_checkbox("follow the robot", True)
                 follow.on_update(lambda event: self._follow(event.target.value))
-            SimPanel(
-                gui,
-                self.post,
-                self._actions,
-                self.view.weight if self.view is not None else 0.0,
-                "sim" in nodes,
-                self.notify,
+            # Filled later: what is taken away while a browser loads the page leaves errors there.
+            self._sim_buttons = gui.add_folder(None)
+            forget = gui.add_button(
+                "forget the plan", color="gray", hint="The planner begins anew, as at the start."
             )
+            forget.on_click(lambda event: self.post(self._forget))
         self._add_panel("tune", "planner", planner, lambda p: p.live)
         self._add_panel("structure", "planner", planner, lambda p: p.rebuilt)
-        if "sim" in nodes:
-            self._add_panel("simulation", "sim", nodes["sim"], lambda p: p.live)
         terms = [name.removeprefix("cost.") for name in planner.known if name.startswith("cost.")]
         self._plots_panel = gui.add_panel()
         with self._plots_panel.add_tab("plots"):
-            self.plots = LivePlots(gui, terms, self._config.history)
+            self.plots = LivePlots(
+                gui, terms, self._config.history, planner.reference == "cmd_vel"
+            )
         self._plots_panel.dock_left()
-        self._plots_panel.set_width(WIDTH)
+        self._plots_panel.set_width(PLOTS)
+
+    def describe_simulation(self, sim: Described) -> None:
+        """Add the controls for a simulation that describes itself, after the planner's."""
+        weight = self.view.weight if self.view is not None else 0.0
+        with self._sim_buttons:
+            add_sim_buttons(self._server.gui, self.post, self._actions, weight, self.notify)
+        self._add_panel("simulation", "sim", sim, lambda p: p.live)
+
+    def _forget(self) -> None:
+        self._actions.call("planner/reset", self.notify)
 
     def _follow(self, wanted: bool) -> None:
         if self.view is not None:
@@ -172,7 +185,13 @@ class Page:
     def _add_panel(
         self, title: str, node: str, described: Described, chosen: Callable[[Parameter], bool]
     ) -> None:
-        known = [p for p in described.known.values() if chosen(p)]
+        foreign = {"cmd_vel": "command.", "goal_pose": "goal."}
+        foreign.pop(described.reference, None)
+        known = [
+            p
+            for p in described.known.values()
+            if chosen(p) and not p.name.startswith(tuple(foreign.values()))
+        ]
 
         def send(name: str, value: Value, settled: Callable[[str], None]) -> None:
             self._actions.set_parameter(node, name, value, settled)

@@ -87,9 +87,9 @@ class ParameterPanel:
         for parameter in self._known.values():
             groups.setdefault(_group(parameter.name), []).append(parameter)
         order = [*FIRST, *(group for group in groups if group and group not in FIRST), ""]
-        for group in (name for name in order if name in groups):
+        for number, group in enumerate(name for name in order if name in groups):
             title = TITLES.get(group, group)
-            with gui.add_folder(title, expand_by_default=group == FIRST[0]):
+            with gui.add_folder(title, expand_by_default=number == 0):
                 for parameter in groups[group]:
                     self._add(parameter)
                 names = [parameter.name for parameter in groups[group]]
@@ -112,10 +112,16 @@ class ParameterPanel:
             widget = gui.add_dropdown(options=p.choices, initial_value=str(value), **common)
         elif p.type is str:
             widget = gui.add_text(initial_value=str(value), **common)
+            # With a button, for a text that is being written is none that anybody means.
+            button = gui.add_button(f"set {p.name}", color="gray")
+            button.on_click(lambda event: self._post(lambda: self.wish(p.name, widget.value)))
         elif p.rebuilt:
             # A number, not a slider: on its way to a value it would ask for many planners.
             widget = gui.add_number(
-                initial_value=p.typed(value), min=p.typed(p.type(p.low)), max=p.type(p.high), **common
+                initial_value=p.typed(value),
+                min=p.typed(p.type(p.low)),
+                max=p.type(p.high),
+                **common,
             )
         else:
             low, high, step = map(p.type, slider_range(p, float(value)))
@@ -127,7 +133,7 @@ class ParameterPanel:
 
         def on_update(event: viser.GuiEvent[Any]) -> None:
             # Without a client, this panel has set the value.
-            if event.client is not None:
+            if event.client is not None and (p.choices or p.type is not str):
                 self._post(partial(self.wish, p.name, event.target.value))
 
         widget.on_update(on_update)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 from mjviser import ViserMujocoScene
+from numpy.typing import NDArray
 
 from diffusion_mpc.live.actions import Post
 from diffusion_mpc.types import Array
@@ -42,6 +43,7 @@ class RobotView:
         self._scene = ViserMujocoScene(server, model, num_envs=1)
         # Not mjviser's own tracking, which keeps the height of the robot, too: the floor would bob.
         self._scene.camera_tracking_enabled = False
+        server.scene.set_background_image(_sky())
         self._base = model.body(base).id if base else None
         self._data = mujoco.MjData(model)
         if model.nkey:
@@ -88,8 +90,8 @@ class RobotView:
     def show_paths(self, plan: Array, traces: Array) -> None:
         """Draw paths: the plan's (points, 3), and lines (n, 2, 3) of the best samples."""
         segments = np.stack([plan[:-1], plan[1:]], 1) if len(plan) > 1 else np.zeros((0, 2, 3))
-        self._show_lines("samples", traces, TRACES, self._width)
-        self._show_lines("plan", segments, PLAN, 3.0 * self._width)
+        self._show_lines("samples", traces, TRACES, 1.5 * self._width)
+        self._show_lines("plan", segments, PLAN, 5.0 * self._width)
 
     def _show_lines(
         self, name: str, lines: Array, color: tuple[int, int, int], width: float
@@ -126,3 +128,10 @@ class RobotView:
         """Show the goal that plans pursue: position (3,) in m, quaternion wxyz (4,)."""
         if self._goal is not None and not self._dragged:
             self._goal.position, self._goal.wxyz = position, quaternion
+
+
+def _sky() -> NDArray[np.uint8]:
+    """Background, (height, width, 3): light above, lighter towards the horizon."""
+    height = np.linspace(0.0, 1.0, 64)[:, None, None]
+    top, horizon = np.array([203.0, 219.0, 236.0]), np.array([250.0, 251.0, 253.0])
+    return (top + (horizon - top) * height.clip(0.0, 0.5) * 2.0).astype(np.uint8).repeat(8, axis=1)

@@ -10,9 +10,11 @@ WIDER = 4.0
 """End of a slider as a multiple of the default, or of the value where that is larger."""
 
 
-def slider_range(parameter: Parameter, value: float) -> tuple[float, float, float]:
+def slider_range(
+    parameter: Parameter, value: float, wider: float = WIDER
+) -> tuple[float, float, float]:
     """Lowest value, highest value and step of a slider: within the bounds, round the value."""
-    largest = WIDER * max(abs(float(parameter.default)), abs(value)) or 1.0
+    largest = wider * max(abs(float(parameter.default)), abs(value)) or 1.0
     if parameter.type is int:
         largest = math.ceil(max(largest, 4.0))
     low, high = max(parameter.low, -largest), min(parameter.high, largest)

@@ -66,11 +66,9 @@ class StatusLine:
             p99 = percentiles([1e3 * f.plan_time for _, f in self._plans], (99,))["p99"]
             lines.append(
                 f"{html.escape(newest.label)}; {rate:.0f} plans/s, p99 {p99:.1f} ms, "
-                f"{newest.missed} late; cost {sum(newest.terms.values()):.3f}"
+                f"{newest.missed} late; cost {sum(newest.terms.values()):.3g}"
             )
-        content = "<br>".join(
-            f'<span style="font-size:0.85em">{line}</span>' for line in lines
-        )
-        content = f'<div style="padding:0.3em 0.8em;line-height:1.4">{content}</div>'
+        content = "<br>".join(f'<span style="font-size:0.85em">{line}</span>' for line in lines)
+        content = f'<div style="padding:0.2em 0.8em 0.6em;line-height:1.35">{content}</div>'
         if content != self._html.content:
             self._html.content = content

@@ -62,7 +62,7 @@ class VelocityPad:
         self._sliders = []
         for name, label in AXES.items():
             parameter = known[name]
-            low, high, step = slider_range(parameter, float(values[name]))
+            low, high, step = slider_range(parameter, float(values[name]), 1.5)
             slider = gui.add_slider(
                 f"{label} [{parameter.unit}]",
                 min=low,

@@ -60,6 +60,11 @@ class RemoteNode:
         node.create_subscription(String, f"{name}/{MODEL}", self._on_model, LATCHED)
         node.create_subscription(ParameterEvent, "/parameter_events", self._on_event, 100)
 
+    @property
+    def signature(self) -> object:
+        """Equal for two descriptions that differ in values of parameters only."""
+        return self.model, sorted(self.facts["parameters"])
+
     def described(self) -> tuple[dict[str, Parameter], Mapping[str, Value]]:
         """Descriptions of its parameters, as far as they are known here, and all values.
 

@@ -7,6 +7,7 @@ priority: looking on must not take time from a planner that shares the machine.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import tempfile
 import time
@@ -86,7 +87,7 @@ class ViewerNode(Node):
             )
             for name, kind in (("planner", PlannerNodeConfig), ("sim", SimConfig))
         }
-        self._shown: tuple[Any, ...] = ()
+        self._shown: dict[str, object] = {}
         self._state: SeenState | None = None
         self._markers: Any = None
         self._velocity: Any = None
@@ -129,44 +130,40 @@ class ViewerNode(Node):
     # Who is there
 
     def _on_described(self) -> None:
-        planner = self._nodes["planner"]
-        if not (planner.facts and planner.model):
-            return
-        there = {name: node for name, node in self._nodes.items() if node.facts}
-        shown = tuple(
-            (name, node.model, sorted(node.facts["parameters"])) for name, node in there.items()
-        )
-        if shown != self._shown:
-            self._shown = shown
-            self._show(there)
-        for name, node in there.items():
-            for parameter, value in node.facts["parameters"].items():
-                self._on_parameter(name, parameter, value)
-
-    def _show(self, there: dict[str, RemoteNode]) -> None:
-        """Show a robot that was not there before."""
         from diffusion_mpc.live.page import Described
 
-        planner = there["planner"]
+        planner, sim = self._nodes["planner"], self._nodes["sim"]
+        if not (planner.facts and planner.model):
+            return
+        if self._shown.get("planner") != planner.signature:
+            self._shown = {"planner": planner.signature}
+            self._show_robot(planner)
+            self.page.describe(Described(*planner.described(), planner.facts["reference"]))
+        if sim.facts and self._shown.get("sim") is None:
+            self._shown["sim"] = sim.signature
+            self.page.describe_simulation(Described(*sim.described()))
+        for node in (planner, sim):
+            for name, value in node.facts.get("parameters", {}).items():
+                self._on_parameter(node.name, name, value)
+
+    def _show_robot(self, planner: RemoteNode) -> None:
+        """Show a robot that was not there before."""
         facts, values = planner.facts, planner.facts["parameters"]
+        if self._state is not None:
+            self._state.close()
+            self._state = None
         try:
-            model, base = load_model(planner.model), facts.get("base", "")
-            if self._state is not None:
-                self._state.close()
+            model, base = load_model(planner.model), facts["base"]
             self._state = SeenState(self, model, base, values)
             self.page.show_model(model, base)
         except (BagError, TaskError, ValueError) as error:
             self.get_logger().error(f"the robot cannot be shown: {error}")
-        reference = facts.get("reference", "none")
         if self._velocity is not None:
             self.destroy_publisher(self._velocity)
             self._velocity = None
-        if reference == VELOCITY:
+        if facts["reference"] == VELOCITY:
             kind = TwistStamped if values["command.stamped"] else Twist
             self._velocity = self.create_publisher(kind, VELOCITY, 1)
-        self.page.describe(
-            {name: Described(*node.described(), reference) for name, node in there.items()}
-        )
 
     def _on_parameter(self, node: str, name: str, value: Value) -> None:
         panels = ("tune", "structure") if node == "planner" else ("simulation",)
@@ -189,6 +186,8 @@ class ViewerNode(Node):
             message.num_samples,
             message.deadline_misses,
             label,
+            message.command.linear.x,
+            self._state.forward_velocity if self._state is not None else math.nan,
         )
         self.page.show_plan(figures, time.monotonic())
         position, quaternion = xyz(message.goal.position), xyzw(message.goal.orientation)
@@ -259,9 +258,7 @@ class ViewerNode(Node):
         if not client.service_is_ready():
             told(f"there is no service {name} at the moment")
             return
-        client.call_async(request).add_done_callback(
-            lambda future: told(future.result().message)
-        )
+        client.call_async(request).add_done_callback(lambda future: told(future.result().message))
 
 
 def make_page(config: ViewerConfig, node: ViewerNode) -> Page:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -39,6 +39,7 @@ class SeenState:
             TaskError: the model has joints that no message carries
         """
         self._node = node
+        self._in_header = parameters["input.twist_frame"] == "header"
         prefix = str(parameters["joint_prefix"])
         parts = Estimator(model, base or None, prefix=prefix)
         self._joints = {f"{prefix}{name}": q for name, (q, _) in parts.addresses.items()}
@@ -70,6 +71,19 @@ class SeenState:
 
     def _take(self, topic: str, message: Odometry | PoseStamped) -> None:
         self._poses[topic] = message
+
+    @property
+    def forward_velocity(self) -> float:
+        """Velocity of the base along its own x axis, m/s; NaN where nothing tells it."""
+        message = self._poses.get(ODOMETRY)
+        if message is None:
+            return math.nan
+        velocity = xyz(message.twist.twist.linear)
+        if self._in_header:
+            inverse, world = np.zeros(4), velocity.copy()
+            mujoco.mju_negQuat(inverse, np.roll(xyzw(message.pose.pose.orientation), 1))
+            mujoco.mju_rotVecQuat(velocity, world, inverse)
+        return float(velocity[0])
 
     def write(self, qpos: Array) -> None:
         """Write what has come into positions (nq,), and leave the others as they are."""
