@@ -29,6 +29,7 @@ class Browser:
             address.replace("http://", "ws://"),
             subprotocols=[f"viser-v{viser.__version__}"],
             max_size=None,
+            close_timeout=0.5,
             **options,
         )
         self.widgets, self.notices = {}, []

@@ -1,5 +1,6 @@
 """The live page's server over real DDS and a real connection, without a browser's engine."""
 
+import contextlib
 import http.client
 import signal
 
@@ -10,64 +11,60 @@ pytest.importorskip("viser", reason="needs viser and mjviser")
 pytest.importorskip("mjviser", reason="needs viser and mjviser")
 
 
-@pytest.fixture
-def serve(tmp_path):
-    """Starts a viewer node; returns the address that it tells."""
-    from std_msgs.msg import String
-
+def start(name, parameters, folder):
     from diffusion_mpc.bringup.description import Process
     from diffusion_mpc.bringup.processes import Running
+
+    folder.mkdir()
+    return Running([Process(name, parameters)], folder)
+
+
+def address_of(robot, viewer):
+    """Address that a viewer node tells."""
+    from std_msgs.msg import String
+
     from diffusion_mpc.ros.messages.run import LATCHED
 
-    made = []
-
-    def start(robot, **parameters):
-        folder = tmp_path / "viewer"
-        folder.mkdir()
-        running = Running([Process("viewer", {"port": 8400, **parameters})], folder)
-        made.append(running)
-        told = []
-        robot.node.create_subscription(String, "viewer/address", told.append, LATCHED)
-        robot.spin_until(lambda: told or running.ended(), "the page's address")
-        assert not running.ended(), running.log("viewer")
-        return told[-1].data, running
-
-    yield start
-    for running in made:
-        running.stop()
+    told = []
+    robot.node.create_subscription(String, "viewer/address", told.append, LATCHED)
+    robot.spin_until(lambda: told or viewer.ended(), "the page's address")
+    assert not viewer.ended(), viewer.log("viewer")
+    return told[-1].data
 
 
-@pytest.fixture
-def page(start_planner, serve):
-    """A planner of an ant, a robot that lies still, and a page that is open; all three."""
-    from browser import Browser
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A planner of an ant, a robot that lies still, and the address of the page."""
+    from conftest import CARTPOLE
+    from robot import Robot
 
+    from diffusion_mpc.bringup.description import free_domain_id
     from diffusion_mpc.estimation.estimator import Estimator
     from diffusion_mpc.tasks import find_task
 
     joints = list(Estimator(find_task("ant")().model, "torso").addresses)
-    running, robot = start_planner(
-        robot={"joints": joints, "base": True}, task="ant", wait=False, planner__rate=10.0
-    )
-    address, _ = serve(robot)
-    robot.start()
-    robot.spin_until(lambda: robot.stats, "plans")
-    browser = Browser(address)
-    seen(robot, browser, lambda: browser.find("upright"), "the controls")
-    yield running, robot, browser, address
-    browser.close()
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+        robot = Robot(joints=joints, base=True)
+        planner = {**CARTPOLE, "task": "ant", "planner.rate": 10.0}
+        with (
+            start("viewer", {"port": 8400}, folder / "viewer") as viewer,
+            start("planner", planner, folder / "planner") as running,
+        ):
+            address = address_of(robot, viewer)
+            robot.start()
+            robot.spin_until(lambda: robot.stats, "plans")
+            yield running, robot, address
+        robot.close()
 
 
 @pytest.fixture
-def robot(monkeypatch):
-    from robot import Robot
+def browser(page):
+    from browser import Browser
 
-    from diffusion_mpc.bringup.description import free_domain_id
-
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    made = Robot()
-    yield made
-    made.close()
+    with contextlib.closing(Browser(page[-1])) as opened:
+        yield opened
 
 
 def seen(robot, browser, condition, what):
@@ -81,18 +78,17 @@ def seen(robot, browser, condition, what):
 def get_parameter(robot, name):
     from rcl_interfaces.srv import GetParameters
 
-    answer = robot.ask(
-        GetParameters, "planner/get_parameters", GetParameters.Request(names=[name])
-    )
+    answer = robot.ask(GetParameters, "planner/get_parameters", GetParameters.Request(names=[name]))
     return answer.values[0]
 
 
-def test_sliders_set_parameters_and_show_those_that_others_set_and_a_refused_one_goes_back(page):
-    _, robot, browser, _ = page
+def test_sliders_set_parameters_and_show_what_others_set_and_a_refused_one_goes_back(page, browser):
+    _, robot, _ = page
     from diffusion_mpc.config import PlannerNodeConfig, parameters
     from diffusion_mpc.tasks import find_task
 
     known = parameters(PlannerNodeConfig, find_task("ant"))
+    seen(robot, browser, lambda: browser.find("upright"), "the controls")
     weight = browser.find("upright")[0][1]
     assert weight["value"] == known["cost.upright"].default
     assert known["cost.upright"].description in weight["hint"]
@@ -127,11 +123,12 @@ def test_sliders_set_parameters_and_show_those_that_others_set_and_a_refused_one
     seen(robot, browser, lambda: browser.value("control dt [s]") == 0.02, "the value as it was")
 
 
-def test_the_pad_drives_until_the_page_is_closed(page):
+def test_the_pad_drives_until_the_page_is_closed(page, browser):
     from geometry_msgs.msg import Twist
     from robot import DEEP
 
-    _, robot, browser, _ = page
+    _, robot, _ = page
+    seen(robot, browser, lambda: browser.find("steer"), "the pad")
     velocities = []
     robot.node.create_subscription(Twist, "cmd_vel", velocities.append, DEEP)
     robot.spin(0.5)
@@ -151,30 +148,6 @@ def test_the_pad_drives_until_the_page_is_closed(page):
     assert not velocities
 
 
-def test_a_planner_that_dies_is_told_and_one_that_returns_is_shown_in_another_tab(page, tmp_path):
-    from browser import Browser
-    from conftest import CARTPOLE
-
-    from diffusion_mpc.bringup.description import Process
-    from diffusion_mpc.bringup.processes import Running
-
-    running, robot, browser, address = page
-    seen(robot, browser, lambda: "plans/s" in browser.texts(), "figures of plans")
-    running.send("planner", signal.SIGKILL)
-    seen(robot, browser, lambda: "silent for" in browser.texts(), "that the planner is silent")
-    folder = tmp_path / "again"
-    folder.mkdir()
-    parameters = {**CARTPOLE, "task": "ant", "cost.upright": 3.0}
-    with Running([Process("planner", parameters)], folder):
-        robot.stats.clear()
-        robot.spin_until(lambda: robot.stats, "plans again")
-        other = Browser(address)
-        seen(robot, other, lambda: other.find("upright ●"), "its parameters")
-        assert other.value("upright ●") == 3.0
-        seen(robot, other, lambda: "silent for" not in other.texts(), "that it is back")
-        other.close()
-
-
 def get(address, path="/", **headers):
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10.0)
     connection.request("GET", path, headers=headers)
@@ -183,12 +156,16 @@ def get(address, path="/", **headers):
     return answer
 
 
-def test_other_sites_and_other_names_are_refused_and_other_machines_need_the_token(serve, robot):
+def test_other_sites_are_refused_and_other_machines_need_the_token():
     from browser import Browser
     from websockets.exceptions import InvalidStatus
 
-    address, _ = serve(robot, host="0.0.0.0", token="secret")
-    address = address.replace("0.0.0.0", "127.0.0.1")
+    from diffusion_mpc.config import ViewerConfig
+    from diffusion_mpc.live.page import Page
+
+    page = Page(ViewerConfig(host="0.0.0.0", port=8500, token="secret"), None)
+    assert page.secret_address == f"{page.address}/?token=secret"
+    address = page.address.replace("0.0.0.0", "127.0.0.1")
     assert get(address).status == 401
     assert get(address, "/?token=wrong").status == 401
     with pytest.raises(InvalidStatus, match="401"):
@@ -201,6 +178,7 @@ def test_other_sites_and_other_names_are_refused_and_other_machines_need_the_tok
     with pytest.raises(InvalidStatus, match="403"):
         Browser(address, origin="http://elsewhere.org", additional_headers={"Cookie": cookie})
     Browser(address, origin=address, additional_headers={"Cookie": cookie}).close()
+    page.close()
 
 
 def test_a_page_of_this_machine_alone_answers_to_its_own_names_only():
@@ -217,5 +195,26 @@ def test_an_address_of_another_machine_is_a_mistake_that_is_told():
     from diffusion_mpc.config import ConfigError
     from diffusion_mpc.live.access import Guard
 
-    with pytest.raises(ConfigError, match="host: '192.0.2.1' is no address of this machine"):
+    with pytest.raises(ConfigError, match=r"host: '192\.0\.2\.1' is no address of this machine"):
         Guard("192.0.2.1")
+
+
+def test_a_planner_that_dies_is_told_and_one_that_returns_is_shown_in_another_tab(
+    page, browser, tmp_path
+):
+    from browser import Browser
+    from conftest import CARTPOLE
+
+    running, robot, address = page
+    seen(robot, browser, lambda: "plans/s" in browser.texts(), "figures of plans")
+    running.send("planner", signal.SIGKILL)
+    seen(robot, browser, lambda: "silent for" in browser.texts(), "that the planner is silent")
+    parameters = {**CARTPOLE, "task": "ant", "cost.upright": 3.0}
+    with start("planner", parameters, tmp_path / "again"):
+        robot.stats.clear()
+        robot.spin_until(lambda: robot.stats, "plans again")
+        other = Browser(address)
+        seen(robot, other, lambda: other.find("upright ●"), "its parameters")
+        assert other.value("upright ●") == 3.0
+        seen(robot, other, lambda: "silent for" not in other.texts(), "that it is back")
+        other.close()

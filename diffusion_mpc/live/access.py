@@ -24,7 +24,7 @@ from websockets.http11 import Request, Response
 
 from diffusion_mpc.config import ConfigError
 
-PING = 1.5
+PING, PATIENCE = 1.0, 3.0
 """Time between two signs of life of a page, and longest wait for its answer, s."""
 
 
@@ -126,7 +126,7 @@ class Guard:
                 port,
                 process_request=process,
                 ping_interval=PING,
-                ping_timeout=PING,
+                ping_timeout=PATIENCE,
                 **options,
             )
 

@@ -106,10 +106,10 @@ class LivePlots:
         axis = {"font": "11px sans-serif", "grid": {"stroke": "#e2e8f0", "width": 1}}
         return gui.add_uplot(
             empty,
-            tuple(series),  # type: ignore[arg-type]
+            tuple(series),
             title=title,
             scales={"x": {"time": False, "range": (-self._history, 0.0)}},
-            axes=({**axis, "size": 30}, {**axis, "size": 44}),  # type: ignore[typeddict-item]
+            axes=({**axis, "size": 30}, {**axis, "size": 44}),
             legend={"show": True, "live": False},
             height=height,
         )

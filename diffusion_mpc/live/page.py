@@ -162,9 +162,7 @@ class Page:
         terms = [name.removeprefix("cost.") for name in planner.known if name.startswith("cost.")]
         self._plots_panel = gui.add_panel()
         with self._plots_panel.add_tab("plots"):
-            self.plots = LivePlots(
-                gui, terms, self._config.history, planner.reference == "cmd_vel"
-            )
+            self.plots = LivePlots(gui, terms, self._config.history, planner.reference == "cmd_vel")
         self._plots_panel.dock_left()
         self._plots_panel.set_width(PLOTS)
 

@@ -81,7 +81,7 @@ class VelocityPad:
         buttons.on_click(lambda event: post(partial(self.press, event.target.value)))
         self._on.on_update(self._posted(post, self._switched))
         for key, button in KEYS.items():
-            command = gui.add_command(f"Drive {button}", hotkey=key)  # type: ignore[arg-type]
+            command = gui.add_command(f"Drive {button}", hotkey=key)
             command.on_trigger(lambda event, button=button: post(partial(self.press, button)))
 
     def _posted(self, post: Post, work: Any) -> Any:  # noqa: ANN401  (a callback of viser)

@@ -17,7 +17,8 @@ from std_msgs.msg import String
 from diffusion_mpc.bags.run_record import MODEL, RUN
 from diffusion_mpc.config import Parameter, Value, model_file, parameters
 from diffusion_mpc.ros.messages.run import LATCHED
-from diffusion_mpc.tasks import TaskError, find_task
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.errors import TaskError
 
 PATIENCE = 5.0
 """Time that a node has to answer, s; it may be building a planner."""
@@ -90,7 +91,8 @@ class RemoteNode:
     def _on_answer(self, future: Future[Any]) -> None:
         if future in self._waiting:
             _, settled = self._waiting.pop(future)
-            result = future.result().results[0]
+            answer: Any = future.result()
+            result = answer.results[0]
             settled("" if result.successful else result.reason or "refused")
 
     def turn(self, now: float) -> None:
@@ -111,4 +113,5 @@ class RemoteNode:
     def _on_event(self, event: ParameterEvent) -> None:
         if event.node == self._full_name:
             for parameter in [*event.new_parameters, *event.changed_parameters]:
-                self._on_changed(parameter.name, parameter_value_to_python(parameter.value))
+                value: Any = parameter_value_to_python(parameter.value)
+                self._on_changed(parameter.name, value)

@@ -46,7 +46,7 @@ from diffusion_mpc.ros.messages.seen_state import SeenState
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.remote_node import RemoteNode
 from diffusion_mpc.ros.spin import run
-from diffusion_mpc.tasks import TaskError
+from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.types import Array
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class ViewerNode(Node):
         self._velocity: Any = None
         self._goals = self.create_publisher(PoseStamped, GOAL, 1)
         self._pushes = self.create_publisher(WrenchStamped, "sim/push", 1)
-        self._services: dict[str, Any] = {}
+        self._callers: dict[str, Any] = {}
         self.create_subscription(PlannerStats, "planner/stats", self._on_stats, BEST_EFFORT)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         # For whoever looks for the page, without the token.
@@ -251,10 +251,10 @@ class ViewerNode(Node):
     def call(self, service: str, told: Callable[[str], None]) -> None:
         """Call a service, see `SERVICES`; `told` is called with what it answers."""
         name, request = SERVICES.get(service, (service, Trigger.Request()))
-        if name not in self._services:
+        if name not in self._callers:
             kind = SetBool if isinstance(request, SetBool.Request) else Trigger
-            self._services[name] = self.create_client(kind, name)
-        client = self._services[name]
+            self._callers[name] = self.create_client(kind, name)
+        client = self._callers[name]
         if not client.service_is_ready():
             told(f"there is no service {name} at the moment")
             return
