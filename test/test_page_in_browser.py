@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(900)]
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium from PyPI")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -214,7 +214,7 @@ def test_a_planner_that_dies_is_told_and_one_that_returns_is_shown_in_another_ta
         robot.stats.clear()
         robot.spin_until(lambda: robot.stats, "plans again")
         other = Browser(address)
-        seen(robot, other, lambda: other.find("upright ●"), "its parameters")
-        assert other.value("upright ●") == 3.0
+        seen(robot, other, lambda: other.find("upright ●"), "its controls")
+        seen(robot, other, lambda: other.value("upright ●") == 3.0, "its parameters")
         seen(robot, other, lambda: "silent for" not in other.texts(), "that it is back")
         other.close()
