@@ -32,7 +32,7 @@ SMALL = 0.05
 
 
 @dataclass(frozen=True)
-class PlanFigures:
+class ShownPlan:
     """Figures of a plan.
 
     Attributes:
@@ -114,7 +114,7 @@ class LivePlots:
             height=height,
         )
 
-    def add(self, figures: PlanFigures, now: float) -> None:
+    def add(self, figures: ShownPlan, now: float) -> None:
         """Take the figures of a plan at a time (s, monotonic)."""
         if self._bin and now - self._bin_began >= PERIOD:
             self._close_bin()

@@ -14,8 +14,8 @@ import viser
 
 from diffusion_mpc.config import Parameter, Value, ViewerConfig
 from diffusion_mpc.live.access import Guard
-from diffusion_mpc.live.actions import Actions
-from diffusion_mpc.live.live_plots import LivePlots, PlanFigures
+from diffusion_mpc.live.live_plots import LivePlots, ShownPlan
+from diffusion_mpc.live.page_actions import Actions
 from diffusion_mpc.live.parameter_panel import ParameterPanel
 from diffusion_mpc.live.robot_view import RobotView
 from diffusion_mpc.live.sim_buttons import add_sim_buttons
@@ -205,7 +205,7 @@ class Page:
             if title in self.panels:
                 self.panels[title].show(name, value)
 
-    def show_plan(self, figures: PlanFigures, now: float) -> None:
+    def show_plan(self, figures: ShownPlan, now: float) -> None:
         """Take the figures of a plan."""
         self._status.add(figures, now)
         if self.plots is not None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diffusion_mpc.config import Parameter, Value
-from diffusion_mpc.live.actions import Post
+from diffusion_mpc.live.page_actions import Post
 from diffusion_mpc.live.slider_range import slider_range
 
 if TYPE_CHECKING:

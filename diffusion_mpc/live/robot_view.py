@@ -11,7 +11,7 @@ import numpy as np
 from mjviser import ViserMujocoScene
 from numpy.typing import NDArray
 
-from diffusion_mpc.live.actions import Post
+from diffusion_mpc.live.page_actions import Post
 from diffusion_mpc.types import Array
 
 if TYPE_CHECKING:

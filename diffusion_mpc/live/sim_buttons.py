@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffusion_mpc.live.actions import Actions, Post
+from diffusion_mpc.live.page_actions import Actions, Post
 from diffusion_mpc.types import Array
 
 if TYPE_CHECKING:

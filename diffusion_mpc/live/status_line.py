@@ -6,7 +6,7 @@ import html
 from collections import deque
 from typing import TYPE_CHECKING
 
-from diffusion_mpc.live.live_plots import PlanFigures
+from diffusion_mpc.live.live_plots import ShownPlan
 from diffusion_mpc.percentiles import percentiles
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class StatusLine:
         self._html = gui.add_html("")
         self._health = ("warn", "waiting for a planner; is one running in this ROS domain?")
         self._heard: float | None = None
-        self._plans: deque[tuple[float, PlanFigures]] = deque(maxlen=500)
+        self._plans: deque[tuple[float, ShownPlan]] = deque(maxlen=500)
         self._due = 0.0
         self.text = ""
 
@@ -37,7 +37,7 @@ class StatusLine:
         """Take the planner's health: a key of `COLORS`, and why it is not better."""
         self._health, self._heard = (level, text), now
 
-    def add(self, figures: PlanFigures, now: float) -> None:
+    def add(self, figures: ShownPlan, now: float) -> None:
         """Take the figures of a plan."""
         self._plans.append((now, figures))
 

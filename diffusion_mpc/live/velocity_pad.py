@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusion_mpc.config import Parameter
-from diffusion_mpc.live.actions import Actions, Post
+from diffusion_mpc.live.page_actions import Actions, Post
 from diffusion_mpc.live.slider_range import slider_range
 from diffusion_mpc.types import Array
 

@@ -172,13 +172,13 @@ class ViewerNode(Node):
     # What happens
 
     def _on_stats(self, message: PlannerStats) -> None:
-        from diffusion_mpc.live.live_plots import PlanFigures
+        from diffusion_mpc.live.live_plots import ShownPlan
 
         label = (
             f"{message.algorithm} on {message.backend}, {message.num_samples} samples of "
             f"{message.horizon_steps} steps, {message.iterations} times"
         )
-        figures = PlanFigures(
+        figures = ShownPlan(
             dict(zip(message.term_names, message.term_costs, strict=True)),
             message.plan_time,
             message.deadline,
