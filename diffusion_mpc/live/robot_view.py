@@ -54,7 +54,7 @@ class RobotView:
         self._goal: Any = None
         self._dragged = False
         size = float(model.stat.extent)
-        server.initial_camera.position = tuple(size * np.array([-0.9, -1.3, 0.8]))
+        server.initial_camera.position = tuple(size * np.array([-1.1, -1.6, 0.95]))
         server.initial_camera.look_at = (0.0, 0.0, 0.2 * size)
         self._width = 0.004 * size
         self.draw()
