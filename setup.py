@@ -52,6 +52,7 @@ setup(
         "bo": ["botorch>=0.12"],
         "learning": ["minari", "ray", "tensorboard"],
         "menagerie": ["mujoco-menagerie>=2026.10"],
+        "page": ["mjviser>=0.0.14", "viser>=1.1"],
         "cuda": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
         "test": [
             "hypothesis",

@@ -89,18 +89,22 @@ app.command(
 
 
 @app.command
-def demo(*, no_video: bool = False, json: OutputFile = None) -> int:
+def demo(*, page: bool = False, no_video: bool = False, json: OutputFile = None) -> int:
     """Show the ant walking in simulation over ROS 2 for 20 s; write bag, report, plot and video.
 
     example: diffusion-mpc demo
 
     Args:
+        page: serve the live page, until Ctrl-C
         no_video: do not render the video
         json: file to write the figures to
     """
     simulation = _simulation()
     folder = simulation.new_run_folder()
-    write_json(simulation.simulate("ant", duration=20.0, folder=folder, video=not no_video), json)
+    summary = simulation.simulate(
+        "ant", duration=0.0 if page else 20.0, folder=folder, video=not no_video, page=page
+    )
+    write_json(summary, json)
     return 0
 
 
@@ -109,11 +113,12 @@ def sim(
     task: str,
     /,
     *,
-    duration: float = 20.0,
+    duration: float | None = None,
     lockstep: bool = False,
     record: Path | None = None,
     video: bool = False,
     viewer: bool = False,
+    page: bool = False,
     params_file: Path | None = None,
     settings: SetOption = (),
     json: OutputFile = None,
@@ -124,11 +129,12 @@ def sim(
 
     Args:
         task: name of the task, or a Python file that defines one
-        duration: simulated time in s; 0: until Ctrl-C
+        duration: simulated time in s; 0: until Ctrl-C (default: 20, with --page 0)
         lockstep: the simulation waits for every command: the same result every time
         record: new folder for bag, report and plot
         video: with --record: render a video as well
         viewer: open MuJoCo's viewer window
+        page: serve the live page: the robot, sliders and plots in the browser
         params_file: ROS parameter file for the nodes
         settings: planner parameter, or sim.NAME=VALUE; can be repeated
         json: file to write the figures to
@@ -138,11 +144,12 @@ def sim(
     texts = parse_settings(settings)
     summary = _simulation().simulate(
         task,
-        duration=duration,
+        duration=duration if duration is not None else 0.0 if page else 20.0,
         folder=record,
         video=video,
         lockstep=lockstep,
         headless=not viewer,
+        page=page,
         params_file=str(params_file or ""),
         settings=texts,
     )

@@ -275,6 +275,18 @@ def by_name(options):
     return {process.name: process for process in processes(options)}
 
 
+def test_a_page_is_served_where_it_is_asked_for_and_others_go_on_without_it(tmp_path):
+    path = tmp_path / "parameters.yaml"
+    path.write_text("/**/viewer:\n  ros__parameters:\n    port: 8090\n")
+    for describe, others in ((processes, {"planner", "sim"}), (robot_processes, {"planner"})):
+        started = describe(Options.from_texts({"page": "true", "params_file": str(path)}))
+        viewer = next(process for process in started if process.name == "viewer")
+        assert viewer.helper
+        assert viewer.parameters["port"] == 8090
+        assert {process.name for process in started} - {"viewer"} == others
+        assert {process.name for process in describe(Options())} == others
+
+
 def test_bring_up_starts_planner_and_simulation_and_a_recorder_when_asked():
     assert list(by_name(Options())) == ["planner", "sim"]
     assert list(by_name(Options(record="bag"))) == ["recorder", "planner", "sim"]

@@ -63,6 +63,8 @@ ALLOWED = {
     ("evaluation/video.py", "track"),  # rich's
     ("ros/recorder_node.py", "get_package_share_directory"),  # ament's
     ("tasks/urdf.py", "get_package_share_directory"),
+    ("live/page.py", "request_share_url"),  # viser's
+    ("live/page.py", "show_share_button"),
 }
 
 

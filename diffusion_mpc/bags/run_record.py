@@ -33,7 +33,8 @@ def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
     """Facts that do not change while a node runs.
 
     `task_file`, `task_source`: the task's file and its text, where it is one;
-    `model_sha256`: see `model_hash`; `revision`, `versions`, `machine`.
+    `model_sha256`: see `model_hash`; `base`, `reference`: the task's, see `Task`; `revision`,
+    `versions`, `machine`.
 
     Args:
         task_name: name or file of the task; empty: none
@@ -44,6 +45,8 @@ def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
         "task_file": str(file.resolve()) if file.suffix == ".py" else "",
         "task_source": file.read_text(encoding="utf-8") if file.suffix == ".py" else "",
         "model_sha256": model_hash(task.model) if task is not None else "",
+        "base": (task.base or "") if task is not None else "",
+        "reference": task.reference if task is not None else "",
         "revision": revision(),
         "versions": {**versions(), "ros": os.environ.get("ROS_DISTRO", "")},
         "machine": machine(),

@@ -63,6 +63,12 @@ ARGUMENTS = (
         ("", *get_args(BackendChoice)),
     ),
     Argument("headless", "true", "Without a viewer window.", ("true", "false")),
+    Argument(
+        "page",
+        "false",
+        "Serve the live page; the viewer node's log and its topic viewer/address say where.",
+        ("true", "false"),
+    ),
     Argument("record", "", "New folder for the bag; empty: nothing is recorded."),
     Argument(
         "lockstep",
@@ -102,6 +108,7 @@ class Options:
     params_file: str = ""
     backend: str = ""
     headless: bool = True
+    page: bool = False
     record: str = ""
     lockstep: bool = False
     duration: float = 0.0
@@ -136,6 +143,7 @@ class Options:
             params_file=texts["params_file"],
             backend=texts["backend"],
             headless=flag("headless"),
+            page=flag("page"),
             record=texts["record"],
             lockstep=flag("lockstep"),
             duration=number("duration"),
@@ -165,7 +173,9 @@ class Process:
 
 
 def processes(options: Options) -> list[Process]:
-    """The nodes of a simulation, in the order they are started: recorder, planner, simulation.
+    """The nodes of a simulation, in the order they are started.
+
+    Recorder and viewer, where they are asked for, planner, simulation.
 
     Raises:
         ConfigError: a setting or a parameter in the file is unknown or does not fit
@@ -218,9 +228,7 @@ def processes(options: Options) -> list[Process]:
         known = build(SimConfig, _checked("sim", sim))
         delay = whole_periods(known.state_delay, 1.0 / known.rate)
         planner = {"lockstep_lead": delay, **planner}
-    return _with_recorder(
-        options, {"planner": {**planner, **common}, "sim": sim}, given["recorder"]
-    )
+    return _with_helpers(options, {"planner": {**planner, **common}, "sim": sim}, given)
 
 
 def _require_fit(planner: Mapping[str, Value], sim: Mapping[str, Value]) -> None:
@@ -246,7 +254,7 @@ def _require_fit(planner: Mapping[str, Value], sim: Mapping[str, Value]) -> None
 
 
 def robot_processes(options: Options) -> list[Process]:
-    """The nodes beside a robot that is not simulated here: recorder, planner.
+    """The nodes beside a robot that is not simulated here: recorder, viewer, planner.
 
     Raises:
         ConfigError, TaskError: as `processes`
@@ -259,19 +267,26 @@ def robot_processes(options: Options) -> list[Process]:
     # A disk that is full is no reason to let go of a robot.
     return [
         replace(p, respawn=options.respawn) if p.name == "planner" else replace(p, helper=True)
-        for p in _with_recorder(options, {"planner": planner}, given["recorder"])
+        for p in _with_helpers(options, {"planner": planner}, given)
     ]
 
 
-def _with_recorder(
-    options: Options, nodes: Mapping[str, Mapping[str, Value]], recorder: Mapping[str, Value]
+def _with_helpers(
+    options: Options, nodes: Mapping[str, Mapping[str, Value]], given: Mapping[str, dict[str, Any]]
 ) -> list[Process]:
-    common: dict[str, Value] = {"use_sim_time": options.use_sim_time, "directory": options.record}
+    common: dict[str, Value] = {"use_sim_time": options.use_sim_time}
+    if options.page:
+        nodes = {"viewer": {**given["viewer"], **common}, **nodes}
     if options.record:
-        nodes = {"recorder": {**recorder, **common}, **nodes}
+        recorder = {**given["recorder"], **common, "directory": options.record}
+        nodes = {"recorder": recorder, **nodes}
     for name, values in nodes.items():
         _checked(name, values)
-    return [Process(name, values, options.namespace) for name, values in nodes.items()]
+    # A page that cannot be served is no reason to end a run.
+    return [
+        Process(name, values, options.namespace, helper=name == "viewer")
+        for name, values in nodes.items()
+    ]
 
 
 def _checked(node: str, values: Mapping[str, Any]) -> dict[str, Value]:

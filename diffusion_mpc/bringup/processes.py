@@ -23,6 +23,9 @@ class Running:
     """Nodes as processes of their own, without `ros2`.
 
     Use as a context manager: on leaving, every process has ended.
+
+    Attributes:
+        helpers: names of those that the others can do without
     """
 
     def __init__(self, started: Sequence[Process], folder: Path, traced: bool = False) -> None:
@@ -35,6 +38,7 @@ class Running:
         """
         self.folder = folder
         self._environment = os.environ | ({trace_events.VARIABLE: str(folder)} if traced else {})
+        self.helpers = {process.name for process in started if process.helper}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for process in started:
             self._children[process.name] = self._start(process)
@@ -97,8 +101,18 @@ class Running:
         )
 
     def failures(self) -> list[str]:
-        """Reasons of the nodes that have failed by themselves, one line each."""
-        return [self.reason(name) for name, code in self.ended().items() if code > 0]
+        """Reasons of the nodes that have failed by themselves, one line each, but of helpers."""
+        return [
+            self.reason(name)
+            for name, code in self.ended().items()
+            if code > 0 and name not in self.helpers
+        ]
+
+    def announced(self, name: str, mark: str) -> str:
+        """Rest of the first line in a node's log that has `mark`; empty where there is none."""
+        text = (self.folder / f"{name}.log").read_text(errors="replace")
+        _, found, rest = text.partition(mark)
+        return rest.partition("\n")[0] if found and "\n" in rest else ""
 
     def stop(self, patience: float = 5.0) -> None:
         """Interrupt the nodes, the last started first.

@@ -26,6 +26,8 @@ from diffusion_mpc.ros.spin import ENDING, on_ending
 
 REFRESH = 0.5
 START_TIMEOUT = 180.0
+PAGE = "page: "
+"""Words before the address of the page in the log of the viewer node."""
 
 
 class SimulationError(ValueError):
@@ -44,6 +46,7 @@ def simulate(
     video: bool,
     lockstep: bool = False,
     headless: bool = True,
+    page: bool = False,
     params_file: str = "",
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
@@ -56,6 +59,7 @@ def simulate(
         video: render a video into the folder
         lockstep: the simulation waits for every command
         headless: without a viewer window
+        page: serve the live page
         params_file: ROS parameter file; empty: none
         settings: parameters by name, as texts
 
@@ -75,6 +79,7 @@ def simulate(
             task,
             params_file,
             headless=headless,
+            page=page,
             record=str(bag.absolute()),
             lockstep=lockstep,
             duration=duration,
@@ -136,6 +141,7 @@ def _watch(running: Running, duration: float, interrupt: Interrupt) -> int:
     Returns the number of plans that have been seen.
     """
     began = time.monotonic()
+    waiting = set(running.helpers)
     with (
         Status(duration) as status,
         Live(
@@ -144,8 +150,12 @@ def _watch(running: Running, duration: float, interrupt: Interrupt) -> int:
     ):
         while not interrupt.came:
             ended = running.ended()
+            for name in [*waiting]:
+                if told := _about_helper(running, name):
+                    waiting.remove(name)
+                    live.console.print(told, markup=False, soft_wrap=True)
             for name, code in ended.items():
-                if code != 0 or name == "planner":
+                if name not in running.helpers and (code != 0 or name == "planner"):
                     raise SimulationError(running.reason(name))
             if "sim" in ended:
                 break
@@ -160,3 +170,11 @@ def _watch(running: Running, duration: float, interrupt: Interrupt) -> int:
             live.update(status.text(), refresh=True)
             time.sleep(REFRESH)
         return status.plans
+
+
+def _about_helper(running: Running, name: str) -> str:
+    """News of a node that the others can do without: where its page is, or why it failed."""
+    if name in running.ended():
+        return f"the run goes on without the {name}: {running.reason(name)}"
+    address = running.announced(name, PAGE)
+    return f"{PAGE}{address}" if address else ""

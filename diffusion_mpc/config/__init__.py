@@ -46,6 +46,7 @@ from diffusion_mpc.config.search_parameters import (
     SearchConfig,
 )
 from diffusion_mpc.config.sim_parameters import NoiseConfig, PlantModelConfig, SimConfig
+from diffusion_mpc.config.viewer_parameters import ViewerConfig
 from diffusion_mpc.config.yaml_files import (
     read_parameter_file,
     reference_yaml,
@@ -78,6 +79,7 @@ __all__ = [
     "SearchConfig",
     "SimConfig",
     "Value",
+    "ViewerConfig",
     "build",
     "check",
     "cost_weights",

@@ -13,6 +13,7 @@ from diffusion_mpc.config.recorder_parameters import RecorderConfig
 from diffusion_mpc.config.renamed import replacement
 from diffusion_mpc.config.search_parameters import ModelConfig
 from diffusion_mpc.config.sim_parameters import SimConfig
+from diffusion_mpc.config.viewer_parameters import ViewerConfig
 from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.base import Task
@@ -28,6 +29,7 @@ NODES: dict[str, type] = {
     "planner": PlannerNodeConfig,
     "sim": SimConfig,
     "recorder": RecorderConfig,
+    "viewer": ViewerConfig,
 }
 """The nodes by name, and their parameters."""
 
