@@ -76,8 +76,10 @@ class RecordedPlans:
         cost, cost_mean, effective_sample_size, infeasible_fraction: (P,)
         term_names: cost terms
         term_costs: (P, terms) weighted
+        noise: (P,) standard deviation of the samples, in normalised actions; 0 in bags of before
         policy_rows, policy_weight, policy_time: (P,) samples that a policy proposed, their weight,
             and the time that its network took, s; 0 in bags of before
+        policy_cost, planner_cost: (P,) of the cheapest of these samples and of the cheapest other
         velocity: (P, 3) commanded forward and lateral velocity, m/s, and yaw rate, rad/s
         goal: (P, 7) goal position, m, and unit quaternion (wxyz), world frame
         algorithm, backend, num_samples, horizon_steps, iterations: of the last plan
@@ -94,9 +96,12 @@ class RecordedPlans:
     infeasible_fraction: Array
     term_names: tuple[str, ...]
     term_costs: Array
+    noise: Array
     policy_rows: Array
     policy_weight: Array
     policy_time: Array
+    policy_cost: Array
+    planner_cost: Array
     velocity: Array
     goal: Array
     algorithm: str | None
@@ -233,9 +238,12 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         term_costs=np.array([row.term_costs for row in kept], dtype=float).reshape(
             len(kept), len(names)
         ),
+        noise=added("noise"),
         policy_rows=added("policy_rows"),
         policy_weight=added("policy_weight"),
         policy_time=added("policy_time"),
+        policy_cost=added("policy_cost"),
+        planner_cost=added("planner_cost"),
         velocity=np.array(
             [(*xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]
         ).reshape(-1, 3),
