@@ -21,7 +21,7 @@ from diffusion_mpc.bags.recorded_states import (
     name_prefix,
     states_of,
 )
-from diffusion_mpc.command.command import actuators
+from diffusion_mpc.command.command import Command, actuators
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.estimation.frames import pose_to_goal
 from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
@@ -56,12 +56,14 @@ class RecordedCommands:
         values: (N, nu) in actuator units and MuJoCo's order; the gains of a safe command are left
             out
         safe: (N,) whether it is the watchdog's safe command
+        commands: N of them with their gains; of a trajectory, the first point
     """
 
     stamps: Array
     state_stamps: Array
     values: Array
     safe: Flags
+    commands: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def read_run(bag: Path, task: Task, namespace: str | None = None) -> RecordedRun
 def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCommands:
     task_actuators = actuators(task.model)
     rejected: Counter[str] = Counter()
-    stamps, state_stamps, values, safe = [], [], [], []
+    stamps, state_stamps, safe = [], [], []
+    values: list[Command] = []
     found = messages.on(messages.find_topic(COMMANDS, TYPES[COMMANDS], problems))
     fields = ("name", "joint_names")
     names = {n for m in found for field in fields for n in getattr(m.content, field, ())}
@@ -180,7 +183,7 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
             rejected[str(error)] += 1
             continue
         stamped = message.type == STAMPED_COMMAND
-        values.append(command.control)
+        values.append(command)
         safe.append(stamped and bool(content.safe))
         # A trajectory that applies at once has no stamp.
         stamps.append(
@@ -195,8 +198,9 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
     return RecordedCommands(
         np.array(stamps)[order],
         np.array(state_stamps)[order],
-        np.array(values).reshape(-1, len(task_actuators))[order],
+        np.array([c.control for c in values]).reshape(-1, len(task_actuators))[order],
         np.array(safe, dtype=bool)[order],
+        tuple(values[i] for i in order.tolist()),
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from diffusion_mpc.arguments import write_json
 from diffusion_mpc.bags.run_record import read_record, task_of
+from diffusion_mpc.evaluation.comparison import GroupComparison, RunGroup, compare_groups
+from diffusion_mpc.evaluation.comparison_page import comparison_page
 from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun, evaluate_run
 from diffusion_mpc.evaluation.page import run_page
 from diffusion_mpc.evaluation.plot import write_plot
@@ -132,6 +134,56 @@ def write_report(
         tuple(problems),
         found,
     )
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Files of a comparison.
+
+    Attributes:
+        comparison: the comparison
+        paths: files by what they are, as `Report.paths`
+    """
+
+    comparison: GroupComparison
+    paths: dict[str, Path]
+
+    def text(self) -> str:
+        """The differences in words, and the paths of the files."""
+        said = "".join(f"{' '.join(each)}\n" for each in self.comparison.sentences)
+        return f"{said}\n{_lines([(LABELS[what], str(path)) for what, path in self.paths.items()])}"
+
+
+def write_comparison(
+    groups: Sequence[tuple[str, Sequence[Report]]], folder: Path
+) -> ComparisonReport:
+    """Compare groups of evaluated runs into a folder: comparison.json and comparison.html.
+
+    Args:
+        groups: names, and the reports of the runs
+        folder: where the files go
+
+    Raises:
+        ValueError: the runs are of different tasks
+        OSError: the folder cannot be written to
+    """
+    runs = [RunGroup(name, tuple(each.evaluated for each in reports)) for name, reports in groups]
+    comparison = compare_groups(runs)
+    videos = [
+        next((each.paths["video"] for each in reports if "video" in each.paths), None)
+        for _, reports in groups
+    ]
+    problems = [
+        f"{each.bag}: {problem}"
+        for _, reports in groups
+        for each in reports
+        for problem in each.problems
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"page": folder / "comparison.html", "summary": folder / "comparison.json"}
+    write_json(comparison.content(), paths["summary"])
+    paths["page"].write_text(comparison_page(runs, comparison, videos, problems), encoding="utf-8")
+    return ComparisonReport(comparison, paths)
 
 
 def report_folders(bags: Sequence[Path], output: Path | None) -> list[Path]:
