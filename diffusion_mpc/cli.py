@@ -208,6 +208,58 @@ def evaluate(
 
 
 @app.command
+def replay(
+    bag: Path,
+    /,
+    *,
+    settings: SetOption = (),
+    namespace: str | None = None,
+    output: Path | None = None,
+    video: bool = False,
+    traces: int = 8,
+    json: OutputFile = None,
+) -> int:
+    """Plan again from the states of a bag, with its parameters or others, and compare the plans.
+
+    Of a bag that was recorded in lockstep on the CPU, its own parameters give the same plans.
+
+    example: diffusion-mpc replay runs/20260101-120000/bag --set planner.num_samples=64 --video
+
+    Args:
+        bag: bag folder or .mcap file
+        settings: planner parameter, NAME=VALUE; can be repeated
+        namespace: namespace of the robot, where the bag holds several
+        output: folder for the report (default: BAG_replay beside the bag)
+        video: render robot, plan and best samples
+        traces: number of the best samples in the video
+        json: file to write the figures to
+    """
+    from rich.progress import track
+
+    from diffusion_mpc.bags.run_record import read_record
+    from diffusion_mpc.evaluation.replay import replay as plan_again
+    from diffusion_mpc.evaluation.replay_report import write_replay
+
+    record = read_record(bag, namespace)
+    if record is None:
+        raise CommandError(
+            f"bag '{bag}' does not say what was run, so nothing can be planned again"
+        )
+    result = plan_again(
+        bag,
+        record,
+        parse_settings(settings),
+        traces if video else 0,
+        namespace,
+        lambda plans: track(plans, "planning", transient=True, disable=not sys.stdout.isatty()),
+    )
+    report = write_replay(result, output or bag.with_name(f"{bag.name}_replay"), video)
+    sys.stdout.write(report.text())
+    write_json(report.figures, json)
+    return 0
+
+
+@app.command
 def optimize(
     problem: str,
     /,

@@ -58,7 +58,7 @@ class Feet:
 
 def measure_feet(states: RecordedStates, task: Task) -> Feet | None:
     """Feet at the measured states, from the task's model; None where the robot does not walk."""
-    feet = _geoms_by_foot(task)
+    feet = geoms_by_foot(task)
     if not feet or not len(states.stamps):
         return None
     data = mujoco.MjData(task.model)
@@ -70,7 +70,7 @@ def measure_feet(states: RecordedStates, task: Task) -> Feet | None:
     return Feet(tuple(feet), found)
 
 
-def _geoms_by_foot(task: Task) -> dict[str, list[int]]:
+def geoms_by_foot(task: Task) -> dict[str, list[int]]:
     """Geoms of the feet: those the task names, else the ends of limbs that reach the ground."""
     model = task.model
     if task.base is None or task.reference != "cmd_vel" or not ground(model):

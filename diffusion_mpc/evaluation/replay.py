@@ -9,7 +9,7 @@ changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,14 @@ from diffusion_mpc.bags.bag_reader import BagError
 from diffusion_mpc.bags.model_text import model_hash
 from diffusion_mpc.bags.run_record import RunRecord
 from diffusion_mpc.command.command import Command, actuators
-from diffusion_mpc.config import PlannerNodeConfig, Value, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    PlannerNodeConfig,
+    Value,
+    build,
+    cost_weights,
+    load_parameters,
+    require_parameter,
+)
 from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun, evaluate_run
 from diffusion_mpc.evaluation.planned_controls import PlannedControls, read_planned_controls
 from diffusion_mpc.planner.score import NoFeasibleSampleError
@@ -48,6 +55,7 @@ class Replay:
             range; NaN where the plans have other rows
         plan_time, effective_sample_size: (P,) of the new plans, in s and samples
         plans: the new plans, with the positions of the cheapest samples
+        namespace: namespace of the robot; None: the bag holds only one
         problems: what could not be done as it was
     """
 
@@ -61,6 +69,7 @@ class Replay:
     plan_time: Array
     effective_sample_size: Array
     plans: tuple[Plan, ...]
+    namespace: str | None
     problems: tuple[str, ...]
 
     @property
@@ -75,7 +84,7 @@ def replay(
     settings: Mapping[str, str],
     traces: int = 0,
     namespace: str | None = None,
-    progress: Callable[[Sequence[PlannedControls]], Sequence[PlannedControls]] = lambda each: each,
+    progress: Callable[[Sequence[PlannedControls]], Iterable[PlannedControls]] = iter,
 ) -> Replay:
     """Plan again from the states of a bag.
 
@@ -102,8 +111,11 @@ def replay(
         task = _task(name, planner["parameters"], planner["model_sha256"], file, problems)
         own = {"model.path": task.file.path, "model.actuators": task.file.actuators}
         known = {**planner["parameters"], "task": name, **own}
-        _, recorded = load_parameters(PlannerNodeConfig, known)
-        _, values = load_parameters(PlannerNodeConfig, {**recorded, **settings})
+        described, recorded = load_parameters(PlannerNodeConfig, known)
+        for setting in settings:
+            require_parameter(setting, described)
+        given = {setting: described[setting].parse(text) for setting, text in settings.items()}
+        _, values = load_parameters(PlannerNodeConfig, {**recorded, **given})
         run = evaluate_run(bag, task, cost_weights(recorded), record, namespace=namespace)
         backend = run.run.plans.backend
         if backend and values["backend.name"] == recorded["backend.name"] == "auto":
@@ -130,6 +142,7 @@ def replay(
         np.array([each.plan.stats.plan_time for each in made]),
         np.array([each.plan.stats.effective_sample_size for each in made]),
         tuple(each.plan for each in made),
+        namespace,
         (*run.run.problems, *problems),
     )
 
@@ -164,7 +177,7 @@ class _Replayer:
         low, high = task.ctrl_limits
         self._range = np.maximum(high - low, 1e-12)
 
-    def make(self, plans: Sequence[PlannedControls]) -> list[_Made]:
+    def make(self, plans: Iterable[PlannedControls]) -> list[_Made]:
         """Plan from the state of each plan, as far as it is in the bag."""
         run, controller = self._run, self._controller
         rows = {stamp: row for row, stamp in enumerate(run.states.stamps.tolist())}
