@@ -186,8 +186,7 @@ def evaluate(
         output.mkdir(parents=True, exist_ok=True)
     reports = {}
     for bag, folder in zip(every, report_folders(every, output), strict=True):
-        options = {"video": video, "namespace": namespace, "csv": csv}
-        reports[bag] = write_report(bag, task, folder, **options)
+        reports[bag] = write_report(bag, task, folder, video=video, namespace=namespace, csv=csv)
         if len(every) == len(groups):
             sys.stdout.write(reports[bag].text())
     figures: Any = [report.summary for report in reports.values()]

@@ -137,10 +137,7 @@ def _rows(groups: Sequence[RunGroup]) -> list[Row]:
     wanted: list[tuple[str, str, Kind, Callable[[EvaluatedRun], float | None]]] = [
         (COST, "", "cost", lambda run: sum(costs_at(run, weights).values()) or None)
     ]
-    for name in weights:
-        wanted.append(
-            (name.replace("_", " "), "", "term", lambda run, n=name: costs_at(run, weights).get(n))
-        )
+    wanted += [(name.replace("_", " "), "", "term", _term_cost(weights, name)) for name in weights]
     wanted += [
         ("speed along the command", "m/s", "behaviour", _summary("mean_speed")),
         ("falls", "per run", "behaviour", _summary("falls")),
@@ -189,6 +186,10 @@ def _comparisons(kind: Kind, found: Sequence[tuple[Any, ...]], groups: int) -> i
     timing = kind == "timing"
     others = [each for each in found if each[2] != "cost" and (each[2] == "timing") == timing]
     return (groups - 1) * (1 if kind == "cost" else len(others)) or 1
+
+
+def _term_cost(weights: Mapping[str, float], name: str) -> Callable[[EvaluatedRun], float | None]:
+    return lambda run: costs_at(run, weights).get(name)
 
 
 def _summary(*keys: str) -> Callable[[EvaluatedRun], float | None]:

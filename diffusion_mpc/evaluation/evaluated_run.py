@@ -94,9 +94,11 @@ class EvaluatedRun:
             for i, name in enumerate(self.feet.names):
                 found["states"][f"clearance.{name}"] = self.feet.clearance[:, i]
                 found["states"][f"contact.{name}"] = self.feet.contact[:, i]
-        fields = ("plan_time", "deadline", "missed", "cost", "cost_mean", "noise")
-        fields += ("effective_sample_size", "infeasible_fraction")
-        fields += ("policy_rows", "policy_weight", "policy_time", "policy_cost", "planner_cost")
+        fields = (
+            *("plan_time", "deadline", "missed", "cost", "cost_mean", "noise"),
+            *("effective_sample_size", "infeasible_fraction", "policy_rows", "policy_weight"),
+            *("policy_time", "policy_cost", "planner_cost"),
+        )
         found["plans"] = {
             "time": plans.stamps - start,
             **{field: getattr(plans, field) for field in fields},

@@ -160,8 +160,8 @@ def _plan_tiles(s: Mapping[str, Any], plans: RecordedPlans) -> list[Tile]:
 def _task_tile(s: Mapping[str, Any]) -> Tile:
     if s["mean_speed"] is not None:
         asked = s["command_speed"]
-        detail = f"commanded {three(asked)} m/s"
-        return Tile("Speed along the command", three(s["mean_speed"]), "m/s", detail)
+        detail = f"along {three(asked)} m/s commanded"
+        return Tile("Mean speed", three(s["mean_speed"]), "m/s", detail)
     if s["goal_errors"]:
         name, error = next(iter(s["goal_errors"].items()))
         what, unit = name.rsplit("_", 1)

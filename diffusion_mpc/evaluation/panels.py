@@ -274,21 +274,18 @@ def _spans(time: Array, flags: Flags) -> list[tuple[float, float]]:
 
 def _content(series: Series) -> dict[str, Any]:
     rows = _kept(series)
-    columns = {"v": series.values, "low": series.low, "high": series.high}
+    values = series.values[rows]
     if series.style == "area" and len(rows) < len(series.time):
         # Areas lie on each other: all of them have the same times.
-        columns["v"] = np.add.reduceat(series.values, rows) / np.diff([*rows, len(series.time)])
-    else:
-        columns["v"] = series.values[rows]
-    for bound in ("low", "high"):
-        whole = columns[bound]
-        columns[bound] = None if whole is None else whole[rows]
+        values = np.add.reduceat(series.values, rows) / np.diff([*rows, len(series.time)])
+    bounds = {"low": series.low, "high": series.high}
     return {
         "name": series.name,
         "style": series.style,
         "colour": str(series.colour),
         "t": [round(value, 4) for value in series.time[rows].tolist()],
-        **{name: numbers(column) for name, column in columns.items() if column is not None},
+        "v": numbers(values),
+        **{name: numbers(each[rows]) for name, each in bounds.items() if each is not None},
     }
 
 

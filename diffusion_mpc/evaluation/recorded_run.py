@@ -68,7 +68,7 @@ class RecordedCommands:
 
 @dataclass(frozen=True)
 class RecordedPlans:
-    """Figures of the plans; see msg/PlannerStats.msg for their meaning.
+    """Figures of the plans, in the order of their stamps; see msg/PlannerStats.msg.
 
     Attributes:
         recorded: whether the bag has their topic
@@ -84,7 +84,7 @@ class RecordedPlans:
         policy_cost, planner_cost: (P,) of the cheapest of these samples and of the cheapest other
         velocity: (P, 3) commanded forward and lateral velocity, m/s, and yaw rate, rad/s
         goal: (P, 7) goal position, m, and unit quaternion (wxyz), world frame
-        algorithm, backend, num_samples, horizon_steps, iterations: of the last plan
+        algorithm, backend, num_samples, horizon_steps, iterations: of the last plan recorded
     """
 
     recorded: bool
@@ -216,6 +216,7 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
             f"{len(rows) - len(kept)} messages of {STATS} have other cost terms than the last one"
         )
     last = kept[-1] if kept else None
+    kept.sort(key=lambda row: to_seconds(row.header.stamp))
 
     def column(field: str, before: str = "") -> Array:
         # An older bag has its own definition of the message, and may call a field as it was called

@@ -72,9 +72,8 @@ def write_video(
     # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of
     # its own.
     environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
-    order = _Order(
-        str(bag), task_name, str(file), model.path, model.actuators, namespace, paths and str(paths)
-    )
+    drawn = None if paths is None else str(paths)
+    order = _Order(str(bag), task_name, str(file), model.path, model.actuators, namespace, drawn)
     command = [sys.executable, "-m", __name__, json.dumps(asdict(order))]
     done = subprocess.run(
         command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"

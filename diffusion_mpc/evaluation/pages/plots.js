@@ -159,14 +159,14 @@ class Panel {
         for (let i = begin; i < end; i++) make("circle", { cx: this.x(series.t[i]).toFixed(1), cy: y(series.v[i]).toFixed(1), r: 2.6, fill: colour(series) }, inside);
         continue;
       }
-      const steps = series.style !== "line";
+      const steps = series.style !== "line", dense = end - begin > 2 * (right - LEFT);
       let path = "", pen = false;
       for (let i = begin; i < end; i++) {
         if (series.v[i] == null) { pen = false; continue; }
         path += !pen ? `M${at(series.v, i)}` : steps ? `H${this.x(series.t[i]).toFixed(1)}V${y(series.v[i]).toFixed(1)}` : `L${at(series.v, i)}`;
         pen = true;
       }
-      make("path", { d: path, fill: "none", stroke: colour(series), "stroke-width": series.style === "line" ? 1.35 : 1.7, "stroke-linejoin": "round", ...(series.style === "dashed" ? { "stroke-dasharray": "6 4" } : {}) }, inside);
+      make("path", { d: path, fill: "none", stroke: colour(series), "stroke-width": dense ? 0.7 : steps ? 1.7 : 1.35, opacity: dense ? 0.6 : 1, "stroke-linejoin": "round", ...(series.style === "dashed" ? { "stroke-dasharray": "6 4" } : {}) }, inside);
     }
   }
 
