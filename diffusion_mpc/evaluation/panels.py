@@ -268,13 +268,13 @@ def _spans(time: Array, flags: Flags) -> list[tuple[float, float]]:
     """Intervals (begin, end) in which the flags are set, each until the time of the next one."""
     edges = np.diff(np.concatenate([[0], flags.astype(int), [0]]))
     begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    last = len(time) - 1
-    return [(float(time[a]), float(time[min(b, last)])) for a, b in zip(begins, ends, strict=True)]
+    until = time[np.minimum(ends, len(time) - 1)] if len(time) else time
+    return list(zip(time[begins].tolist(), until.tolist(), strict=True))
 
 
 def _content(series: Series) -> dict[str, Any]:
     rows = _kept(series)
-    values = series.values[rows]
+    values: Array = series.values[rows]
     if series.style == "area" and len(rows) < len(series.time):
         # Areas lie on each other: all of them have the same times.
         values = np.add.reduceat(series.values, rows) / np.diff([*rows, len(series.time)])
