@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """What groups have in common and what not.
+    """Differences of groups of runs.
 
     Attributes:
         groups: names and numbers of runs

@@ -41,7 +41,7 @@ from diffusion_mpc.types import Array, Plan, Reference, State
 
 
 @dataclass(frozen=True)
-class Replay:
+class ReplayedRun:
     """Recorded plans and those made again, P of them.
 
     Attributes:
@@ -85,7 +85,7 @@ def replay(
     traces: int = 0,
     namespace: str | None = None,
     progress: Callable[[Sequence[PlannedControls]], Iterable[PlannedControls]] = iter,
-) -> Replay:
+) -> ReplayedRun:
     """Plan again from the states of a bag.
 
     Args:
@@ -131,7 +131,7 @@ def replay(
     if len(made) < len(plans):
         problems.append(f"{len(plans) - len(made)} plans are left out: no state, or no sample")
     changed = {name: values[name] for name in settings if values[name] != recorded[name]}
-    return Replay(
+    return ReplayedRun(
         run,
         changed,
         np.array([each.plan.stamp for each in made]),

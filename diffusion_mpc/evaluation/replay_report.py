@@ -15,7 +15,7 @@ from diffusion_mpc.evaluation.comparison import MINUS, told
 from diffusion_mpc.evaluation.drawn_paths import drawn_paths
 from diffusion_mpc.evaluation.page import PAGES, Tile, embedded, plots, three
 from diffusion_mpc.evaluation.panels import Panel, Series, beginning, fallen, largest_terms
-from diffusion_mpc.evaluation.replay import Replay
+from diffusion_mpc.evaluation.replay import ReplayedRun
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.intervals import Estimate, estimate
 from diffusion_mpc.types import Array
@@ -49,7 +49,7 @@ class ReplayReport:
         return "".join(f"{line}\n" for line in lines)
 
 
-def write_replay(result: Replay, folder: Path, video: bool) -> ReplayReport:
+def write_replay(result: ReplayedRun, folder: Path, video: bool) -> ReplayReport:
     """Write replay.json and replay.html, and replay.mp4 where it is asked for.
 
     Args:
@@ -75,7 +75,7 @@ def write_replay(result: Replay, folder: Path, video: bool) -> ReplayReport:
     return ReplayReport(figures, paths, tuple(problems))
 
 
-def _write_video(result: Replay, file: Path) -> None:
+def _write_video(result: ReplayedRun, file: Path) -> None:
     """Video of the robot, the new plans and their best samples."""
     run, record = result.evaluated, result.evaluated.record
     assert record is not None, "a replay has the record of its run"
@@ -85,7 +85,7 @@ def _write_video(result: Replay, file: Path) -> None:
         write_video(run.bag, name, file, model, result.namespace, paths)
 
 
-def replay_figures(result: Replay) -> dict[str, Any]:
+def replay_figures(result: ReplayedRun) -> dict[str, Any]:
     """Figures of a replay.
 
     Returns:
@@ -169,7 +169,7 @@ def _cost_sentence(cost: dict[str, Any]) -> str:
     return f"The new plans cost {size}, 95 % interval {near:.1f} to {far:.1f} {over}."
 
 
-def replay_panels(result: Replay) -> list[Panel]:
+def replay_panels(result: ReplayedRun) -> list[Panel]:
     """Both plans over time."""
     run = result.evaluated.run
     start = beginning(run)
@@ -210,7 +210,9 @@ def replay_panels(result: Replay) -> list[Panel]:
     return [panel for panel in found if panel.series]
 
 
-def _page(result: Replay, figures: dict[str, Any], problems: list[str], video: Path | None) -> str:
+def _page(
+    result: ReplayedRun, figures: dict[str, Any], problems: list[str], video: Path | None
+) -> str:
     cost, run = figures["cost"], result.evaluated
     percent = 100.0 * cost["difference"] / cost["recorded"] if cost["recorded"] else math.nan
     plan_ms, ess = figures["plan_ms"], figures["effective_sample_size"]
