@@ -201,7 +201,7 @@ class _Replayer:
 
     def _send(self, sent: int, stamp: float) -> int:
         """Note the commands that were sent before a plan, from number `sent` on."""
-        commands, delay = self._run.commands, self._config.prediction.command_delay
+        commands = self._run.commands
         while sent < len(commands.stamps):
             answered = commands.state_stamps[sent]
             # A safe command answers no state.
@@ -209,17 +209,24 @@ class _Replayer:
                 break
             command: Command = commands.commands[sent]
             law = partial(command.applied, self._actuators)
-            self._controller.sent(float(commands.stamps[sent]) + delay, law)
+            self._controller.sent(self._obeyed(float(commands.stamps[sent]), float(answered)), law)
             sent += 1
         return sent
 
-    def _start_time(self, recorded: PlannedControls) -> float:
-        config = self._config
-        if config.lockstep:
+    def _obeyed(self, stamp: float, answered: float) -> float:
+        """Time from which the actuators obey a command, s."""
+        delay = self._config.prediction.command_delay
+        if self._config.lockstep and math.isfinite(answered):
             # As the session has it: in the message, it is rounded.
-            due = recorded.stamp + config.lockstep_lead
-            return due + config.prediction.command_delay
-        return recorded.start_time
+            return self._due_start(answered) - delay + delay
+        return stamp + delay
+
+    def _start_time(self, recorded: PlannedControls) -> float:
+        return self._due_start(recorded.stamp) if self._config.lockstep else recorded.start_time
+
+    def _due_start(self, stamp: float) -> float:
+        """Start of the plan that follows from a state in lockstep, s."""
+        return stamp + self._config.lockstep_lead + self._config.prediction.command_delay
 
     def _terms(self, recorded: PlannedControls, plan: Plan, reference: Reference) -> Array:
         """Weighted cost (terms, 2) of the recorded plan and the new one."""
