@@ -21,7 +21,7 @@ setup(
         "diffusion_mpc": [
             "py.typed",
             "benchmark/tuned.yaml",
-            "evaluation/*.jinja",
+            "evaluation/pages/*",
             "models/**/*.xml",
             "models/**/*.csv",
             "policy/shipped/*.safetensors",

@@ -15,13 +15,13 @@ import yaml
 
 from diffusion_mpc.benchmark import black_box, quality, renoising, stages, tune
 from diffusion_mpc.benchmark.black_box import BlackBox
-from diffusion_mpc.benchmark.intervals import compare, compare_columns, estimate
 from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
 from diffusion_mpc.benchmark.runs import Outcome, RunFile, run_all
 from diffusion_mpc.benchmark.tune import Tune
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import ConfigError
+from diffusion_mpc.intervals import compare, compare_columns, estimate
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise

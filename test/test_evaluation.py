@@ -582,8 +582,9 @@ def test_report_holds_figures_plot_and_page(tmp_path, task):
     assert json.loads((tmp_path / "report" / "summary.json").read_text())["plans"] == 50
     assert set(report.paths) == {"summary", "plot", "page"}
     page = report.paths["page"].read_text()
-    assert "plot.png" in page
+    assert "Plan time against its budget" in page
     assert "<video" not in page
+    assert "http" not in page.replace("http://www.w3.org", ""), "a page is self-contained"
     image = brightness(report.paths["plot"])
     assert image.std() > 0.05
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50

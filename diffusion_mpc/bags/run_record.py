@@ -79,6 +79,21 @@ class RunRecord:
         """Weights of the cost terms."""
         return cost_weights(self._main["parameters"])
 
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """Parameters of the planner, and those of the simulation as `sim.NAME`."""
+        planner, sim = (
+            self.nodes.get(node, {}).get("parameters", {}) for node in ("planner", "sim")
+        )
+        return {**planner, **{f"sim.{name}": value for name, value in sim.items()}}
+
+    @property
+    def machine(self) -> str:
+        """Machine and revision of the run, for people."""
+        told, made_by = self._main["machine"], str(self._main["revision"])
+        cores = f"{told['processor']}, {told['cores']} cores"
+        return f"{cores}, revision {made_by[:10]}" if made_by else cores
+
     @contextmanager
     def opened(self) -> Iterator[tuple[str, ModelFile]]:
         """The task, as `find_task` takes it, and its model, as files that last for the block.

@@ -28,7 +28,6 @@ from diffusion_mpc.benchmark.figures import (
     table,
     wins,
 )
-from diffusion_mpc.benchmark.intervals import compare_columns, estimate
 from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import (
     ConfigError,
@@ -40,6 +39,7 @@ from diffusion_mpc.config import (
     load_parameters,
     split_sim,
 )
+from diffusion_mpc.intervals import compare_columns, estimate
 from diffusion_mpc.names import require_known
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.simulation.closed_loop import run_episode

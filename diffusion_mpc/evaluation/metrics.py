@@ -30,8 +30,9 @@ class Measured:
         goal_errors: (T,) of each of the task's distances from the goal; empty where it pursues
             none, or no plan says which
         failed: (T,) whether the robot had failed
-        costs: weighted cost (T,) of each of the task's terms; empty where the bag does not hold
-            what they depend on
+        norms: cost (T,) of each of the task's terms without its weight; empty where the bag does
+            not hold what they depend on
+        weights: weight of each term
     """
 
     velocity: Array | None
@@ -39,7 +40,18 @@ class Measured:
     goal: Array
     goal_errors: Mapping[str, Array]
     failed: Flags
-    costs: Mapping[str, Array]
+    norms: Mapping[str, Array]
+    weights: Mapping[str, float]
+
+    @property
+    def costs(self) -> dict[str, Array]:
+        """Weighted cost (T,) of each term."""
+        return {name: self.weights[name] * norm for name, norm in self.norms.items()}
+
+    @property
+    def cost(self) -> Array:
+        """Sum of the weighted terms, (T,); (0,) where there are none."""
+        return np.sum(list(self.costs.values()), axis=0) if self.norms else np.zeros(0)
 
 
 def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = None) -> Measured:
@@ -68,7 +80,7 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
     reference = _with_states(stamps, run.plans.stamps, run.plans.velocity, np.full(3, np.nan))
     goal = _with_states(stamps, run.plans.stamps, run.plans.goal, Reference().pose)
     x = trajectory(task.model, run.states.qpos, run.states.qvel, controls)
-    costs: dict[str, Array] = {}
+    norms: dict[str, Array] = {}
     errors: dict[str, Array] = {}
     # Without plans it is unknown what was asked for, and so is the cost of missing it.
     if len(stamps) and (planned or task.reference == "none"):
@@ -79,8 +91,8 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
                 (task.costs(rows_of(x, rows), asked), task.goal_errors(rows_of(x, rows), asked))
             )
         # Without commands, the cost of effort is unknown.
-        costs = {
-            name: weight[name] * np.concatenate([part[name][0].numpy() for part, _ in parts])
+        norms = {
+            name: np.concatenate([part[name][0].numpy() for part, _ in parts])
             for name in (terms if len(run.commands.stamps) else ())
         }
         errors = {
@@ -94,7 +106,8 @@ def measure(run: RecordedRun, task: Task, weights: Mapping[str, float] | None = 
         goal,
         errors,
         failed,
-        costs,
+        norms,
+        weight,
     )
 
 
@@ -114,7 +127,8 @@ def summarise(
     Returns:
         task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states;
         plan_rate_hz; plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio
-        (fraction of the plans); plans; policy (see `policy_figures`); mean_cost and term_costs
+        (fraction of the plans); plans; effective_sample_size and noise (means over the plans);
+        policy (see `policy_figures`); mean_cost and term_costs
         (weighted, over the measured states); falls (number of changes from well to failed);
         command_speed and mean_speed (m/s, see `speeds`); goal_errors (the task's distances from its
         goal at the last state); topics (messages on each)
@@ -146,6 +160,8 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
         "state_to_command_ms": percentiles(1e3 * latency, (50, 99)),
         "deadline_miss_ratio": float(plans.missed.mean()) if len(plans.missed) else None,
         "plans": len(plans.stamps) if plans.recorded else None,
+        "effective_sample_size": _mean(plans.effective_sample_size),
+        "noise": _mean(plans.noise),
         "policy": policy_figures(plans),
         "mean_cost": sum(terms.values()) if terms else None,
         "term_costs": terms,
@@ -222,6 +238,10 @@ def _with_states(times: Array, stamps: Array, values: Array, default: Array) -> 
     Before the first plan, that of the first.
     """
     return _in_force(times, stamps, values, before=values[0] if len(values) else default)
+
+
+def _mean(values: Array) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _rate(stamps: Array) -> float | None:

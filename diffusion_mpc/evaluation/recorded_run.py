@@ -21,7 +21,7 @@ from diffusion_mpc.bags.recorded_states import (
     name_prefix,
     states_of,
 )
-from diffusion_mpc.command.command import actuators
+from diffusion_mpc.command.command import Command, actuators
 from diffusion_mpc.command.decode import CommandRejectedError, decode
 from diffusion_mpc.estimation.frames import pose_to_goal
 from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
@@ -56,17 +56,19 @@ class RecordedCommands:
         values: (N, nu) in actuator units and MuJoCo's order; the gains of a safe command are left
             out
         safe: (N,) whether it is the watchdog's safe command
+        commands: N of them with their gains; of a trajectory, the first point
     """
 
     stamps: Array
     state_stamps: Array
     values: Array
     safe: Flags
+    commands: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True)
 class RecordedPlans:
-    """Figures of the plans; see msg/PlannerStats.msg for their meaning.
+    """Figures of the plans, in the order of their stamps; see msg/PlannerStats.msg.
 
     Attributes:
         recorded: whether the bag has their topic
@@ -76,11 +78,13 @@ class RecordedPlans:
         cost, cost_mean, effective_sample_size, infeasible_fraction: (P,)
         term_names: cost terms
         term_costs: (P, terms) weighted
+        noise: (P,) standard deviation of the samples, in normalised actions; 0 in bags of before
         policy_rows, policy_weight, policy_time: (P,) samples that a policy proposed, their weight,
             and the time that its network took, s; 0 in bags of before
+        policy_cost, planner_cost: (P,) of the cheapest of these samples and of the cheapest other
         velocity: (P, 3) commanded forward and lateral velocity, m/s, and yaw rate, rad/s
         goal: (P, 7) goal position, m, and unit quaternion (wxyz), world frame
-        algorithm, backend, num_samples, horizon_steps, iterations: of the last plan
+        algorithm, backend, num_samples, horizon_steps, iterations: of the last plan recorded
     """
 
     recorded: bool
@@ -94,9 +98,12 @@ class RecordedPlans:
     infeasible_fraction: Array
     term_names: tuple[str, ...]
     term_costs: Array
+    noise: Array
     policy_rows: Array
     policy_weight: Array
     policy_time: Array
+    policy_cost: Array
+    planner_cost: Array
     velocity: Array
     goal: Array
     algorithm: str | None
@@ -162,7 +169,8 @@ def read_run(bag: Path, task: Task, namespace: str | None = None) -> RecordedRun
 def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCommands:
     task_actuators = actuators(task.model)
     rejected: Counter[str] = Counter()
-    stamps, state_stamps, values, safe = [], [], [], []
+    stamps, state_stamps, safe = [], [], []
+    values: list[Command] = []
     found = messages.on(messages.find_topic(COMMANDS, TYPES[COMMANDS], problems))
     fields = ("name", "joint_names")
     names = {n for m in found for field in fields for n in getattr(m.content, field, ())}
@@ -175,7 +183,7 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
             rejected[str(error)] += 1
             continue
         stamped = message.type == STAMPED_COMMAND
-        values.append(command.control)
+        values.append(command)
         safe.append(stamped and bool(content.safe))
         # A trajectory that applies at once has no stamp.
         stamps.append(
@@ -190,8 +198,9 @@ def _commands(messages: Messages, task: Task, problems: list[str]) -> RecordedCo
     return RecordedCommands(
         np.array(stamps)[order],
         np.array(state_stamps)[order],
-        np.array(values).reshape(-1, len(task_actuators))[order],
+        np.array([c.control for c in values]).reshape(-1, len(task_actuators))[order],
         np.array(safe, dtype=bool)[order],
+        tuple(values[i] for i in order.tolist()),
     )
 
 
@@ -207,6 +216,7 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
             f"{len(rows) - len(kept)} messages of {STATS} have other cost terms than the last one"
         )
     last = kept[-1] if kept else None
+    kept.sort(key=lambda row: to_seconds(row.header.stamp))
 
     def column(field: str, before: str = "") -> Array:
         # An older bag has its own definition of the message, and may call a field as it was called
@@ -233,9 +243,12 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         term_costs=np.array([row.term_costs for row in kept], dtype=float).reshape(
             len(kept), len(names)
         ),
+        noise=added("noise"),
         policy_rows=added("policy_rows"),
         policy_weight=added("policy_weight"),
         policy_time=added("policy_time"),
+        policy_cost=added("policy_cost"),
+        planner_cost=added("planner_cost"),
         velocity=np.array(
             [(*xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]
         ).reshape(-1, 3),

@@ -1,29 +1,21 @@
-"""Report of a run: figures, plot, video, and a page that shows them."""
+"""Report of a run: figures, plot, video, tables, and a page that shows them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from diffusion_mpc.bags.run_record import task_of
-from diffusion_mpc.evaluation.metrics import figures, measure
+from diffusion_mpc.arguments import write_json
+from diffusion_mpc.bags.run_record import read_record, task_of
+from diffusion_mpc.evaluation.comparison import GroupComparison, RunGroup, compare_groups
+from diffusion_mpc.evaluation.comparison_page import comparison_page
+from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun, evaluate_run
+from diffusion_mpc.evaluation.page import run_page
 from diffusion_mpc.evaluation.plot import write_plot
-from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.tasks import find_task
-
-PAGES = Environment(
-    loader=PackageLoader("diffusion_mpc.evaluation", ""),
-    autoescape=True,
-    trim_blocks=True,
-    undefined=StrictUndefined,
-    keep_trailing_newline=True,
-)
 
 
 @dataclass(frozen=True)
@@ -33,15 +25,18 @@ class Report:
     Attributes:
         bag: what was evaluated
         summary: the figures, as `metrics.summarise` returns them
-        paths: files by what they are: "page", "plot", "video", "summary"; those that were asked for
+        paths: files by what they are: "page", "plot", "video", "summary", and the
+            tables of time series; those that were asked for
             and could be made
         problems: what could not be read or made, one line each
+        evaluated: the run, with its time series
     """
 
     bag: Path
     summary: dict[str, Any]
     paths: dict[str, Path]
     problems: tuple[str, ...]
+    evaluated: EvaluatedRun
 
     @property
     def failure(self) -> str:
@@ -65,7 +60,16 @@ class Report:
         return f"{self.table()}\n{_lines(files)}"
 
 
-LABELS = {"bag": "Bag", "page": "Report", "plot": "Plot", "video": "Video", "summary": "Figures"}
+LABELS = {
+    "bag": "Bag",
+    "page": "Report",
+    "plot": "Plot",
+    "video": "Video",
+    "summary": "Figures",
+    "states": "States",
+    "plans": "Plans",
+    "commands": "Commands",
+}
 
 
 def write_report(
@@ -76,6 +80,7 @@ def write_report(
     plot: bool = True,
     settle: float = 3.0,
     namespace: str | None = None,
+    csv: bool = False,
 ) -> Report:
     """Evaluate a bag into a folder; files of an earlier evaluation in there are replaced.
 
@@ -83,11 +88,12 @@ def write_report(
         bag: rosbag2 folder or .mcap file
         task_name: name of a task, or a Python file that defines one, in place of the run's, with
             its own model and weights; empty: what the bag says was run
-        folder: where summary.json, plot.png, report.html and video.mp4 go
+        folder: where summary.json, plot.png, report.html, video.mp4 and tables go
         video: whether to render a video; where that is not possible, `problems` says why
         plot: whether to draw the plot and write the page that shows it
         settle: time from the first state on that the speeds leave out, s
         namespace: namespace of the robot; None: the bag holds only one
+        csv: whether to write the time series, see `EvaluatedRun.write_csv`
 
     Raises:
         BagError: nothing in the bag can be used, or it does not say what was run, or it holds
@@ -97,16 +103,14 @@ def write_report(
         OSError: the folder cannot be written to
     """
     with task_of(bag, task_name, namespace) as (name, model, weights):
-        task = find_task(name)(model)
-        run = read_run(bag, task, namespace)
-        measured = measure(run, task, weights)
-        summary = figures(run, task, measured, settle)
-        problems = list(run.problems)
+        record = None if task_name else read_record(bag, namespace)
+        found = evaluate_run(bag, find_task(name)(model), weights, record, settle, namespace)
+        problems = list(found.run.problems)
         folder.mkdir(parents=True, exist_ok=True)
         paths = {"summary": folder / "summary.json"}
-        paths["summary"].write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(found.summary, paths["summary"])
         if plot:
-            write_plot(run, task, measured, folder / "plot.png")
+            write_plot(found.run, found.task, found.measured, folder / "plot.png")
             paths["plot"] = folder / "plot.png"
         if video:
             try:
@@ -114,12 +118,72 @@ def write_report(
                 paths["video"] = folder / "video.mp4"
             except RendererUnavailableError as error:
                 problems.append(f"no video: {error}")
-    if plot:
-        paths["page"] = folder / "report.html"
-        paths["page"].write_text(_page(bag, summary, problems, "video" in paths), encoding="utf-8")
+        if csv:
+            for file in found.write_csv(folder):
+                paths[file.stem] = file
+        if plot:
+            paths["page"] = folder / "report.html"
+            paths["page"].write_text(
+                run_page(found, headline(found.summary), problems, paths.get("video")),
+                encoding="utf-8",
+            )
     return Report(
-        bag, summary, {what: paths[what] for what in LABELS if what in paths}, tuple(problems)
+        bag,
+        found.summary,
+        {what: paths[what] for what in LABELS if what in paths},
+        tuple(problems),
+        found,
     )
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Files of a comparison.
+
+    Attributes:
+        comparison: the comparison
+        paths: files by what they are, as `Report.paths`
+    """
+
+    comparison: GroupComparison
+    paths: dict[str, Path]
+
+    def text(self) -> str:
+        """The differences in words, and the paths of the files."""
+        said = "".join(f"{' '.join(each)}\n" for each in self.comparison.sentences)
+        return f"{said}\n{_lines([(LABELS[what], str(path)) for what, path in self.paths.items()])}"
+
+
+def write_comparison(
+    groups: Sequence[tuple[str, Sequence[Report]]], folder: Path
+) -> ComparisonReport:
+    """Compare groups of evaluated runs into a folder: comparison.json and comparison.html.
+
+    Args:
+        groups: names, and the reports of the runs
+        folder: where the files go
+
+    Raises:
+        ValueError: the runs are of different tasks
+        OSError: the folder cannot be written to
+    """
+    runs = [RunGroup(name, tuple(each.evaluated for each in reports)) for name, reports in groups]
+    comparison = compare_groups(runs)
+    videos = [
+        next((each.paths["video"] for each in reports if "video" in each.paths), None)
+        for _, reports in groups
+    ]
+    problems = [
+        f"{each.bag}: {problem}"
+        for _, reports in groups
+        for each in reports
+        for problem in each.problems
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"page": folder / "comparison.html", "summary": folder / "comparison.json"}
+    write_json(comparison.content(), paths["summary"])
+    paths["page"].write_text(comparison_page(runs, comparison, videos, problems), encoding="utf-8")
+    return ComparisonReport(comparison, paths)
 
 
 def report_folders(bags: Sequence[Path], output: Path | None) -> list[Path]:
@@ -196,17 +260,3 @@ def _count(number: int | None) -> str:
 def _lines(rows: Sequence[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in rows)
     return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
-
-
-def _page(bag: Path, summary: Mapping[str, Any], problems: Sequence[str], video: bool) -> str:
-    return PAGES.get_template("report.html.jinja").render(
-        task=summary["task"],
-        bag=bag,
-        headline=headline(summary),
-        video=video,
-        problems=problems,
-        terms=[
-            (name.replace("_", " "), _value(cost)) for name, cost in summary["term_costs"].items()
-        ],
-        topics=summary["topics"].items(),
-    )

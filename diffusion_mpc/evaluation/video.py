@@ -1,4 +1,4 @@
-"""Video of the measured states: `python -m diffusion_mpc.evaluation.video BAG TASK OUT.mp4`.
+"""Video of the measured states, with paths of plans where there are some.
 
 Rendering has a process of its own: MuJoCo chooses its renderer when it is imported, long before a
 video is asked for. And a graphics driver that crashes must not take the rest of the evaluation with
@@ -7,16 +7,19 @@ it.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import mujoco
 import numpy as np
 
+from diffusion_mpc.evaluation.drawn_paths import DrawnPaths
 from diffusion_mpc.evaluation.metrics import Measured, measure
 from diffusion_mpc.evaluation.recorded_run import RecordedRun, read_run
 from diffusion_mpc.names import ActuatorKind
@@ -32,12 +35,26 @@ class RendererUnavailableError(RuntimeError):
     """This machine cannot render or encode; the message is one line with the reason."""
 
 
+@dataclass(frozen=True)
+class _Order:
+    """Arguments of `write_video`, for the process that renders."""
+
+    bag: str
+    task_name: str
+    file: str
+    model_path: str
+    model_actuators: str
+    namespace: str | None
+    paths: str | None
+
+
 def write_video(
     bag: Path,
     task_name: str,
     file: Path,
     model: ModelFile = OWN,
     namespace: str | None = None,
+    paths: Path | None = None,
 ) -> None:
     """Render a run in real time: 640 x 360, 30 frames per second, H.264. Shows its progress.
 
@@ -47,6 +64,7 @@ def write_video(
         file: where to write; replaced where it exists
         model: what is given in place of the task's own model
         namespace: namespace of the robot; None: the bag holds only one
+        paths: file of `DrawnPaths` to draw; None: none
 
     Raises:
         RendererUnavailableError: there is no renderer or no encoder, or it failed
@@ -54,8 +72,9 @@ def write_video(
     # EGL needs no display, and Mesa's renders in software where there is no GPU; macOS has a way of
     # its own.
     environment = {**({"MUJOCO_GL": "egl"} if sys.platform == "linux" else {}), **os.environ}
-    command = [sys.executable, "-m", __name__, str(bag), task_name, str(file)]
-    command += [model.path, model.actuators, *([] if namespace is None else [namespace])]
+    drawn = None if paths is None else str(paths)
+    order = _Order(str(bag), task_name, str(file), model.path, model.actuators, namespace, drawn)
+    command = [sys.executable, "-m", __name__, json.dumps(asdict(order))]
     done = subprocess.run(
         command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"
     )
@@ -66,7 +85,13 @@ def write_video(
         raise RendererUnavailableError(lines[-1] if lines else ending)
 
 
-def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> Iterator[Array]:  # noqa: ANN401  (mujoco.Renderer)
+def _frames(
+    run: RecordedRun,
+    task: Task,
+    renderer: Any,  # noqa: ANN401  (mujoco.Renderer)
+    measured: Measured,
+    paths: DrawnPaths | None,
+) -> Iterator[Array]:
     """Images (HEIGHT, WIDTH, 3) of 8-bit colours at even times, interpolated where need be."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -96,6 +121,8 @@ def _frames(run: RecordedRun, task: Task, renderer: Any, measured: Measured) -> 
             )
         mujoco.mj_forward(model, data)
         renderer.update_scene(data, camera=camera)
+        if paths is not None:
+            paths.draw(renderer.scene, run.states.stamps[0] + time, model.stat.extent)
         image = Image.fromarray(renderer.render())
         ImageDraw.Draw(image).text(
             (12, 8), texts[row], "white", font, stroke_width=1, stroke_fill="#333333"
@@ -159,11 +186,14 @@ def _velocity(v: Array) -> str:
     return f"{v[0]:+.1f}, {v[1]:+.1f} m/s, {v[2]:+.1f} rad/s"
 
 
-def _render(bag: Path, task: Task, file: Path, namespace: str | None) -> None:
+def _render(order: _Order) -> None:
     import imageio_ffmpeg
     from rich.progress import track
 
-    run = read_run(bag, task, namespace)
+    model = ModelFile(order.model_path, cast(ActuatorKind, order.model_actuators))
+    task = find_task(order.task_name)(model)
+    run = read_run(Path(order.bag), task, order.namespace)
+    paths = None if order.paths is None else DrawnPaths.load(Path(order.paths))
     if not len(run.states.stamps):
         raise RendererUnavailableError("the bag holds no states")
     visual = task.model.vis
@@ -174,7 +204,7 @@ def _render(bag: Path, task: Task, file: Path, namespace: str | None) -> None:
     with _renderer(task.model) as renderer:
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         writer = imageio_ffmpeg.write_frames(
-            str(file),
+            order.file,
             (WIDTH, HEIGHT),
             fps=RATE,
             codec="libx264",
@@ -184,7 +214,7 @@ def _render(bag: Path, task: Task, file: Path, namespace: str | None) -> None:
             quality=None,
         )
         writer.send(None)
-        frames = _frames(run, task, renderer, measure(run, task))
+        frames = _frames(run, task, renderer, measure(run, task), paths)
         silent = not sys.stdout.isatty()
         for frame in track(
             frames, "rendering", total=len(frame_times(run)), transient=True, disable=silent
@@ -206,12 +236,8 @@ def _renderer(model: mujoco.MjModel) -> Any:  # noqa: ANN401  (mujoco.Renderer)
 
 def main(arguments: list[str]) -> int:
     """Render; the last line on standard error is the reason where that fails."""
-    bag, task_name, file, path, actuators, *namespace = arguments
     try:
-        model = ModelFile(path, cast(ActuatorKind, actuators))
-        _render(
-            Path(bag), find_task(task_name)(model), Path(file), namespace[0] if namespace else None
-        )
+        _render(_Order(**json.loads(arguments[0])))
     except Exception as error:
         # Whatever a graphics driver or an encoder raises, the caller goes on without the video.
         kind = "" if isinstance(error, RendererUnavailableError) else f"{type(error).__name__}: "

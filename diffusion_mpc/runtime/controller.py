@@ -70,6 +70,7 @@ class Controller:
         config: PlannerNodeConfig,
         weights: Mapping[str, float],
         elites: int = 0,
+        traces: int | None = None,
     ) -> None:
         """Build backend, planner, predictor and the estimate of what actuators remember.
 
@@ -78,6 +79,7 @@ class Controller:
             config: parameters of the planner node
             weights: weight of every cost term
             elites: number of the cheapest samples whose knots a plan holds
+            traces: number of those whose positions a plan holds; None: as many as are drawn
 
         Raises:
             ValueError: parameters do not fit each other; the message says which
@@ -103,8 +105,9 @@ class Controller:
         named = config.planner.demonstration
         demonstration = read_demonstration(named, task) if named else None
         self.policy = self._read_policy(config)
+        drawn = self._traces(config) if traces is None else traces
         self.planner = Planner(
-            self.objective, config.planner, self._traces(config), demonstration, self.policy, elites
+            self.objective, config.planner, drawn, demonstration, self.policy, elites
         )
         fine = {"timestep": config.prediction.timestep, "iterations": config.prediction.iterations}
         model = task.compile(integrator=config.model.integrator, **fine)

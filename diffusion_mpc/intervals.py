@@ -1,0 +1,142 @@
+"""Means with confidence intervals, paired comparisons, and differences of two groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import sem, t
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95 % confidence interval; NaN bounds where there are fewer than two values."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean of independent values, with the interval of Student's t.
+
+    Raises:
+        ValueError: there are no values
+    """
+    count = len(values)
+    if not count:
+        raise ValueError("no values to estimate a mean from")
+    mean = float(np.mean(values))
+    # Not `t.interval`: that has no interval for values that are all equal.
+    half = float(t.ppf(0.5 + CONFIDENCE / 2, count - 1) * sem(values)) if count > 1 else math.nan
+    return Estimate(mean, mean - half, mean + half, count)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference of costs: negative where the first one is better.
+
+    Attributes:
+        difference: mean of first minus second, with its 95 % confidence interval
+        wins: pairs in which the first costs less
+    """
+
+    difference: Estimate
+    wins: int
+
+
+def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Paired comparison; entry i of both comes from the same trial.
+
+    Raises:
+        ValueError: not as many values in both, or none
+    """
+    pairs = list(zip(first, second, strict=True))
+    return Comparison(estimate([a - b for a, b in pairs]), sum(a < b for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class GroupDifference:
+    """Difference of the means of two independent groups, the second less the first.
+
+    Bounds are NaN where a group has fewer than two values.
+
+    Attributes:
+        mean: difference of the means
+        low, high: its confidence interval
+        ratio: mean of the second over that of the first; NaN where the first is not positive
+        ratio_low, ratio_high: its confidence interval; infinite where the first mean may be 0
+        counts: number of values in each group
+    """
+
+    mean: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    counts: tuple[int, int]
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+def group_difference(
+    first: Sequence[float], second: Sequence[float], comparisons: int = 1
+) -> GroupDifference:
+    """Difference of two groups, by Welch's t; that of the ratio by Fieller's theorem.
+
+    With the same degrees of freedom both say the same of whether there is a difference.
+
+    Args:
+        first: independent values of one group
+        second: those of the other
+        comparisons: number of differences whose intervals are to hold all at once (Bonferroni)
+
+    Raises:
+        ValueError: a group has no values
+    """
+    if not len(first) or not len(second):
+        raise ValueError("no values to compare")
+    a, b, n, m = float(np.mean(first)), float(np.mean(second)), len(first), len(second)
+    half, low, high = math.nan, math.nan, math.nan
+    ratio = b / a if a > 0.0 else math.nan
+    if n > 1 and m > 1:
+        u, v = float(sem(first)) ** 2, float(sem(second)) ** 2
+        freedom = (u + v) ** 2 / (u**2 / (n - 1) + v**2 / (m - 1)) if u + v > 0.0 else n + m - 2
+        wide = float(t.ppf(1.0 - (1.0 - CONFIDENCE) / (2 * comparisons), freedom))
+        half = wide * math.sqrt(u + v)
+        low, high = _ratio_interval(a, b, u, v, wide) if a > 0.0 else (math.nan, math.nan)
+    return GroupDifference(b - a, b - a - half, b - a + half, ratio, low, high, (n, m))
+
+
+def _ratio_interval(a: float, b: float, u: float, v: float, wide: float) -> tuple[float, float]:
+    """Fieller's interval of b / a; `u` and `v` are the squared standard errors of a and b."""
+    g = wide**2 * u / a**2
+    if g >= 1.0:
+        return -math.inf, math.inf
+    ratio = b / a
+    half = wide / a * math.sqrt(max(v * (1.0 - g) + ratio**2 * u, 0.0))
+    return (ratio - half) / (1.0 - g), (ratio + half) / (1.0 - g)
+
+
+def compare_columns(costs: pd.DataFrame, first: str, second: str) -> dict[str, Any] | None:
+    """Paired comparison of two columns over the rows (trials) that both have, ready for JSON.
+
+    None where they are the same column, or have no row in common.
+    """
+    if first == second or first not in costs:
+        return None
+    pairs = costs[[first, second]].dropna()
+    return None if pairs.empty else asdict(compare(pairs[first].tolist(), pairs[second].tolist()))
