@@ -20,8 +20,8 @@ from diffusion_mpc.evaluation.comparison import (
     told,
 )
 from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun
-from diffusion_mpc.evaluation.page import PAGES, embedded, planner_text, plots, three
 from diffusion_mpc.evaluation.panels import REST, Panel, Series, beginning, largest_terms
+from diffusion_mpc.evaluation.report_page import PAGES, embedded, planner_text, plots, three
 from diffusion_mpc.intervals import CONFIDENCE
 from diffusion_mpc.types import Array
 

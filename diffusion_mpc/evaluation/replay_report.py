@@ -13,9 +13,9 @@ import numpy as np
 from diffusion_mpc.arguments import write_json
 from diffusion_mpc.evaluation.comparison import MINUS, told
 from diffusion_mpc.evaluation.drawn_paths import drawn_paths
-from diffusion_mpc.evaluation.page import PAGES, Tile, embedded, plots, three
 from diffusion_mpc.evaluation.panels import Panel, Series, beginning, fallen, largest_terms
 from diffusion_mpc.evaluation.replay import ReplayedRun
+from diffusion_mpc.evaluation.report_page import PAGES, Tile, embedded, plots, three
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.intervals import Estimate, estimate
 from diffusion_mpc.types import Array

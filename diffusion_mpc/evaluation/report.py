@@ -12,8 +12,8 @@ from diffusion_mpc.bags.run_record import read_record, task_of
 from diffusion_mpc.evaluation.comparison import GroupComparison, RunGroup, compare_groups
 from diffusion_mpc.evaluation.comparison_page import comparison_page
 from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun, evaluate_run
-from diffusion_mpc.evaluation.page import run_page
 from diffusion_mpc.evaluation.plot import write_plot
+from diffusion_mpc.evaluation.report_page import run_page
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.tasks import find_task
 

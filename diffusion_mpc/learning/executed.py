@@ -1,4 +1,4 @@
-"""What states and actions that were executed cost, step by step and from there on."""
+"""Costs of states and actions that were executed, step by step and from there on."""
 
 from __future__ import annotations
 
