@@ -455,7 +455,7 @@ def train(
     evaluate_every: int = 10,
     duration: float = 0.0,
     mirror: bool = True,
-    previous_noise: float = 0.0,
+    no_residual: bool = False,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -481,8 +481,8 @@ def train(
         evaluate_every: epochs between two closed-loop evaluations
         duration: simulated time of such a run, s (default: the task's)
         mirror: show mirror images of half of the rows, where the task says its sides
-        previous_noise: standard deviation of noise in half of the previous plans that the network
-            is shown, so that it does not learn to copy them
+        no_residual: learn the plan from the observation alone, not what it adds to the previous
+            plan: for robots whose plans differ from the previous one by chance only
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -506,7 +506,7 @@ def train(
         evaluate_every=evaluate_every,
         duration=duration,
         mirror=mirror,
-        previous_noise=previous_noise,
+        residual=not no_residual,
     )
     figures = Training(data, output or data.with_name(f"{data.name}_{kind}"), options).run()
     if figures:

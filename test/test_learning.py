@@ -341,6 +341,21 @@ def test_an_untrained_policy_leaves_the_plan_as_it_was(tmp_path):
     np.testing.assert_allclose(later.knots, 0.4, atol=1e-6)
 
 
+def test_a_policy_without_residual_plans_from_the_observation_alone(tmp_path):
+    made_data(tmp_path / "data")
+    options = dataclasses.replace(OPTIONS, residual=False)
+    Training(tmp_path / "data", tmp_path / "run", options).run()
+    path = tmp_path / "run" / "best.safetensors"
+
+    def first_plan(previous):
+        loop = controller(path)
+        loop.planner.follow(np.full((5, 1), previous), 0.0)
+        return loop.plan(initial_state(loop.task, loop.backend.model), Reference(), 0.0).knots
+
+    assert not read_description(path).residual
+    np.testing.assert_array_equal(first_plan(0.4), first_plan(-0.3))
+
+
 def test_a_policy_makes_the_same_plans_from_the_same_seed(tmp_path):
     path = untrained(tmp_path / "p.safetensors")
     config = DenoiserConfig(5, 1, 15, symmetric=True, width=16, depth=2)

@@ -53,13 +53,11 @@ class Learner(ABC):
         fields: fields of the data that it reads
         history: observations that it sees, at most
         module: the network
-        previous_noise: standard deviation of the noise in the previous plans that it is shown
     """
 
     fields: ClassVar[tuple[str, ...]]
     history: ClassVar[int] = sys.maxsize
     module: nn.Module
-    previous_noise: float = 0.0
 
     @abstractmethod
     def network(self) -> dict[str, Any]:
@@ -80,20 +78,28 @@ class Learner(ABC):
 
 
 class PolicyLearner(Learner):
-    """Residual of the teacher's plan against the shifted previous one (2303.04137, eq. 5)."""
+    """Denoiser of plans (2303.04137, eq. 5).
+
+    Of the residual against the shifted previous plan, or of the plan itself, see
+    `Description.residual`.
+    """
 
     fields: ClassVar[tuple[str, ...]] = ("observation", "previous", "knots")
 
-    def __init__(self, rows: Rows, options: NetworkOptions, label: int = 0) -> None:
+    def __init__(
+        self, rows: Rows, options: NetworkOptions, residual: bool = True, label: int = 0
+    ) -> None:
         """Build the network for data like these rows.
 
         Args:
             rows: rows of the data
             options: the network
+            residual: see `Description.residual`
             label: size of the label
         """
+        self.residual = residual
         knots, actions = rows["knots"].shape[1:]
-        seen = condition(rows["observation"], rows["previous"]).shape[1]
+        seen = self._condition(rows).shape[1]
         self.config = DenoiserConfig(
             knots, actions, seen, label=label, symmetric=True, **asdict(options)
         )
@@ -105,36 +111,28 @@ class PolicyLearner(Learner):
 
     def fit(self, rows: Rows) -> None:
         """Limits of residuals and conditions."""
-        rows = self._disturbed(rows, torch.Generator().manual_seed(0))
-        residual, seen = _residual(rows), condition(rows["observation"], rows["previous"])
+        residual, seen = self._target(rows), self._condition(rows)
         flat = residual.reshape(-1, residual.shape[-1])
         self.denoiser.fit_limits(_limits(flat), _limits(seen))
 
     def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
         """Denoising loss of the residuals."""
-        rows = self._disturbed(rows, generator)
-        seen = condition(rows["observation"], rows["previous"])
         return self.denoiser.loss(
-            _tensor(_residual(rows), device), _tensor(seen, device), generator, self.label(rows)
+            _tensor(self._target(rows), device),
+            _tensor(self._condition(rows), device),
+            generator,
+            self.label(rows),
         )
 
     def label(self, rows: Rows) -> Tensor | None:
         """Label (batch, 1) of the rows; here none."""
         return None
 
-    def _disturbed(self, rows: Rows, generator: torch.Generator) -> Rows:
-        """Rows with noise in half of the previous plans.
+    def _condition(self, rows: Rows) -> NDArray[Any]:
+        return condition(rows["observation"], rows["previous"] if self.residual else None)
 
-        A teacher's previous plan says nearly all of its next one, and a network that learns to copy
-        it has nothing to correct its own with (causal confusion, 1905.11979).
-        """
-        if not self.previous_noise:
-            return rows
-        previous = rows["previous"]
-        noise = torch.randn(previous.shape, generator=generator)
-        noise *= (torch.rand((len(previous), 1, 1), generator=generator) < 0.5).float()
-        disturbed = previous + self.previous_noise * noise.numpy()
-        return {**rows, "previous": disturbed.clip(-1.0, 1.0)}
+    def _target(self, rows: Rows) -> NDArray[Any]:
+        return rows["knots"] - rows["previous"] if self.residual else rows["knots"]
 
 
 class OptimalityLearner(PolicyLearner):
@@ -146,9 +144,9 @@ class OptimalityLearner(PolicyLearner):
 
     fields = (*PolicyLearner.fields, "advantage")
 
-    def __init__(self, rows: Rows, options: NetworkOptions) -> None:
+    def __init__(self, rows: Rows, options: NetworkOptions, residual: bool = True) -> None:
         """Build the network for data like these rows."""
-        super().__init__(rows, options, label=1)
+        super().__init__(rows, options, residual, label=1)
 
     def label(self, rows: Rows) -> Tensor | None:
         """Whether the advantage is positive, (batch, 1)."""
@@ -166,7 +164,7 @@ class ValueLearner(Learner):
     fields = ("observation", "cost_to_go")
     history = 1
 
-    def __init__(self, rows: Rows, options: NetworkOptions) -> None:
+    def __init__(self, rows: Rows, options: NetworkOptions, residual: bool = True) -> None:
         """Build the network for data like these rows."""
         seen = rows["observation"].shape[-1]
         self.config = ValueConfig(seen, options.width, options.depth)
@@ -199,10 +197,6 @@ LEARNERS: dict[
     "optimality": OptimalityLearner,
     "value": ValueLearner,
 }
-
-
-def _residual(rows: Rows) -> NDArray[Any]:
-    return rows["knots"] - rows["previous"]
 
 
 def _limits(values: NDArray[Any]) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,7 @@ class TrainOptions:
         evaluate_every: epochs between two closed-loop evaluations; the last epoch has one as well
         duration: length of such an episode, s; 0: the task's
         mirror: show mirror images of half of the rows, where the task says its sides
-        previous_noise: standard deviation of the noise in half of the previous plans
+        residual: of a policy, see `Description.residual`
     """
 
     kind: CheckpointKind = "policy"
@@ -83,7 +83,7 @@ class TrainOptions:
     evaluate_every: int = 10
     duration: float = 0.0
     mirror: bool = True
-    previous_noise: float = 0.0
+    residual: bool = True
 
 
 class Training:
@@ -122,8 +122,7 @@ class Training:
         fitted = self._train[:: math.ceil(len(self._train) / FITTED)]
         rows = self.data.rows(fitted, kind.fields)
         self._mirror = self._find_mirror() if options.mirror else None
-        self.learner = kind(rows, options.network)
-        self.learner.previous_noise = options.previous_noise
+        self.learner = kind(rows, options.network, options.residual)
         if self._mirror is not None:
             reflected = self._mirror.rows(rows)
             rows = {name: np.concatenate([x, reflected[name]]) for name, x in rows.items()}
@@ -309,12 +308,13 @@ class Training:
             observation=observation,
             history=min(history, self.learner.history),
             plan={**plan_structure(planner), "rate": planner.rate},
+            residual=o.residual,
             training={
                 "data": self.data.folder.name,
                 "rows": len(self._train),
                 "epochs": int(line["epoch"]) + 1,
                 "seconds": round(self.seconds, 1),
-                **{k: v for k, v in asdict(o).items() if k not in ("kind", "network")},
+                **{k: v for k, v in asdict(o).items() if k not in ("kind", "network", "residual")},
             },
             figures={k: v for k, v in line.items() if k != "epoch"},
             revision=revision(),
@@ -346,7 +346,11 @@ class Training:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["training"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        before, now = about["options"] | {"rows": about["rows"]}, asdict(self.options)
+        # What a training of before does not say was not there to be chosen.
+        before, now = (
+            asdict(TrainOptions()) | about["options"] | {"rows": about["rows"]},
+            asdict(self.options),
+        )
         now |= {"rows": len(self._train)}
         changed = [name for name in now if before.get(name) != now[name]]
         if changed:

@@ -48,6 +48,8 @@ class Description:
         history: number of observations that the network sees
         plan: `num_knots`, `horizon_steps`, `control_dt` and `spline` of the plans it was trained
             on, and their `rate`, Hz
+        residual: of a policy, whether it sees the previous plan, shifted to now, and proposes what
+            to add to it; else it proposes the plan from the observations alone
         training: data, epochs, steps, seconds, options
         figures: validation loss, closed-loop costs
         revision: git revision of the code that trained it
@@ -62,6 +64,7 @@ class Description:
     observation: int
     history: int
     plan: Mapping[str, Any]
+    residual: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     revision: str = ""
@@ -121,7 +124,8 @@ def read_description(path: Path) -> Description:
             f"{VERSION}; train it anew"
         )
     known = {f.name for f in fields(Description)}
-    missing = sorted(known - values.keys())
+    # Those that came later have the meaning of before as default.
+    missing = sorted(known - values.keys() - {"residual"})
     if missing or values.keys() - known:
         names = ", ".join(missing or sorted(values.keys() - known))
         raise CheckpointError(f"the description in '{path}' does not fit: {names}; train it anew")

@@ -1,7 +1,8 @@
 """Diffusion Policy (Chi et al., 2303.04137): plans from the newest observations.
 
 A plan is the residual that the network samples, added to the previous plan shifted to now: an
-untrained network leaves the plan as it is. The first of its actions are executed until the next
+untrained network leaves the plan as it is. Or, with `Description.residual` off, it is the sample
+itself, of the observations alone. The first of its actions are executed until the next
 plan, as in receding-horizon control.
 """
 
@@ -97,30 +98,35 @@ class DiffusionPolicy:
             level: noise level that sampling begins at, see `GenerativeProcess.sample`
             observations: (history, obs) in place of the newest ones
         """
+        base = previous if self.description.residual else None
+        if base is None:
+            # Where there is no previous plan, there is none to be noised again in part.
+            level = 1.0
         if self._denoiser.config.process == "ddpm":
             steps = min(steps, max(1, round(level * self._denoiser.config.levels)))
         observed = self.seen() if observations is None else observations
-        seen = condition(observed[None], previous[None])
+        seen = condition(observed[None], None if base is None else base[None])
         rows_seen = torch.from_numpy(seen).float().expand(rows, -1)
         noise = torch.randn((rows, *previous.shape), generator=self._generator)
         label = noise.new_ones((rows, 1)) if self._denoiser.config.label else None
-        residual = self._denoiser.sample(rows_seen, noise, steps, label, guidance, level=level)
-        return np.asarray((previous + residual.double().numpy()).clip(-1.0, 1.0))
+        sample = self._denoiser.sample(rows_seen, noise, steps, label, guidance, level=level)
+        plans = sample.double().numpy() + (0.0 if base is None else base)
+        return np.asarray(plans.clip(-1.0, 1.0))
 
 
-def condition(observations: Array, previous: Array) -> Array:
+def condition(observations: Array, previous: Array | None) -> Array:
     """Condition (batch, c) of the network.
 
     Args:
         observations: (batch, history, obs) the newest last
-        previous: (batch, num_knots, nu) the previous plan, shifted to now
+        previous: (batch, num_knots, nu) the previous plan, shifted to now; None: it is not seen
     """
-    return np.concatenate(
-        [observations.reshape(len(observations), -1), previous.reshape(len(previous), -1)], axis=1
-    )
+    parts = [observations] if previous is None else [observations, previous]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def condition_size(description: Description, actions: int) -> tuple[int, int, int]:
     """Rows and columns of the plans of a policy, and size of its condition."""
     knots = int(description.plan["num_knots"])
-    return knots, actions, description.history * description.observation + knots * actions
+    seen = description.history * description.observation
+    return knots, actions, seen + (knots * actions if description.residual else 0)
