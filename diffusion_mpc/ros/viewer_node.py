@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import mujoco
 import numpy as np
@@ -286,11 +287,16 @@ def load_model(text: str) -> mujoco.MjModel:
         return mujoco.MjModel.from_xml_path(write_model(text, Path(folder)).path)
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Run the node until it is stopped; the exit code is 1 where it could not start."""
     os.nice(10)
-    return run(ViewerNode, survives=True)
+    code = run(ViewerNode, survives=True)
+    # The interpreter would take seconds to put away what viser has imported, and whoever waits for
+    # the end of a node kills it after as many.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()
