@@ -50,7 +50,7 @@ setup(
     ],
     extras_require={
         "bo": ["botorch>=0.12"],
-        "learning": ["tensorboard"],
+        "learning": ["minari", "ray", "tensorboard"],
         "menagerie": ["mujoco-menagerie>=2026.10"],
         "cuda": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
         "test": [
@@ -59,6 +59,7 @@ setup(
             "mypy",
             "pytest>=7.4",
             "pytest-timeout",
+            "ray",
             "ruff",
             "types-PyYAML",
         ],

@@ -347,15 +347,20 @@ def collect(
     /,
     *,
     output: Path | None = None,
-    episodes: int = 64,
+    episodes: int | None = None,
     duration: float = 8.0,
     samples: int = 4,
     tails: int = 2,
     push: float = 0.4,
     delays: int = 2,
-    policy: Path | None = None,
+    policy: str = "",
     policy_fraction: float = 0.5,
+    policy_time: float = 0.0,
+    bags: tuple[Path, ...] = (),
+    replan: Path | None = None,
+    replan_fraction: float = 0.25,
     processes: int = 0,
+    ray_address: str = "",
     seed: int = 0,
     settings: SetOption = (),
     json: OutputFile = None,
@@ -371,15 +376,22 @@ def collect(
     Args:
         task: name of the task, or a Python file that defines one
         output: folder for the data (default: runs/data/TASK)
-        episodes: number of episodes
+        episodes: number of episodes (default: 64; none beside --bags)
         duration: simulated time of an episode, s
         samples: rows that a plan gives of its samples
         tails: rows that a plan gives of its later parts
         push: largest push, as a change of velocity in m/s
         delays: largest delay of states, in periods
-        policy: checkpoint of an earlier round, which controls in part of the episodes
+        policy: checkpoint of an earlier round, or shipped:NAME, which controls in part of the
+            episodes
         policy_fraction: fraction of the episodes in which it does
+        policy_time: longest time for which it does before the planner takes its turn, s; 0: all of
+            the episode. For a policy that would fall alone
+        bags: recorded runs, or folders of them, whose states are planned from again
+        replan: former data of the task, whose states are planned from again
+        replan_fraction: fraction of their states
         processes: worker processes; 0: one per core
+        ray_address: work on a Ray cluster: its address, or auto for that on this machine
         seed: same seed, same data
         settings: planner parameter, or sim.NAME=VALUE; can be repeated
         json: file to write the figures to
@@ -387,21 +399,31 @@ def collect(
     from diffusion_mpc.learning.collect import CollectOptions
     from diffusion_mpc.learning.collect import collect as run
     from diffusion_mpc.learning.teacher_episode import EpisodeOptions
+    from diffusion_mpc.policy.checkpoint import SHIPPED
 
     given = parse_settings(settings)
-    if policy is not None:
-        given["policy.checkpoint"] = str(policy.resolve())
+    if policy:
+        # By its whole path: the data say which policy controlled.
+        shipped = policy.startswith(SHIPPED)
+        given["policy.checkpoint"] = policy if shipped else str(Path(policy).resolve())
     course = EpisodeOptions(
         duration=duration,
         samples=samples,
         tails=tails,
         push=push,
         delays=delays,
-        policy_fraction=policy_fraction if policy is not None else 0.0,
+        policy_fraction=policy_fraction if policy else 0.0,
+        policy_time=policy_time if policy else 0.0,
         seed=seed,
     )
     folder = output or Path("runs/data") / Path(task).stem
-    figures = run(task, folder, given, CollectOptions(episodes, processes, course))
+    wanted = (0 if bags else 64) if episodes is None else episodes
+    figures = run(
+        task,
+        folder,
+        given,
+        CollectOptions(wanted, processes, course, bags, replan, replan_fraction, ray_address),
+    )
     _show(figures)
     write_json(figures, json)
     return 0
@@ -426,6 +448,7 @@ def train(
     evaluate_every: int = 10,
     duration: float = 0.0,
     mirror: bool = True,
+    previous_noise: float = 0.0,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -451,6 +474,8 @@ def train(
         evaluate_every: epochs between two closed-loop evaluations
         duration: simulated time of such a run, s (default: the task's)
         mirror: show mirror images of half of the rows, where the task says its sides
+        previous_noise: standard deviation of noise in half of the previous plans that the network
+            is shown, so that it does not learn to copy them
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -474,11 +499,31 @@ def train(
         evaluate_every=evaluate_every,
         duration=duration,
         mirror=mirror,
+        previous_noise=previous_noise,
     )
     figures = Training(data, output or data.with_name(f"{data.name}_{kind}"), options).run()
     if figures:
         _show(figures)
         write_json(figures, json)
+    return 0
+
+
+@app.command
+def export(data: Path, name: str, /, *, json: OutputFile = None) -> int:
+    """Write data that `collect` wrote as a Minari dataset, for offline reinforcement learning.
+
+    example: diffusion-mpc export runs/data/quadruped quadruped/teacher-v0
+
+    Args:
+        data: folder of the data
+        name: name of the dataset, as Minari has it
+        json: file to write the figures to
+    """
+    from diffusion_mpc.learning.minari_export import export_to_minari
+
+    figures = export_to_minari(data, name)
+    _show(figures)
+    write_json(figures, json)
     return 0
 
 
@@ -539,8 +584,8 @@ def test(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> in
     example: diffusion-mpc test faults
 
     Args:
-        arguments: a group (faults, fuzz, kernels, network, parity, rehearsal), or anything for
-            pytest
+        arguments: a group (faults, fuzz, kernels, kills, network, parity, rehearsal), or anything
+            for pytest
     """
     from diffusion_mpc.testing import run_all
 

@@ -15,6 +15,7 @@ GROUPS = {
     "faults": ["-m", "faults and not network"],
     "fuzz": ["-m", "fuzz", "--fuzz-messages=10000"],
     "kernels": ["-m", "kernels"],
+    "kills": ["-m", "kills", "--timeout=3000"],
     "network": ["-m", "network"],
     "parity": ["-m", "parity"],
     "rehearsal": ["-m", "rehearsal"],

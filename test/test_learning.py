@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from diffusion_mpc.learning.collect import (
     CollectOptions,
     collect,
     drop_unfinished,
-    make_shard,
+    shard_rows,
     teacher_settings,
 )
 from diffusion_mpc.learning.dataset import (
@@ -133,12 +134,12 @@ def test_an_interrupted_collection_goes_on_to_the_same_data(collected, tmp_path)
 
 def test_a_shard_that_was_cut_short_is_named_and_made_again(tmp_path):
     settings = teacher_settings("cartpole", SMALL)
-    make_shard(tmp_path, 0, settings, COURSE)
+    write_shard(tmp_path, 0, shard_rows(settings, COURSE, 1, {}, 0))
     path, before = tmp_path / shard_name(0), digests(tmp_path)
     path.write_bytes(path.read_bytes()[:-10])
 
     lines = drop_unfinished(tmp_path)
-    make_shard(tmp_path, 0, settings, COURSE)
+    write_shard(tmp_path, 0, shard_rows(settings, COURSE, 1, {}, 0))
 
     assert len(lines) == 1
     assert shard_name(0) in lines[0]
@@ -237,6 +238,43 @@ def test_the_other_kinds_train_too(tmp_path, kind):
 
     assert figures["last"]["loss"] < 2.0
     assert read_description(tmp_path / "run" / "last.safetensors").kind == kind
+
+
+TWO_PROCESSES = """
+import hashlib, sys
+from pathlib import Path
+from diffusion_mpc.learning.learners import NetworkOptions
+from diffusion_mpc.learning.train import Training, TrainOptions
+
+data, folder = map(Path, sys.argv[1:3])
+options = TrainOptions(network=NetworkOptions(width=32, depth=2), epochs=int(sys.argv[3]), batch=64)
+training = Training(data, folder, options)
+training.run()
+weights = b"".join(p.detach().numpy().tobytes() for p in training.module.parameters())
+(folder / f"rank{training.rank}").write_text(hashlib.sha256(weights).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path):
+    made_data(tmp_path / "data")
+    (tmp_path / "script.py").write_text(TWO_PROCESSES)
+
+    def run(folder, epochs, processes=2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(processes), str(tmp_path / "script.py")]
+        command += [str(tmp_path / "data"), str(tmp_path / folder), str(epochs)]
+        subprocess.run(command, check=True, capture_output=True)
+        return {path.read_text() for path in (tmp_path / folder).glob("rank*")}
+
+    assert len(run("two", 12)) == 1, "both processes have the same weights"
+    run("one", 12, processes=1)
+    losses = {
+        name: json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1])["validation"]
+        for name in ("one", "two")
+    }
+    # Other noise, the same batches.
+    assert losses["two"] == pytest.approx(losses["one"], rel=0.3)
 
 
 def test_a_folder_of_another_training_is_refused(tmp_path):

@@ -309,6 +309,15 @@ def test_markers_show_the_plan_and_as_many_traces_as_asked(start_planner):
     assert all(abs(p.z - 0.5) < 0.5 for p in traces.points)
 
 
+def test_a_topic_whose_publisher_is_never_heard_is_subscribed_to_anew(start_planner):
+    running, robot = start_planner()
+    said = "joint_states: it has a publisher, of which nothing was heard for 5 s; subscribed anew"
+    robot.spin_until(lambda: said in running.log("planner"), "a new subscription")
+    robot.start()
+    robot.spin_until(lambda: len(robot.commands) > 20, "commands")
+    assert running.log("planner", lines=100).count(said) == 1
+
+
 def test_deactivating_sends_the_safe_command_once_and_activating_resumes(controlled):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState

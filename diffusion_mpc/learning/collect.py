@@ -1,4 +1,6 @@
-"""Collect data: episodes of the planner at a generous budget, in several processes.
+"""Collect data: episodes of the planner at a generous budget, in several processes or on Ray.
+
+Beside the episodes, plans from old states: of former data, or of recorded runs.
 
 Fields of a row, in single precision where nothing else is said:
 
@@ -12,19 +14,17 @@ Fields of a row, in single precision where nothing else is said:
 - `plan_cost` (): of these knots as rolled out; of a tail, the whole plan's
 - `advantage` (): mean cost of the plan's samples less `plan_cost`, in their standard deviations
 - `kind` (): 0 plan, 1 sample, 2 tail, uint8
-- `episode`, `step` (): int32; `time` (): s
+- `episode`, `step` (): int32; `time` (): s, double precision
 - `state` (nq + nv,): at the plan's start, double precision
 - `failed` (): whether the robot had failed, uint8
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,18 @@ from diffusion_mpc.learning.dataset import (
     write_index,
     write_shard,
 )
-from diffusion_mpc.learning.teacher_episode import PLAN, EpisodeOptions, TeacherEpisode
+from diffusion_mpc.learning.old_states import old_states_of_bags, old_states_of_data, plan_again
+from diffusion_mpc.learning.plan_rows import PLAN
+from diffusion_mpc.learning.teacher_episode import EpisodeOptions, TeacherEpisode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import revision, versions
-from diffusion_mpc.workers import cores, one_thread_each, worker_pool
+from diffusion_mpc.workers import WorkersError, completed
 
 EPISODES = 4
 """Episodes of a shard."""
 
-RETRIES = 3
-"""Times that a shard is begun again after its worker died."""
+STATES = 200
+"""Old states of a shard, which come after the shards of episodes."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,19 @@ class CollectOptions:
         episodes: number of episodes; a multiple of the episodes of a shard is made
         processes: worker processes; 0: one per core
         episode: course of an episode
+        bags: recorded runs whose states are planned from again
+        replan: former data whose states are; None: none
+        replan_fraction: fraction of their plans
+        ray_address: address of a Ray cluster to work on; empty: this machine, without Ray
     """
 
     episodes: int = 64
     processes: int = 0
     episode: EpisodeOptions = field(default_factory=EpisodeOptions)
+    bags: Sequence[Path] = ()
+    replan: Path | None = None
+    replan_fraction: float = 0.25
+    ray_address: str = ""
 
 
 def teacher_settings(task: str, given: Mapping[str, str]) -> dict[str, Value]:
@@ -125,23 +135,27 @@ def collect(
         options: data that are wanted
 
     Returns:
-        figures: plans, pairs (rows), plans and pairs per second, falls, mean cost
+        figures: plans, pairs (rows), pairs per second; falls and mean cost of the episodes
 
     Raises:
         DatasetError: the folder has other data
         ConfigError, TaskError, ValueError: settings do not fit
     """
     settings = teacher_settings(task, given)
-    about = _about(task, settings, options.episode)
+    about = _about(task, settings, options)
     folder.mkdir(parents=True, exist_ok=True)
     _require_same(folder, about)
     for line in drop_unfinished(folder):
         Console(stderr=True).print(f"note: {line}", highlight=False, soft_wrap=True)
-    shards = -(-options.episodes // EPISODES)
     # Wrong settings end here, in one line, not in every worker.
     TeacherEpisode(settings, 0, options.episode)
+    episodes = -(-options.episodes // EPISODES)
+    old = _old_states(options, settings, about)
+    shards = episodes - (-len(old["time"]) // STATES if old else 0)
     began = time.perf_counter()
-    made = _make_missing(folder, settings, options, shards)
+    made = _make_missing(
+        folder, partial(shard_rows, settings, options.episode, episodes, old), options, shards
+    )
     seconds = time.perf_counter() - began
     write_index(folder, about, range(shards))
     plans = pairs = falls = 0
@@ -150,21 +164,24 @@ def collect(
         fields = open_shard(folder / shard_name(number)).fields
         mine = np.flatnonzero(np.asarray(fields["kind"]) == PLAN)
         plans, pairs = plans + len(mine), pairs + len(fields["kind"])
+        if number >= episodes:
+            continue
         failed = np.asarray(fields["failed"])[mine].astype(int)
-        episodes = np.asarray(fields["episode"])[mine]
-        falls += int(((np.diff(failed) == 1) & (np.diff(episodes) == 0)).sum())
+        same = np.diff(np.asarray(fields["episode"])[mine]) == 0
+        falls += int(((np.diff(failed) == 1) & same).sum())
         cost += np.asarray(fields["cost"])[mine].tolist()
     return {
         "task": about["task"],
         "folder": str(folder),
-        "episodes": EPISODES * shards,
+        "episodes": EPISODES * episodes,
+        "old_states": len(old["time"]) if old else 0,
         "plans": plans,
         "pairs": pairs,
         "new_pairs": made,
         "seconds": seconds,
         "pairs_per_s": made / seconds if made else None,
         "falls": falls,
-        "mean_cost": float(np.mean(cost)),
+        "mean_cost": float(np.mean(cost)) if cost else None,
     }
 
 
@@ -184,67 +201,70 @@ def drop_unfinished(folder: Path) -> list[str]:
     return lines
 
 
-def make_shard(
-    folder: Path, number: int, settings: Mapping[str, Value], options: EpisodeOptions
-) -> int:
-    """Make one shard and return its number of rows; called in other processes."""
+def shard_rows(
+    settings: Mapping[str, Value], options: EpisodeOptions, episodes: int, old: Rows, number: int
+) -> Rows:
+    """Rows of one shard; called in other processes.
+
+    Args:
+        settings: parameters of the teacher
+        options: course of an episode
+        episodes: number of shards of episodes, which come first
+        old: old states, see `old_states.KEPT`; may be empty
+        number: of the shard
+    """
+    if number >= episodes:
+        first = (number - episodes) * STATES
+        chosen = slice(first, first + STATES)
+        return plan_again(settings, old, chosen, options.samples, options.tails)
     parts = [
         TeacherEpisode(settings, number * EPISODES + i, options).run() for i in range(EPISODES)
     ]
-    rows: Rows = {
+    return {
         name: np.concatenate([part[name] for part in parts if part])
         for name in next(part for part in parts if part)
     }
-    write_shard(folder, number, rows)
-    return len(rows["kind"])
 
 
-def _make_missing(
-    folder: Path, settings: Mapping[str, Value], options: CollectOptions, shards: int
-) -> int:
+def _old_states(
+    options: CollectOptions, settings: Mapping[str, Value], about: Mapping[str, Any]
+) -> Rows:
+    """Rows of all old states that are planned from again; empty where none are asked for."""
+    course, found = options.episode, list[Rows]()
+    if options.replan is not None:
+        found.append(
+            old_states_of_data(options.replan, options.replan_fraction, course.seed, about)
+        )
+    if options.bags:
+        found.append(old_states_of_bags(options.bags, settings, course.discount))
+    return {name: np.concatenate([rows[name] for rows in found]) for name in next(iter(found), {})}
+
+
+def _make_missing(folder: Path, work: partial[Rows], options: CollectOptions, shards: int) -> int:
     """Rows of the shards that were missing, in several processes."""
     missing = [n for n in range(shards) if not (folder / shard_name(n)).is_file()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    made, began = 0, time.perf_counter()
-    tries = dict.fromkeys(missing, 0)
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    made, began, console = 0, time.perf_counter(), Console(stderr=True)
+
+    def inform(text: str) -> None:
+        console.print(f"note: {text}", highlight=False, soft_wrap=True)
+
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("collect", total=shards, completed=shards - len(missing))
-        while missing:
-            pool = worker_pool(min(options.processes or cores(), len(missing)))
-            pending: dict[Future[int], int] = {}
-            try:
-                with one_thread_each():
-                    pending = {
-                        pool.submit(make_shard, folder, n, settings, options.episode): n
-                        for n in missing
-                    }
-                while pending:
-                    for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                        number = pending[done]
-                        made += done.result()
-                        del pending[done]
-                        missing.remove(number)
-                        rate = made / (time.perf_counter() - began)
-                        progress.update(bar, advance=1, description=f"{rate:.0f} pairs/s")
-            except BrokenProcessPool:
-                # A worker was killed, for want of memory perhaps: the others' work is kept.
-                missing = [n for n in missing if not (folder / shard_name(n)).is_file()]
-                for number in missing:
-                    tries[number] += 1
-                if missing and min(tries[n] for n in missing) > RETRIES:
-                    raise DatasetError(
-                        f"worker processes die again and again, at shard {missing[0]}; lower "
-                        "--processes"
-                    ) from None
-                sys.stderr.write("note: a worker process died; its episodes are made again\n")
-            finally:
-                for process in list((pool._processes or {}).values()) if pending else []:
-                    process.terminate()
-                pool.shutdown(wait=True, cancel_futures=True)
+        try:
+            for number, rows in completed(
+                work, missing, options.processes, options.ray_address, inform
+            ):
+                write_shard(folder, number, rows)
+                made += len(rows["kind"])
+                rate = made / (time.perf_counter() - began)
+                progress.update(bar, advance=1, description=f"{rate:.0f} pairs/s")
+        except WorkersError as error:
+            raise DatasetError(f"{error}; the shards that are done stay") from None
     return made
 
 
-def _about(task: str, settings: Mapping[str, Value], options: EpisodeOptions) -> dict[str, Any]:
+def _about(task: str, settings: Mapping[str, Value], options: CollectOptions) -> dict[str, Any]:
     planned = split_sim(settings)[0]
     config = build(PlannerNodeConfig, load_parameters(PlannerNodeConfig, planned)[1])
     made = find_task(task)(config.model.file)
@@ -252,9 +272,18 @@ def _about(task: str, settings: Mapping[str, Value], options: EpisodeOptions) ->
         "task": made.name,
         "model_sha256": model_hash(made.model),
         "parameters": dict(settings),
-        "options": asdict(options),
+        "options": asdict(options.episode),
+        "old_states": _said_of_old_states(options),
         "revision": revision(),
         "versions": versions(),
+    }
+
+
+def _said_of_old_states(options: CollectOptions) -> dict[str, Any]:
+    return {
+        "bags": [str(bag) for bag in options.bags],
+        "replan": str(options.replan or ""),
+        "replan_fraction": options.replan_fraction if options.replan else 0.0,
     }
 
 
@@ -264,7 +293,10 @@ def _require_same(folder: Path, about: Mapping[str, Any]) -> None:
         write_index(folder, about, ())
         return
     before = read_index(folder)
-    for name in ("task", "model_sha256", "parameters", "options"):
+    # What data of before do not say was not there to be chosen.
+    before["options"] = asdict(EpisodeOptions()) | before["options"]
+    before.setdefault("old_states", _said_of_old_states(CollectOptions()))
+    for name in ("task", "model_sha256", "parameters", "options", "old_states"):
         if before[name] != about[name]:
             raise DatasetError(
                 f"'{folder}' has data of another {name.replace('_', ' ')}; name another folder "

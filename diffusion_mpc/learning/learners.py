@@ -53,11 +53,13 @@ class Learner(ABC):
         fields: fields of the data that it reads
         history: observations that it sees, at most
         module: the network
+        previous_noise: standard deviation of the noise in the previous plans that it is shown
     """
 
     fields: ClassVar[tuple[str, ...]]
     history: ClassVar[int] = sys.maxsize
     module: nn.Module
+    previous_noise: float = 0.0
 
     @abstractmethod
     def network(self) -> dict[str, Any]:
@@ -83,7 +85,13 @@ class PolicyLearner(Learner):
     fields: ClassVar[tuple[str, ...]] = ("observation", "previous", "knots")
 
     def __init__(self, rows: Rows, options: NetworkOptions, label: int = 0) -> None:
-        """Build the network for data like these rows."""
+        """Build the network for data like these rows.
+
+        Args:
+            rows: rows of the data
+            options: the network
+            label: size of the label
+        """
         knots, actions = rows["knots"].shape[1:]
         seen = condition(rows["observation"], rows["previous"]).shape[1]
         self.config = DenoiserConfig(
@@ -97,12 +105,14 @@ class PolicyLearner(Learner):
 
     def fit(self, rows: Rows) -> None:
         """Limits of residuals and conditions."""
+        rows = self._disturbed(rows, torch.Generator().manual_seed(0))
         residual, seen = _residual(rows), condition(rows["observation"], rows["previous"])
         flat = residual.reshape(-1, residual.shape[-1])
         self.denoiser.fit_limits(_limits(flat), _limits(seen))
 
     def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
         """Denoising loss of the residuals."""
+        rows = self._disturbed(rows, generator)
         seen = condition(rows["observation"], rows["previous"])
         return self.denoiser.loss(
             _tensor(_residual(rows), device), _tensor(seen, device), generator, self.label(rows)
@@ -111,6 +121,20 @@ class PolicyLearner(Learner):
     def label(self, rows: Rows) -> Tensor | None:
         """Label (batch, 1) of the rows; here none."""
         return None
+
+    def _disturbed(self, rows: Rows, generator: torch.Generator) -> Rows:
+        """Rows with noise in half of the previous plans.
+
+        A teacher's previous plan says nearly all of its next one, and a network that learns to copy
+        it has nothing to correct its own with (causal confusion, 1905.11979).
+        """
+        if not self.previous_noise:
+            return rows
+        previous = rows["previous"]
+        noise = torch.randn(previous.shape, generator=generator)
+        noise *= (torch.rand((len(previous), 1, 1), generator=generator) < 0.5).float()
+        disturbed = previous + self.previous_noise * noise.numpy()
+        return {**rows, "previous": disturbed.clip(-1.0, 1.0)}
 
 
 class OptimalityLearner(PolicyLearner):

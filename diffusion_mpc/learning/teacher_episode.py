@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import mujoco
 import numpy as np
 
 from diffusion_mpc.config import Value
 from diffusion_mpc.learning.dataset import Rows
+from diffusion_mpc.learning.executed import costs_to_go, executed_costs
+from diffusion_mpc.learning.plan_rows import TaughtPlan, as_arrays
 from diffusion_mpc.simulation.closed_loop import ClosedLoop, DivergedError
-from diffusion_mpc.tasks.measured import observe, trajectory
-from diffusion_mpc.types import Array, Plan, Reference, State
-
-PLAN, SAMPLE, TAIL = 0, 1, 2
-"""Kinds of rows: a plan; one of its samples; its tail, at the state that it leads to."""
-
-HISTORY = 2
-"""Observations of a row."""
+from diffusion_mpc.tasks.measured import trajectory
+from diffusion_mpc.types import Array, Reference, State
 
 FIRST_TRIAL = 10_000
 """Trials of episodes begin here, after those of the benchmarks."""
@@ -47,6 +44,8 @@ class EpisodeOptions:
         deviation: standard deviation of the first state, rad or m, and ten times that of velocities
         delays: largest delay of states, in periods
         policy_fraction: fraction of the episodes whose robot executes the policy's plans
+        policy_time: longest time for which it does before the teacher takes its turn, s; 0: all of
+            the episode. A policy that falls alone is then taught where it begins to
         discount: of the cost to go, by step
         seed: same seed, same data
     """
@@ -60,6 +59,7 @@ class EpisodeOptions:
     deviation: float = 0.02
     delays: int = 2
     policy_fraction: float = 0.0
+    policy_time: float = 0.0
     discount: float = 0.98
     seed: int = 0
 
@@ -71,11 +71,7 @@ class _Step:
     state: State
     reference: Reference
     action: Array
-    plan: Plan | None = None
-    start: State | None = None
-    observations: Array | None = None
-    tails: tuple[tuple[Array, Array, Array], ...] = ()
-    plan_cost: float = 0.0
+    taught: TaughtPlan | None = None
 
 
 class TeacherEpisode:
@@ -108,6 +104,7 @@ class TeacherEpisode:
         self._demanded = self.loop.reference
         follows = random.random() < options.policy_fraction
         self._policy = self.loop.controller.policy if follows else None
+        self._policy_turn, self._turn_left = True, 0
         self._seen: Array | None = None
 
     def run(self) -> Rows:
@@ -170,17 +167,11 @@ class TeacherEpisode:
         plan = loop.plan()
         if plan is None or controller.start is None:
             return step
-        model, start = controller.backend.model, controller.start
-        seen = observe(task, model, start, loop.reference)
-        before = seen if self._seen is None else self._seen
-        self._seen = seen
-        step.plan, step.start, step.observations = plan, start, np.stack([before, seen])
-        objective = controller.objective
-        problem = objective.pose(start, loop.reference)
-        knots = objective.origin.new_tensor(plan.knots)
-        step.plan_cost = float(objective.evaluate(problem, knots[None]).costs[0])
-        step.tails = self._tails(plan, start)
-        if self._policy is not None:
+        step.taught = taught = TaughtPlan.of(
+            controller, loop.reference, self._seen, self.options.tails
+        )
+        self._seen = taught.observations[-1]
+        if self._policy is not None and self._is_policys_turn():
             sampling = loop.config.policy
             followed = self._policy.propose(
                 plan.previous,
@@ -188,44 +179,25 @@ class TeacherEpisode:
                 sampling.steps,
                 sampling.guidance,
                 sampling.level,
-                step.observations,
+                taught.observations,
             )[0]
-            controls = objective.controls(knots.new_tensor(followed)).double().numpy()
+            objective = controller.objective
+            controls = objective.controls(objective.origin.new_tensor(followed)).double().numpy()
             controller.current = replace(plan, knots=followed, controls=controls)
             controller.planner.follow(followed, plan.start_time)
         return step
 
-    def _tails(self, plan: Plan, start: State) -> tuple[tuple[Array, Array, Array], ...]:
-        """Observations, previous knots and knots of the plan's tails."""
-        loop, count = self.loop, self.options.tails
-        task, spline = loop.task, loop.controller.objective.spline
-        # Observations are a period apart, as of the plans themselves.
-        period = max(1, round(1.0 / (loop.config.planner.rate * plan.control_dt)))
-        last = len(plan.controls) // 2
-        if not count or last <= period:
-            return ()
-        states = loop.controller.predictor.planned_states(start, plan.controls, plan.control_dt)
-        model, found = loop.controller.backend.model, []
-        for m in np.unique(np.linspace(period, last, count + 1)[1:].round().astype(int)).tolist():
-            pair = [
-                observe(
-                    task,
-                    model,
-                    State(start.stamp + k * plan.control_dt, states.qpos[k], states.qvel[k]),
-                    loop.reference,
-                )
-                for k in (m - period, m)
-            ]
-            elapsed = m * plan.control_dt
-            found.append(
-                (
-                    np.stack(pair),
-                    # Between knots, a curve may leave their range.
-                    spline.shift(plan.previous, elapsed).clip(-1.0, 1.0),
-                    spline.shift(plan.knots, elapsed).clip(-1.0, 1.0),
-                )
-            )
-        return tuple(found)
+    def _is_policys_turn(self) -> bool:
+        """Whether the policy controls this step; turns are of random length."""
+        if not self.options.policy_time:
+            return True
+        if self._turn_left == 0:
+            rate = self.loop.config.planner.rate
+            longest = max(1, round(self.options.policy_time * rate))
+            self._policy_turn = not self._policy_turn
+            self._turn_left = int(self._random.integers(1, longest + 1))
+        self._turn_left -= 1
+        return self._policy_turn
 
     def _normalised(self, control: Array) -> Array:
         objective = self.loop.controller.objective
@@ -243,86 +215,32 @@ class TeacherEpisode:
         )
         return bool(self.loop.task.failed(x)[0, 0])
 
-    def _executed(self, steps: list[_Step]) -> tuple[Array, Array]:
-        """Cost of each step, as executed, and whether the robot had failed."""
-        task, loop = self.loop.task, self.loop
-        centre, reach = task.action_centre, task.action_reach
-        states = [step.state for step in steps]
-        x = trajectory(
-            loop.plant.model,
-            np.array([s.qpos for s in states]),
-            np.array([s.qvel for s in states]),
-            centre + reach * np.array([step.action for step in steps]),
-        )
-        cost = np.empty(len(steps))
-        stamps = np.array([s.stamp for s in states])
-        # Terms see one reference at a time: the rows of each are taken from its evaluation.
-        for reference in {id(step.reference): step.reference for step in steps}.values():
-            here = np.array([step.reference is reference for step in steps])
-            terms = task.costs(x, replace(reference, times=stamps).on(x.qpos))
-            total = sum(loop.weights[name] * value[0].numpy() for name, value in terms.items())
-            cost[here] = np.asarray(total)[here]
-        return cost, np.asarray(task.failed(x)[0].numpy())
-
     def _rows(self, steps: list[_Step]) -> Rows:
         if not steps:
             return {}
-        cost, failed = self._executed(steps)
-        cost_to_go = np.empty_like(cost)
-        # An episode ends, and the robot goes on: as in its last second, to the best of knowledge.
-        # Otherwise states near the end would look cheap.
-        second = max(1, round(self.loop.config.planner.rate))
-        ahead = float(cost[-second:].mean()) / (1.0 - self.options.discount)
-        for i in reversed(range(len(cost))):
-            ahead = cost_to_go[i] = cost[i] + self.options.discount * ahead
-        rows = list[dict[str, object]]()
+        loop, o = self.loop, self.options
+        cost, failed = executed_costs(
+            loop.task,
+            loop.plant.model,
+            loop.weights,
+            [step.state for step in steps],
+            np.array([step.action for step in steps]),
+            [step.reference for step in steps],
+        )
+        cost_to_go = costs_to_go(cost, o.discount, loop.config.planner.rate)
+        rows = list[dict[str, Any]]()
         for number, step in enumerate(steps):
-            if step.plan is None or step.start is None or step.observations is None:
+            if step.taught is None:
                 continue
-            plan, finite = step.plan, np.isfinite(step.plan.elite_costs)
-            costs = plan.elite_costs[finite]
-            deviation = float(costs.std()) or 1.0
-            common = {
-                "reference": np.concatenate([step.reference.velocity, step.reference.pose]),
-                "action": step.action,
-                "cost": cost[number],
-                "cost_to_go": cost_to_go[number],
-                "episode": self.number,
-                "step": number,
-                "time": step.start.stamp,
-                "state": np.concatenate([step.start.qpos, step.start.qvel]),
-                "failed": failed[number],
-            }
-
-            count = min(self.options.samples, len(costs))
-            chosen = np.linspace(0, len(costs) - 1, count).round().astype(int).tolist()
-            seen, before, elites = step.observations, plan.previous, plan.elites[finite]
-            made = [(PLAN, seen, before, plan.knots, step.plan_cost)]
-            made += [(SAMPLE, seen, before, elites[i], float(costs[i])) for i in chosen]
-            made += [(TAIL, *tail, step.plan_cost) for tail in step.tails]
-            for kind, observation, previous, knots, value in made:
-                rows.append(
-                    {
-                        **common,
-                        "kind": kind,
-                        "observation": observation,
-                        "previous": previous,
-                        "knots": knots,
-                        "plan_cost": value,
-                        "advantage": (costs.mean() - value) / deviation,
-                    }
-                )
-        return {
-            name: np.array([row[name] for row in rows]).astype(TYPES.get(name, np.float32))
-            for name in (rows[0] if rows else ())
-        }
-
-
-TYPES = {
-    "kind": np.uint8,
-    "failed": np.uint8,
-    "episode": np.int32,
-    "step": np.int32,
-    "state": np.float64,
-}
-"""Types of the fields that are not in single precision."""
+            rows += step.taught.rows(
+                o.samples,
+                {
+                    "action": step.action,
+                    "cost": cost[number],
+                    "cost_to_go": cost_to_go[number],
+                    "episode": self.number,
+                    "step": number,
+                    "failed": failed[number],
+                },
+            )
+        return as_arrays(rows)

@@ -69,6 +69,7 @@ class TrainOptions:
         evaluate_every: epochs between two closed-loop evaluations; the last epoch has one as well
         duration: length of such an episode, s; 0: the task's
         mirror: show mirror images of half of the rows, where the task says its sides
+        previous_noise: standard deviation of the noise in half of the previous plans
     """
 
     kind: CheckpointKind = "policy"
@@ -82,6 +83,7 @@ class TrainOptions:
     evaluate_every: int = 10
     duration: float = 0.0
     mirror: bool = True
+    previous_noise: float = 0.0
 
 
 class Training:
@@ -101,6 +103,10 @@ class Training:
         self.data, self.folder, self.options = Dataset(data), folder, options
         folder.mkdir(parents=True, exist_ok=True)
         self.rank, self.processes = _rank()
+        if self.rank == 0:
+            for part in folder.glob(".*.part"):
+                # Of a training that was killed while it wrote; the file itself is whole.
+                part.unlink()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
         columns = self.data.columns("kind", "episode")
@@ -117,6 +123,7 @@ class Training:
         rows = self.data.rows(fitted, kind.fields)
         self._mirror = self._find_mirror() if options.mirror else None
         self.learner = kind(rows, options.network)
+        self.learner.previous_noise = options.previous_noise
         if self._mirror is not None:
             reflected = self._mirror.rows(rows)
             rows = {name: np.concatenate([x, reflected[name]]) for name, x in rows.items()}

@@ -34,7 +34,7 @@ from diffusion_mpc.ros.messages.markers import marker_array
 from diffusion_mpc.ros.messages.plan import outputs, plan_message, stats_message
 from diffusion_mpc.ros.messages.reference_topics import subscribe as subscribe_reference
 from diffusion_mpc.ros.messages.run import RunPublisher
-from diffusion_mpc.ros.messages.state import subscribe as subscribe_states
+from diffusion_mpc.ros.messages.state import DEAF, StateSubscriptions
 from diffusion_mpc.ros.messages.tf_topics import subscribe as subscribe_transforms
 from diffusion_mpc.ros.parameter_rules import AT_START, refuse_fixed
 from diffusion_mpc.ros.parameters import declare
@@ -131,8 +131,9 @@ class PlannerNode(LifecycleNode):
         for publisher in self._outputs.values():
             undo(self.destroy_publisher, publisher)
         undo(session.close)
-        inputs = subscribe_states(self, session)
-        inputs += subscribe_reference(self, session)
+        self._states = StateSubscriptions(self, session)
+        undo(self._states.close)
+        inputs = subscribe_reference(self, session)
         inputs += subscribe_transforms(self, session)
         # Last, so that the states which came before it are taken before.
         inputs.append(self.create_subscription(Empty, FINISHED, self._on_finished, 1))
@@ -262,6 +263,11 @@ class PlannerNode(LifecycleNode):
         if own in names:
             names.remove(own)
         self._other_commanders = sorted(names)
+        for topic in self._states.renew():
+            self.warn(
+                f"{topic}: it has a publisher, of which nothing was heard for {DEAF:g} s; "
+                "subscribed anew"
+            )
         self.health_changed()
 
     def all_listen(self) -> bool:

@@ -49,6 +49,9 @@ JOINTS_QOS = QoSProfile(
 CONFLICT = 1.0
 """Time (s) for which a part's messages are rejected after a sign of two publishers."""
 
+DEAF = 5.0
+"""Time (s) after which a topic that has a publisher and is not heard is subscribed to anew."""
+
 WHOLE = np.array([0])
 """The only part of a topic that is measured as a whole."""
 
@@ -96,20 +99,72 @@ class OneSource:
             )
 
 
-def subscribe(node: Node, session: PlannerSession) -> list[Any]:
-    """Subscriptions that fill the estimator of a session.
+class StateSubscriptions:
+    """Subscriptions that fill the estimator of a session."""
 
-    Args:
-        node: the planner
-        session: what takes the updates, and handles messages that an update rejects
-    """
-    estimator = session.estimator
-    sources = {
-        topic: OneSource(node, topic, estimator.joints.names if topic == JOINTS else ("",))
-        for topic in estimator.topics
-    }
+    def __init__(self, node: Node, session: PlannerSession) -> None:
+        """Subscribe.
 
-    def on_joint_states(message: JointState, info: Mapping[str, Any]) -> None:
+        Args:
+            node: the planner
+            session: what takes the updates, and handles messages that an update rejects
+        """
+        self._node, self._session, estimator = node, session, session.estimator
+        self._sources = {
+            topic: OneSource(node, topic, estimator.joints.names if topic == JOINTS else ("",))
+            for topic in estimator.topics
+        }
+        self._heard: set[str] = set()
+        self._silent_since: dict[str, float] = {}
+        for topic, source in self._sources.items():
+            source.subscription = self._listen(topic)
+
+    def close(self) -> None:
+        """Give the subscriptions back."""
+        for source in self._sources.values():
+            self._node.destroy_subscription(source.subscription)
+
+    def renew(self) -> list[str]:
+        """Subscribe anew where a publisher has been there for `DEAF` seconds and was never heard.
+
+        Discovery of DDS is not certain: now and then a publisher and a subscription do not find
+        each other, and would not for as long as both are there.
+
+        Returns:
+            topics that were subscribed anew
+        """
+        now, renewed = time.monotonic(), []
+        for topic, source in self._sources.items():
+            if topic in self._heard:
+                continue
+            if not self._node.count_publishers(source.subscription.topic_name):
+                self._silent_since.pop(topic, None)
+            elif now - self._silent_since.setdefault(topic, now) >= DEAF:
+                self._silent_since[topic] = now
+                self._node.destroy_subscription(source.subscription)
+                source.subscription = self._listen(topic)
+                renewed.append(topic)
+        return renewed
+
+    def _listen(self, topic: str) -> Any:  # noqa: ANN401
+        if topic in self._session.estimator.objects:
+            kind = OBJECT_MESSAGES[self._session.config.objects.type]
+
+            # rclpy looks at the signature of what it calls: two arguments, of which the second is
+            # about the message.
+            def on_this(message: PoseStamped | Odometry, info: Mapping[str, Any]) -> None:
+                self._on_object(topic, message, info)
+
+            return self._node.create_subscription(kind, topic, on_this, SENSOR_QOS)
+        if topic == JOINTS:
+            return self._node.create_subscription(
+                JointState, topic, self._on_joint_states, JOINTS_QOS
+            )
+        return self._node.create_subscription(Odometry, topic, self._on_odom, SENSOR_QOS)
+
+    def _on_joint_states(self, message: JointState, info: Mapping[str, Any]) -> None:
+        self._heard.add(JOINTS)
+        estimator = self._session.estimator
         parts = estimator.joints.layout(message.name).joints
         stamp = to_seconds(message.header.stamp)
         if not len(parts):
@@ -117,49 +172,37 @@ def subscribe(node: Node, session: PlannerSession) -> list[Any]:
             return
 
         def update() -> None:
-            sources[JOINTS].check(info, parts)
+            self._sources[JOINTS].check(info, parts)
             estimator.update_joints(stamp, message.name, message.position, message.velocity)
 
-        session.on_state(JOINTS, stamp, update)
+        self._session.on_state(JOINTS, stamp, update)
 
-    def on_odom(message: Odometry, info: Mapping[str, Any]) -> None:
+    def _on_odom(self, message: Odometry, info: Mapping[str, Any]) -> None:
+        self._heard.add(ODOMETRY)
         stamp = to_seconds(message.header.stamp)
         position, quaternion, twist = pose_and_twist(message)
         assert twist is not None, "an odometry has a twist"
 
         def update() -> None:
-            sources[ODOMETRY].check(info)
+            self._sources[ODOMETRY].check(info)
             frames = (message.header.frame_id, message.child_frame_id)
-            estimator.update_odometry(stamp, position, quaternion, *twist, frames)
+            self._session.estimator.update_odometry(stamp, position, quaternion, *twist, frames)
 
-        session.on_state(ODOMETRY, stamp, update)
+        self._session.on_state(ODOMETRY, stamp, update)
 
-    def on_object(topic: str, message: PoseStamped | Odometry, info: Mapping[str, Any]) -> None:
+    def _on_object(
+        self, topic: str, message: PoseStamped | Odometry, info: Mapping[str, Any]
+    ) -> None:
+        self._heard.add(topic)
         stamp = to_seconds(message.header.stamp)
 
         def update() -> None:
-            sources[topic].check(info)
-            estimator.update_object(topic, stamp, *pose_and_twist(message), message.header.frame_id)
+            self._sources[topic].check(info)
+            self._session.estimator.update_object(
+                topic, stamp, *pose_and_twist(message), message.header.frame_id
+            )
 
-        session.on_object(topic, stamp, update)
-
-    def listen(topic: str) -> Any:  # noqa: ANN401
-        if topic in estimator.objects:
-            kind = OBJECT_MESSAGES[session.config.objects.type]
-
-            # rclpy looks at the signature of what it calls: two arguments, of which the second is
-            # about the message.
-            def on_this(message: PoseStamped | Odometry, info: Mapping[str, Any]) -> None:
-                on_object(topic, message, info)
-
-            return node.create_subscription(kind, topic, on_this, SENSOR_QOS)
-        if topic == JOINTS:
-            return node.create_subscription(JointState, topic, on_joint_states, JOINTS_QOS)
-        return node.create_subscription(Odometry, topic, on_odom, SENSOR_QOS)
-
-    for topic, source in sources.items():
-        source.subscription = listen(topic)
-    return [source.subscription for source in sources.values()]
+        self._session.on_object(topic, stamp, update)
 
 
 class StatePublisher:
