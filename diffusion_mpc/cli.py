@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from cyclopts.types import PositiveInt
@@ -26,6 +26,7 @@ from diffusion_mpc.names import (
     CheckpointKind,
     Prediction,
     ProcessName,
+    SettingsSource,
     Variant,
 )
 
@@ -270,7 +271,7 @@ def sweep(
     *,
     over: SweptOption = (),
     settings: SetOption = (),
-    sampler: Literal["tpe", "random", "grid"] = "tpe",
+    sampler: SettingsSource = "tpe",
     trials: PositiveInt | None = None,
     repeats: PositiveInt = 8,
     fresh: TwoOrMore = 8,

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from diffusion_mpc import cli
+from diffusion_mpc.bringup.description import Options, processes
 from diffusion_mpc.config import (
     ConfigError,
-    PlannerNodeConfig,
-    load_parameters,
-    read_parameter_file,
 )
 from diffusion_mpc.intervals import compare, paired_ratio
 from diffusion_mpc.run_file import RunFile
@@ -250,11 +248,10 @@ def test_the_best_setting_is_a_parameter_file_of_the_nodes(axes, tmp_path):
     found = verdict(sweep(axes))
     file = tmp_path / "best.yaml"
     file.write_text(best_yaml("cartpole", found, {"planner.num_samples": 8, "sim.mass_scale": 2.0}))
-    given = read_parameter_file(str(file))
-    values = load_parameters(PlannerNodeConfig, given["planner"])[1]
-    assert values["planner.num_knots"] == 6
-    assert values["planner.num_samples"] == 8
-    assert given["sim"] == {"task": "cartpole", "mass_scale": 2.0}
+    nodes = {p.name: p for p in processes(Options(task="cartpole", params_file=str(file)))}
+    assert nodes["planner"].parameters["planner.num_knots"] == 6
+    assert nodes["planner"].parameters["planner.num_samples"] == 8
+    assert nodes["sim"].parameters["mass_scale"] == 2.0
 
 
 SWEEP = [

@@ -69,11 +69,12 @@ def run_race(
         asked = source.ask(min(options.generation, room) - first)
         if not asked and not first:
             break
-        settings = [dict(defaults), *asked] if first else asked
+        if first:
+            asked = [dict(defaults), *asked]
         best = None if first else study.best
         begin = len(study.configurations)
-        for each in settings:
-            study.configurations.append(Configuration(len(study.configurations), each))
+        for settings in asked:
+            study.configurations.append(Configuration(len(study.configurations), settings))
         entrants = study.configurations[begin:]
         for count in rungs(options.repeats):
             _run(entrants, count, evaluate)
@@ -131,7 +132,7 @@ def _stop(
 
 
 def _reason(each: Configuration, leader: Configuration) -> str:
-    """Why a setting is left; empty: it goes on."""
+    """Reason to leave a setting; empty: it goes on."""
     pairs = list(zip(each.scores, leader.scores, strict=False))
     falls = sum(a.falls > 0 for a, _ in pairs), sum(b.falls > 0 for _, b in pairs)
     if falls[0] > falls[1]:

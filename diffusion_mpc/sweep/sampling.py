@@ -18,9 +18,8 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from diffusion_mpc.config import ConfigError, Value
+from diffusion_mpc.names import SettingsSource
 from diffusion_mpc.sweep.space import Axis
-
-SamplerName = Literal["tpe", "random", "grid"]
 
 Settings = dict[str, Value]
 """Values of the parameters that are varied, by name."""
@@ -115,7 +114,7 @@ class OptunaSampling:
             self._study.add_trial(known)
 
 
-def sampling(name: SamplerName, axes: Sequence[Axis], seed: int) -> Sampling:
+def sampling(name: SettingsSource, axes: Sequence[Axis], seed: int) -> Sampling:
     """Source of settings by its name.
 
     Raises:

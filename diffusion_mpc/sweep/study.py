@@ -122,7 +122,7 @@ class Study:
         return sum(self.repeats - len(c.scores) for c in self.configurations if c.stopped)
 
     def cost(self, configuration: Configuration) -> float | None:
-        """What a search is told of a setting; None: it cannot be done, or falls more than the best.
+        """Cost that a search is told of; None: it cannot be run, or falls more than the best.
 
         A low cost is no consolation for a fall.
         """

@@ -221,8 +221,8 @@ def _places(
             [(scale(math.log(tick)), f"{tick:.3g}") for tick in ticks],
         )
     linear = _linear(low, high, begin, end)
-    ticks = [(linear(tick), f"{tick:.3g}") for tick in _ticks(low, high)]
-    return lambda value: linear(float(value)), ticks
+    across = [(linear(tick), f"{tick:.3g}") for tick in _ticks(low, high)]
+    return lambda value: linear(float(value)), across
 
 
 def _different(ranked: Sequence[Configuration]) -> list[Configuration]:

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from diffusion_mpc.arguments import write_json
 from diffusion_mpc.config import ConfigError, cost_weights, split_sim
+from diffusion_mpc.names import SettingsSource
 from diffusion_mpc.run_file import RunFile
 from diffusion_mpc.sweep.episodes import Episodes, EpisodeTerms
 from diffusion_mpc.sweep.race import RaceOptions, run_race
-from diffusion_mpc.sweep.sampling import Grid, SamplerName, sampling
+from diffusion_mpc.sweep.sampling import Grid, sampling
 from diffusion_mpc.sweep.space import known_parameters, parse_space
 from diffusion_mpc.sweep.study import Study
 from diffusion_mpc.sweep.study_files import BEST, PAGE, write_study
@@ -44,7 +45,7 @@ class SweepOptions:
 
     over: tuple[str, ...]
     settings: Mapping[str, str]
-    sampler: SamplerName
+    sampler: SettingsSource
     trials: int | None
     repeats: int
     fresh: int

@@ -15,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a sweep.
+    """Outcome of a sweep.
 
     Attributes:
         sentence: for people
