@@ -42,7 +42,7 @@ def run_job(terms: EpisodeTerms, job: Job) -> EpisodeScore:
     try:
         episode = run_episode(given, trial, terms.duration, weights=terms.weights)
     except (ValueError, DivergedError) as error:
-        return EpisodeScore(math.inf, problem=str(error))
+        return EpisodeScore(math.inf, problem=" ".join(str(error).split()))
     return EpisodeScore(episode.mean_cost, episode.falls)
 
 

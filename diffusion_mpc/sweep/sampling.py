@@ -24,8 +24,11 @@ from diffusion_mpc.sweep.space import Axis
 Settings = dict[str, Value]
 """Values of the parameters that are varied, by name."""
 
-FEWEST = 10
+FEWEST = 20
 """Settings from which importances are told."""
+
+GOOD = 0.25
+"""Fraction of the settings that count as good: of Optuna's 0.1 of few, chance decides."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -137,7 +140,9 @@ def importances(
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+        return get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=GOOD)
+        )
 
 
 def _space(axes: Sequence[Axis]) -> dict[str, BaseDistribution]:
