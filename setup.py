@@ -38,6 +38,7 @@ setup(
         "mcap>=1.6",
         "mujoco>=4.0",
         "numpy>=1.26",
+        "optuna>=4.0",
         "pandas>=2.1",
         "pillow",
         "psutil>=5.9",

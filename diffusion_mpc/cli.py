@@ -15,6 +15,8 @@ from types import ModuleType
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts.types import PositiveInt
+from cyclopts.validators import Number
 
 from diffusion_mpc.arguments import OutputFile, SetOption, parse_settings, write_json
 from diffusion_mpc.names import (
@@ -24,8 +26,12 @@ from diffusion_mpc.names import (
     CheckpointKind,
     Prediction,
     ProcessName,
+    SettingsSource,
     Variant,
 )
+
+SweptOption = Annotated[tuple[str, ...], Parameter(consume_multiple=False)]
+TwoOrMore = Annotated[int, Parameter(validator=Number(gte=2))]
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended before it had begun its work, as shells have it."""
@@ -263,6 +269,70 @@ def replay(
     sys.stdout.write(report.text())
     write_json(report.figures, json)
     return 0
+
+
+@app.command
+def sweep(
+    task: str,
+    /,
+    *,
+    over: SweptOption = (),
+    settings: SetOption = (),
+    sampler: SettingsSource = "tpe",
+    trials: PositiveInt | None = None,
+    repeats: PositiveInt = 8,
+    fresh: TwoOrMore = 8,
+    generation: TwoOrMore = 8,
+    duration: float | None = None,
+    output: Path | None = None,
+    processes: int = 0,
+    ray_address: str = "",
+    seed: int = 0,
+    json: OutputFile = None,
+) -> int:
+    """Search parameters of a task in lockstep; the same command goes on after a kill.
+
+    All settings run the same trials; those that are worse for sure are stopped early. In the end
+    the best meets the defaults on fresh trials; best.yaml has what came of it, for launch files.
+    Costs are at the weights of the defaults, whatever weights are tried.
+
+    example: diffusion-mpc sweep cartpole --over planner.temperature=0.02..1.0:log --over
+    planner.num_knots=3,5,8
+
+    Args:
+        task: name of the task, or a Python file that defines one
+        over: parameter to vary, or sim.NAME: NAME=LOW..HIGH, NAME=LOW..HIGH:log (in equal ratios)
+            or NAME=VALUE,VALUE; can be repeated
+        settings: parameter that all settings have, or sim.NAME=VALUE; can be repeated
+        sampler: tpe (Optuna: near those that were good), random, or grid (all combinations)
+        trials: settings, the defaults among them (default: 64; all of a grid)
+        repeats: episodes of a setting that is not stopped early
+        fresh: further episodes of the best and of the defaults
+        generation: settings that are asked for at a time; results depend on it, and not on the
+            number of processes
+        duration: simulated time of an episode, s (default: the task's own)
+        output: folder for episodes and results (default: runs/sweeps/TASK)
+        processes: worker processes; 0: one per core
+        ray_address: work on a Ray cluster: its address, or auto for that on this machine
+        seed: same seed, same study
+        json: file to write the figures to
+    """
+    from diffusion_mpc.sweep.sweep_command import SweepOptions, report
+
+    options = SweepOptions(
+        over=over,
+        settings=parse_settings(settings),
+        sampler=sampler,
+        trials=trials,
+        repeats=repeats,
+        fresh=fresh,
+        generation=generation,
+        duration=duration,
+        seed=seed,
+        processes=processes,
+        ray_address=ray_address,
+    )
+    return report(task, output or Path("runs/sweeps") / Path(task).stem, options, json)
 
 
 @app.command

@@ -121,14 +121,42 @@ def group_difference(
     return GroupDifference(b - a, b - a - half, b - a + half, ratio, low, high, (n, m))
 
 
-def _ratio_interval(a: float, b: float, u: float, v: float, wide: float) -> tuple[float, float]:
-    """Fieller's interval of b / a; `u` and `v` are the squared standard errors of a and b."""
+def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """Ratio of the mean of the second to that of the first, with Fieller's interval for pairs.
+
+    It leaves 1 out where the interval of the paired difference leaves 0 out.
+
+    Args:
+        first: positive on average; entry i of both comes from the same trial
+        second: as many
+
+    Raises:
+        ValueError: not as many values in both, or none
+    """
+    if len(first) != len(second) or not len(first):
+        raise ValueError("no pairs of values to compare")
+    a, b, n = float(np.mean(first)), float(np.mean(second)), len(first)
+    if a <= 0.0 or n < 2:
+        return Estimate(b / a if a > 0.0 else math.nan, math.nan, math.nan, n)
+    covariance = np.cov(first, second) / n
+    wide = float(t.ppf(0.5 + CONFIDENCE / 2, n - 1))
+    (u, c), (_, v) = covariance.tolist()
+    return Estimate(b / a, *_ratio_interval(a, b, u, v, wide, c), n)
+
+
+def _ratio_interval(
+    a: float, b: float, u: float, v: float, wide: float, c: float = 0.0
+) -> tuple[float, float]:
+    """Fieller's interval of b / a.
+
+    `u` and `v` are the squared standard errors of a and b, `c` is their covariance.
+    """
     g = wide**2 * u / a**2
     if g >= 1.0:
         return -math.inf, math.inf
-    ratio = b / a
-    half = wide / a * math.sqrt(max(v * (1.0 - g) + ratio**2 * u, 0.0))
-    return (ratio - half) / (1.0 - g), (ratio + half) / (1.0 - g)
+    ratio, h = b / a, wide**2 * c / a**2
+    half = wide / a * math.sqrt(max(v * (1.0 - g) + ratio**2 * u - 2.0 * ratio * c + h * c, 0.0))
+    return (ratio - h - half) / (1.0 - g), (ratio - h + half) / (1.0 - g)
 
 
 def compare_columns(costs: pd.DataFrame, first: str, second: str) -> dict[str, Any] | None:

@@ -61,6 +61,9 @@ ProcessName = Literal["ddpm", "flow"]
 Prediction = Literal["sample", "noise", "velocity"]
 """Quantities that a network may predict."""
 
+SettingsSource = Literal["tpe", "random", "grid"]
+"""Sources of the settings of a sweep."""
+
 Variant = Literal["geometric", "code", "paper", "sde"]
 """Variants of an offline reverse pass."""
 

@@ -17,7 +17,7 @@ from diffusion_mpc.benchmark import black_box, quality, renoising, stages, tune
 from diffusion_mpc.benchmark.black_box import BlackBox
 from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
-from diffusion_mpc.benchmark.runs import Outcome, RunFile, run_all
+from diffusion_mpc.benchmark.runs import Outcome, run_all
 from diffusion_mpc.benchmark.tune import Tune
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import ConfigError
@@ -27,6 +27,7 @@ from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.search import SearchInput
 from diffusion_mpc.rollout.cpu import CpuBackend
+from diffusion_mpc.run_file import RunFile
 from diffusion_mpc.simulation.closed_loop import ClosedLoop, DivergedError, run_episode
 
 # Intervals
@@ -114,7 +115,7 @@ def test_a_foreign_file_is_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text("something else\n")
     with pytest.raises(
         ValueError,
-        match=r"line 1 of '.*x\.jsonl' is not a benchmark's; name another folder with --output",
+        match=r"line 1 of '.*x\.jsonl' is not a run with its figures; name another folder",
     ):
         RunFile(tmp_path / "x.jsonl", ())
 

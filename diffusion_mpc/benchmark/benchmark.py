@@ -20,7 +20,8 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import OutputFile, write_json
 from diffusion_mpc.benchmark.figures import show
-from diffusion_mpc.benchmark.runs import Figures, Outcome, RunFile, RunSpec, run_all
+from diffusion_mpc.benchmark.runs import Outcome, run_all
+from diffusion_mpc.run_file import Figures, RunFile, RunSpec
 
 Report = dict[str, Any]
 """Figures of a benchmark as it writes them to JSON: "complete", "rows", and others of its own."""

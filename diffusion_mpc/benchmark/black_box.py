@@ -21,12 +21,12 @@ from scipy.stats import qmc
 
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table, wins
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.intervals import compare_columns, estimate
 from diffusion_mpc.names import Variant, require_known
 from diffusion_mpc.optimize.functions import FUNCTIONS
 from diffusion_mpc.optimize.reverse_diffusion import Settings, minimize
+from diffusion_mpc.run_file import Figures, RunSpec
 from diffusion_mpc.versions import versions
 
 # The variant that `optimize` takes where nothing else is asked for.

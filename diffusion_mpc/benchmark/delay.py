@@ -19,7 +19,6 @@ from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, draw_costs, interval, number, panels, table
 from diffusion_mpc.benchmark.quality import plant
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import (
     SIM,
     PlannerNodeConfig,
@@ -29,6 +28,7 @@ from diffusion_mpc.config import (
     split_sim,
 )
 from diffusion_mpc.intervals import estimate
+from diffusion_mpc.run_file import Figures, RunSpec
 from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import versions

@@ -16,11 +16,11 @@ from rich.table import Table
 from diffusion_mpc.benchmark.benchmark import Benchmark, Report
 from diffusion_mpc.benchmark.figures import Row, interval, table
 from diffusion_mpc.benchmark.network_latency import ACTUATORS, CONDITION, KNOTS, ROWS, latencies
-from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.benchmark.toy_bandit import REWARD_NOISES, bandit
 from diffusion_mpc.benchmark.toy_distributions import NOISE, SIZES, UPPER, meet_modes, one_thread
 from diffusion_mpc.benchmark.toy_maze import any_goal, one_goal
 from diffusion_mpc.intervals import estimate
+from diffusion_mpc.run_file import Figures
 from diffusion_mpc.versions import versions
 
 Part = Literal["modes", "bandit", "maze", "latency"]

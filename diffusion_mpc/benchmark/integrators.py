@@ -17,9 +17,9 @@ from rich.table import Table
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, table
 from diffusion_mpc.benchmark.quality import plant
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import PlannerNodeConfig, Value, load_parameters, split_sim
 from diffusion_mpc.intervals import compare_columns, estimate
+from diffusion_mpc.run_file import Figures, RunSpec
 from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.versions import versions

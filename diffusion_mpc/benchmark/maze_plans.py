@@ -9,7 +9,6 @@ from torch import Tensor
 
 from diffusion_mpc.benchmark import point_maze as maze
 from diffusion_mpc.benchmark.network_training import batch, train
-from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.policy.diffuser import (
     Candidates,
     Diffuser,
@@ -17,6 +16,7 @@ from diffusion_mpc.policy.diffuser import (
     Guidance,
     TrajectoryCost,
 )
+from diffusion_mpc.run_file import Figures
 
 HORIZON, CANDIDATES, MARGIN, NEAR, REPLAN = 32, 16, 0.1, 0.1, 8
 ZONE, RADIUS = torch.tensor([2.3, 1.5]), 0.3

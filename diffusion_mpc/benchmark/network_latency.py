@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import torch
 
-from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.names import BodyName
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.run_file import Figures
 
 NETWORKS: dict[str, tuple[BodyName, int, int]] = {
     "mlp 2 x 128": ("mlp", 128, 2),

@@ -14,9 +14,9 @@ from diffusion_mpc.benchmark.linear_gaussian import closed_form, moments_of
 from diffusion_mpc.benchmark.network_training import batch, train
 from diffusion_mpc.benchmark.offline_learning import Actors, Transitions, learn
 from diffusion_mpc.benchmark.rollouts import Act, closed_loop, open_loop
-from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.policy.diffuser import Diffuser, DiffuserConfig
 from diffusion_mpc.policy.policy_guided import OneStepModel, SyntheticData, policy_guidance
+from diffusion_mpc.run_file import Figures
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Lambdas of the linear system."""

@@ -28,7 +28,6 @@ from diffusion_mpc.benchmark.figures import (
     table,
     wins,
 )
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import (
     ConfigError,
     Parameter,
@@ -42,15 +41,13 @@ from diffusion_mpc.config import (
 from diffusion_mpc.intervals import compare_columns, estimate
 from diffusion_mpc.names import require_known
 from diffusion_mpc.planner.algorithms import ALGORITHMS
-from diffusion_mpc.simulation.closed_loop import run_episode
+from diffusion_mpc.run_file import Figures, RunSpec
+from diffusion_mpc.simulation.closed_loop import NOT_IN_LOCKSTEP, run_episode
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.versions import versions
 
 OURS = "mbd"
 TUNED = Path(__file__).with_name("tuned.yaml")
-
-# The trial decides the first one, and a robot that waits for its plans has no use for the others.
-NOT_IN_LOCKSTEP = ("planner.seed", "planner.lead", "planner.time_budget")
 
 Tuned = Mapping[str, Mapping[str, Mapping[str, Value]]]
 """Parameters by task ("all": every task) and algorithm."""

@@ -18,10 +18,10 @@ from rich.table import Table
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table
 from diffusion_mpc.benchmark.quality import parameters, plant
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import PlannerNodeConfig, Value, load_parameters
 from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.intervals import compare_columns, estimate
+from diffusion_mpc.run_file import Figures, RunSpec
 from diffusion_mpc.simulation.closed_loop import ClosedLoop
 from diffusion_mpc.tasks.measured import trajectory
 from diffusion_mpc.versions import versions

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.benchmark.toy_distributions import fit
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.optimality import advantage_weights, optimality
+from diffusion_mpc.run_file import Figures
 
 WEIGHTS = (0.0, 1.0, 1.5, 3.0, 5.0, 10.0, 20.0)
 """Weights of guidance."""

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.names import BodyName, ProcessName
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig, MovingAverage
 from diffusion_mpc.policy.generative_processes import GenerativeProcess, Predictor, make_process
+from diffusion_mpc.run_file import Figures
 
 SIZES: dict[BodyName, tuple[int, int]] = {"mlp": (64, 2), "unet": (16, 2), "transformer": (32, 2)}
 """Width and depth of the small bodies."""

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_mpc.benchmark import point_maze
-from diffusion_mpc.benchmark.runs import Figures
 from diffusion_mpc.benchmark.toy_distributions import fit
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.optimality import advantage_weights, optimality
+from diffusion_mpc.run_file import Figures
 
 GOAL, NEAR = torch.tensor([0.5, 2.5]), 0.3
 """The one goal, at an end of the corridor, and the distance at which a goal is reached, m."""

@@ -26,7 +26,6 @@ from diffusion_mpc.benchmark.figures import (
     table,
     wins,
 )
-from diffusion_mpc.benchmark.runs import Figures, RunSpec
 from diffusion_mpc.config import (
     ConfigError,
     PlannerNodeConfig,
@@ -37,6 +36,7 @@ from diffusion_mpc.config import (
 )
 from diffusion_mpc.intervals import compare_columns, estimate
 from diffusion_mpc.policy.checkpoint import locate, read_description
+from diffusion_mpc.run_file import Figures, RunSpec
 from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import versions

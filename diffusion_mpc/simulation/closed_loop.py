@@ -28,6 +28,9 @@ from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.measured import heading_velocity, trajectory
 from diffusion_mpc.types import Array, Plan, RolloutBatch, State
 
+# The trial decides the first one, and a robot that waits for its plans has no use for the others.
+NOT_IN_LOCKSTEP = ("planner.seed", "planner.lead", "planner.time_budget")
+
 
 class DivergedError(RuntimeError):
     """The simulated robot's state became NaN or infinite."""
@@ -202,6 +205,7 @@ def run_episode(
     on_step: Callable[[float], None] | None = None,
     planned: bool = True,
     lead_in: float = 0.0,
+    weights: Mapping[str, float] | None = None,
 ) -> Episode:
     """Run a task in closed loop, one plan every `1 / planner.rate` seconds.
 
@@ -214,6 +218,8 @@ def run_episode(
         lead_in: simulated time before, which does not count, s: the robot is left to itself, so
             that the first command takes effect in the same state however late states and commands
             are
+        weights: weights of all terms that the run is scored by; None: those that it is planned
+            with
 
     Raises:
         ConfigError, TaskError, ValueError: as `ClosedLoop`
@@ -246,12 +252,13 @@ def run_episode(
     x = trajectory(loop.task.model, qpos, qvel, np.array(controls))
     reference = replace(loop.reference, times=stamps).on(x.qpos)
     costs = loop.task.costs(x, reference)
+    scored = loop.weights if weights is None else weights
     return Episode(
         stamps=stamps,
         qpos=x.qpos[0].numpy(),
         qvel=x.qvel[0].numpy(),
         controls=x.ctrl[0].numpy(),
-        costs={name: loop.weights[name] * cost[0].numpy() for name, cost in costs.items()},
+        costs={name: scored[name] * cost[0].numpy() for name, cost in costs.items()},
         failed=loop.task.failed(x)[0].numpy(),
         succeeded=bool(loop.task.succeeded(x, reference)[0]),
         violation=float(loop.task.violation(x, reference, tightened=False)[0])
