@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_mpc.config import Value
-from diffusion_mpc.evaluation.page import PAGES, Tile, said, three
+from diffusion_mpc.evaluation.report_page import PAGES, Tile, said, three
 from diffusion_mpc.sweep.sampling import importances
 from diffusion_mpc.sweep.space import Axis
 from diffusion_mpc.sweep.study import Configuration, Study
