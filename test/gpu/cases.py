@@ -21,6 +21,10 @@ RAW_REPEATS = 3
 BINARIES = {".o", ".cubin", ".ptx"}
 
 
+WARP = {"backend.name": "warp", "policy.checkpoint": ""}
+"""The search itself, whether or not a policy ships with the task."""
+
+
 def sized(
     scale: Scale, task: str, samples: int, horizon: int, iterations: int, **settings: str
 ) -> speed.Case:
@@ -31,7 +35,7 @@ def sized(
         "iterations": iterations,
     }
     texts = {f"planner.{name}": str(value) for name, value in sizes.items()}
-    return speed.Case(task, {**texts, "backend.name": "warp", **settings})
+    return speed.Case(task, {**texts, **WARP, **settings})
 
 
 def loop_settings(scale: Scale, task: str, samples: int, **settings: str) -> dict[str, Value]:
@@ -39,7 +43,7 @@ def loop_settings(scale: Scale, task: str, samples: int, **settings: str) -> dic
     sizes = {"planner.num_samples": str(scale.samples(samples))}
     if scale.rehearsal:
         sizes |= {"planner.horizon_steps": "8", "planner.iterations": "2"}
-    return speed.Case(task, {"backend.name": "warp", **sizes, **settings}).parameters()
+    return speed.Case(task, {**WARP, **sizes, **settings}).parameters()
 
 
 def planned(loop: ClosedLoop) -> Plan:
