@@ -288,13 +288,18 @@ SHIPPED = sorted(path.stem for path in locate("shipped:any").parent.glob("*.safe
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_policy_fits_its_task_and_is_small(name):
-    _, found = load_parameters(PlannerNodeConfig, {"task": name})
+    named = {"task": name, "policy.checkpoint": f"shipped:{name}"}
+    _, found = load_parameters(PlannerNodeConfig, named)
     loop = Controller(find_task(name)(), build(PlannerNodeConfig, found), cost_weights(found))
 
-    assert found["policy.checkpoint"] == f"shipped:{name}"
     assert loop.missing == []
     assert loop.policy is not None
     assert locate(f"shipped:{name}").stat().st_size < 2_000_000
+
+
+def test_the_quadruped_plans_with_its_policy_unless_told_otherwise():
+    _, found = load_parameters(PlannerNodeConfig, {"task": "quadruped"})
+    assert found["policy.checkpoint"] == "shipped:quadruped"
 
 
 def test_a_shipped_policy_makes_the_quadruped_walk_at_less_cost():

@@ -21,6 +21,4 @@ class HumanoidWalk(Biped):
     # The servos' ranges are made for this, and reach beyond the joints'.
     action_scale = 1.0
     free_joints = ("*_hip_pitch", "*_knee", "*_ankle_pitch")
-    # Taught by the planner itself, see docs/experiments/warm-start.md.
-    defaults = {**Biped.defaults, "policy.checkpoint": "shipped:humanoid_walk"}
     demo = {"command.vx": 0.8}
