@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffusion_mpc.bags.bag_reader import BagError
+from diffusion_mpc.bags.bag_reader import BagError, read_messages
 from diffusion_mpc.bags.model_text import model_hash
+from diffusion_mpc.bags.planned_controls import PLAN_TYPE, PlannedControls, planned_controls
 from diffusion_mpc.bags.run_record import RunRecord
 from diffusion_mpc.command.command import Command, actuators
 from diffusion_mpc.config import (
@@ -30,7 +31,6 @@ from diffusion_mpc.config import (
     require_parameter,
 )
 from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun, evaluate_run
-from diffusion_mpc.evaluation.planned_controls import PlannedControls, read_planned_controls
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
@@ -121,7 +121,10 @@ def replay(
         if backend and values["backend.name"] == recorded["backend.name"] == "auto":
             # Which is fastest depends on the machine.
             recorded["backend.name"] = values["backend.name"] = backend
-        plans = read_planned_controls(bag, task, namespace)
+        messages = read_messages(bag, lambda topic, kind: kind == PLAN_TYPE)
+        plans = planned_controls(messages.of_robot(bag, namespace), bag, task)
+        if not plans:
+            raise BagError(f"bag '{bag}' holds no plans")
         problems += _unlike_a_replay(run, plans, recorded)
         replayer = _Replayer(task, run, recorded, values, traces)
         problems += replayer.missing

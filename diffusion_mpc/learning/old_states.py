@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from diffusion_mpc.bags.bag_reader import BagError, Messages, read_messages
+from diffusion_mpc.bags.planned_controls import PLAN_TYPE, planned_controls
 from diffusion_mpc.bags.recorded_states import OBJECT_TYPES, STATE_TYPES, states_of
 from diffusion_mpc.config import PlannerNodeConfig, Value, build, cost_weights, load_parameters
 from diffusion_mpc.estimation.frames import pose_to_goal
@@ -23,7 +24,7 @@ from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
 from diffusion_mpc.learning.executed import costs_to_go, executed_costs
 from diffusion_mpc.learning.plan_rows import PLAN, TYPES, TaughtPlan, as_arrays
-from diffusion_mpc.message_fields import to_seconds, xyz, xyzw
+from diffusion_mpc.message_fields import xyz, xyzw
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.runtime.controller import Controller
@@ -50,11 +51,8 @@ KEPT = (
 PASSES = 2
 """Plans from a state, each from the one before: a plan in closed loop has as many predecessors."""
 
-PLAN_TYPES = {
-    "planner/plan": ("diffusion_mpc/msg/Plan",),
-    "planner/stats": ("diffusion_mpc/msg/PlannerStats",),
-}
-"""Message types of a planner's topics that are read."""
+STATS, STATS_TYPE = "planner/stats", "diffusion_mpc/msg/PlannerStats"
+"""Topic of a planner that tells its references, and its message type."""
 
 
 def old_states_of_data(folder: Path, fraction: float, seed: int, about: Mapping[str, Any]) -> Rows:
@@ -178,14 +176,14 @@ def _rows_of_bag(
     spline: Spline,
     discount: float,
 ) -> Rows:
-    topics = {**STATE_TYPES, **PLAN_TYPES}
-    kinds = {kind for types in (*topics.values(), OBJECT_TYPES) for kind in types}
+    kinds = {kind for types in (*STATE_TYPES.values(), OBJECT_TYPES) for kind in types}
+    kinds |= {PLAN_TYPE, STATS_TYPE}
     messages = read_messages(bag, lambda topic, kind: kind in kinds).of_robot(bag)
     problems = list[str]()
     recorded = states_of(messages, task, problems)
     if not len(recorded.stamps):
         raise BagError(f"bag '{bag}' holds no states of '{task.name}': {problems[0]}")
-    plans = _plans(messages, config, task, spline)
+    plans = _plans(messages, bag, config, task, spline)
     if plans:
         places = np.searchsorted(recorded.stamps, [stamp - 1e-6 for stamp in plans])
         places = np.unique(places[places < len(recorded.stamps)])
@@ -226,32 +224,27 @@ def _rows_of_bag(
 
 
 def _plans(
-    messages: Messages, config: PlannerNodeConfig, task: Task, spline: Spline
+    messages: Messages, bag: Path, config: PlannerNodeConfig, task: Task, spline: Spline
 ) -> dict[float, tuple[Array, Reference]]:
     """Knots and reference of the plans, by the rounded stamp of the state planned from.
 
     A plan tells its controls; knots that give them, as nearly as they can, are found by least
     squares. Those of another structure are left out.
     """
-    unread = list[str]()
-    found = {
-        name: [m.content for m in messages.on(messages.find_topic(name, PLAN_TYPES[name], unread))]
-        for name in PLAN_TYPES
-    }
-    stats = {row.plan_id: row for row in found["planner/stats"]}
+    topic = messages.find_topic(STATS, (STATS_TYPE,), [])
+    stats = {m.content.plan_id: m.content for m in messages.on(topic)}
     to_knots = np.linalg.pinv(spline.to_controls.numpy())
     plans = {}
-    for row in found["planner/plan"]:
-        controls = np.asarray(row.controls).reshape(-1, max(1, len(row.actuator_names)))
-        same = abs(row.control_dt - config.planner.control_dt) < 1e-9
-        if not (same and controls.shape == (spline.to_controls.shape[0], task.model.nu)):
+    for plan in planned_controls(messages, bag, task):
+        same = abs(plan.control_dt - config.planner.control_dt) < 1e-9
+        if not (same and len(plan.controls) == len(spline.to_controls)):
             continue
-        knots = to_knots @ task.normalise(torch.from_numpy(controls.copy())).numpy()
+        knots = to_knots @ task.normalise(torch.from_numpy(plan.controls)).numpy()
         reference = parameter_reference(config)
-        if (said := stats.get(row.plan_id)) is not None:
+        if (said := stats.get(plan.number)) is not None:
             reference = Reference(
                 np.array([*xyz(said.command.linear)[:2], said.command.angular.z]),
                 pose_to_goal(xyz(said.goal.position), xyzw(said.goal.orientation)),
             )
-        plans[round(to_seconds(row.header.stamp), 6)] = (knots.clip(-1.0, 1.0), reference)
+        plans[round(plan.stamp, 6)] = (knots.clip(-1.0, 1.0), reference)
     return plans

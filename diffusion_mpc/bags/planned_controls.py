@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_mpc.bags.bag_reader import BagError, read_messages
+from diffusion_mpc.bags.bag_reader import BagError, Messages
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.types import Array
@@ -34,24 +34,18 @@ class PlannedControls:
     controls: Array
 
 
-def read_planned_controls(
-    bag: Path, task: Task, namespace: str | None = None
-) -> list[PlannedControls]:
-    """Plans of a bag, in their order.
+def planned_controls(messages: Messages, bag: Path, task: Task) -> list[PlannedControls]:
+    """Plans in the messages of a bag, in the order of their states; none where it has no topic.
 
     Args:
-        bag: rosbag2 folder or .mcap file
+        messages: of a robot, those of `PLAN_TYPE` among them
+        bag: where they were read from
         task: task whose model names the actuators
-        namespace: namespace of the robot; None: the bag holds only one
 
     Raises:
-        BagError: nothing can be read, there are no plans, or they are of other actuators
+        BagError: the plans are of other actuators
     """
-    messages = read_messages(bag, lambda topic, kind: kind == PLAN_TYPE).of_robot(bag, namespace)
-    problems: list[str] = []
-    found = messages.on(messages.find_topic(PLAN, (PLAN_TYPE,), problems))
-    if not found:
-        raise BagError(f"bag '{bag}' holds no plans: {problems[0] if problems else 'none came'}")
+    found = messages.on(messages.find_topic(PLAN, (PLAN_TYPE,), []))
     names = [task.model.actuator(i).name for i in range(task.model.nu)]
     plans = []
     for message in found:
