@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import pandas as pd
 from rich.console import Console
@@ -18,7 +20,7 @@ from rich.progress import (
 )
 
 from diffusion_mpc.run_file import Figures, RunFile, RunSpec, run_key
-from diffusion_mpc.workers import cores, one_thread_each, worker_pool
+from diffusion_mpc.workers import completed
 
 
 @dataclass(frozen=True)
@@ -82,25 +84,25 @@ def run_all(
     errors = list[str]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=len(specs), completed=len(specs) - len(todo))
-        pool = worker_pool(min(processes or cores(), max(len(todo), 1)))
-        pending: dict[Future[Figures], RunSpec] = {}
-        try:
-            with one_thread_each():
-                pending = {pool.submit(measure, spec): spec for spec in todo}
-            while pending:
-                for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                    spec = pending.pop(done)
-                    if error := done.exception():
-                        errors.append(f"{_name(spec)}: {error}")
-                    else:
-                        file.add(spec, done.result())
-                    progress.advance(bar)
-        except KeyboardInterrupt:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        by_key = {run_key(spec): spec for spec in todo}
+        work = partial(_measured, measure)
+        # Ctrl-C ends it with what is there.
+        with suppress(KeyboardInterrupt):
+            for key, (figures, error) in completed(work, list(by_key), processes):
+                if figures is None:
+                    errors.append(f"{_name(by_key[key])}: {error}")
+                else:
+                    file.add(by_key[key], figures)
+                progress.advance(bar)
     return Outcome(tuple(specs), tuple(file.find(spec) for spec in specs), tuple(errors))
+
+
+def _measured(measure: Callable[[RunSpec], Figures], key: str) -> tuple[Figures | None, str]:
+    """Figures of a run, or why it has none: one that fails must not end the others."""
+    try:
+        return measure(json.loads(key)), ""
+    except Exception as error:
+        return None, str(error)
 
 
 def _name(spec: RunSpec) -> str:
