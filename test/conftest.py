@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import sys
@@ -57,6 +58,17 @@ def one_torch_thread():
 
     torch.set_num_threads(1)
     assert "torch" in sys.modules
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen_heap():
+    """What was there before a module of tests, frozen as in a node that controls a robot.
+
+    A session in real time collects garbage after each plan. With a million objects of the test run,
+    that takes half a second, which is `state_timeout`.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
