@@ -1,17 +1,22 @@
-"""Options common to several commands, and their JSON files."""
+"""Options common to several commands, and how their figures are shown and written."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 import numpy as np
 
 SetOption = Annotated[tuple[str, ...], cyclopts.Parameter(name="--set", consume_multiple=False)]
 """Parameters of a node as texts, `NAME=VALUE` each."""
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked to; the message is one line."""
 
 
 def require_writable(kind: object, path: Path | None) -> None:
@@ -62,3 +67,14 @@ def write_json(figures: object, path: Path | None) -> None:
         path.write_text(
             json.dumps(figures, indent=2, default=np.generic.item) + "\n", encoding="utf-8"
         )
+
+
+def print_figures(figures: Mapping[str, Any], indent: str = "") -> None:
+    """Print figures by name, those within others below them."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            sys.stdout.write(f"{indent}{name}\n")
+            print_figures(value, indent + "  ")
+        else:
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            sys.stdout.write(f"{indent}{name.replace('_', ' '):<{26 - len(indent)}}{shown}\n")

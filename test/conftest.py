@@ -76,8 +76,7 @@ def start_planner(tmp_path, monkeypatch):
     """Starts one planner node with its robot; returns both."""
     from robot import Robot
 
-    from diffusion_mpc.bringup.description import Process
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.node_processes import Process, Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []

@@ -149,8 +149,8 @@ def camera(tmp_path, monkeypatch):
     from pilot import Witness
     from rclpy.parameter import Parameter
 
-    from diffusion_mpc.bringup.description import Process, free_domain_id
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.bringup.description import free_domain_id
+    from diffusion_mpc.node_processes import Process, Running
     from diffusion_mpc.ros.sim_node import SimNode
 
     class Camera(Witness):

@@ -130,7 +130,7 @@ def test_an_early_interrupt_ends_without_a_traceback_or_an_error_about_the_bag(
     import signal
 
     from diffusion_mpc.bringup import simulate
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.node_processes import Running
 
     class Interrupted(Running):
         """Nodes that Ctrl-C comes in the moment of whose start."""

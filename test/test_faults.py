@@ -504,8 +504,8 @@ def simulated(tmp_path, monkeypatch):
     """
     from pilot import Witness
 
-    from diffusion_mpc.bringup.description import Process, free_domain_id
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.bringup.description import free_domain_id
+    from diffusion_mpc.node_processes import Process, Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -676,8 +676,7 @@ def test_a_start_that_cannot_work_ends_with_one_line_and_exit_code_1(
 ):
     from conftest import CARTPOLE
 
-    from diffusion_mpc.bringup.description import Process
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.node_processes import Process, Running
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.xml").write_text("<mujoco><worldbody>")

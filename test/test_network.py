@@ -18,8 +18,7 @@ def apart(tmp_path, monkeypatch):
     from network import Host, Link
     from pilot import Witness
 
-    from diffusion_mpc.bringup.description import Process
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.node_processes import Process, Running
 
     try:
         hosts = [Host(f"10.98.76.{i}") for i in (1, 2)]

@@ -88,8 +88,8 @@ def test_people_drive_tune_and_reload_and_see_a_planner_die_and_return(
     from robot import DEEP
     from std_msgs.msg import String
 
-    from diffusion_mpc.bringup.description import Process, free_domain_id
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.bringup.description import free_domain_id
+    from diffusion_mpc.node_processes import Process, Running
     from diffusion_mpc.ros.messages.run import LATCHED
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))

@@ -112,8 +112,8 @@ def test_resident_memory_grows_by_what_is_used():
 def test_planning_rollouts_and_commands_share_the_cores_asked_for(tmp_path, monkeypatch):
     from robot import Robot
 
-    from diffusion_mpc.bringup.description import Process, free_domain_id
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.bringup.description import free_domain_id
+    from diffusion_mpc.node_processes import Process, Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     settings = {

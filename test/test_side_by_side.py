@@ -19,8 +19,8 @@ def test_each_of_two_ants_obeys_its_own_cmd_vel(tmp_path, monkeypatch):
     from nav_msgs.msg import Odometry
     from rclpy.executors import SingleThreadedExecutor
 
-    from diffusion_mpc.bringup.processes import Running
     from diffusion_mpc.message_fields import to_seconds
+    from diffusion_mpc.node_processes import Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     # The ants themselves run in lockstep, so that the test does not depend on the machine's speed;

@@ -13,8 +13,8 @@ def bring_up(tmp_path, monkeypatch):
     """Starts one simulated cartpole with a node that commands it; returns both."""
     from pilot import Pilot
 
-    from diffusion_mpc.bringup.description import Process, free_domain_id
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.bringup.description import free_domain_id
+    from diffusion_mpc.node_processes import Process, Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []
@@ -179,8 +179,7 @@ def test_one_that_waits_for_nobody_still_obeys_who_comes_later(bring_up):
 def test_in_lockstep_a_rate_whose_period_is_no_multiple_of_the_time_step_ends_with_one_line(
     tmp_path,
 ):
-    from diffusion_mpc.bringup.description import Process
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.node_processes import Process, Running
 
     settings = {"task": "cartpole", "lockstep": True, "rate": 30.0, "model.timestep": 0.005}
     with Running([Process("sim", settings)], tmp_path) as running:

@@ -24,8 +24,8 @@ def bring_up(tmp_path, monkeypatch):
     """Starts one planner node that controls a robot; returns both."""
     from robot import Robot
 
-    from diffusion_mpc.bringup.description import Process, free_domain_id
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.bringup.description import free_domain_id
+    from diffusion_mpc.node_processes import Process, Running
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     made = []

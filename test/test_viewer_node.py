@@ -12,8 +12,7 @@ pytest.importorskip("mjviser", reason="needs viser and mjviser")
 
 
 def start(name, parameters, folder):
-    from diffusion_mpc.bringup.description import Process
-    from diffusion_mpc.bringup.processes import Running
+    from diffusion_mpc.node_processes import Process, Running
 
     folder.mkdir()
     return Running([Process(name, parameters)], folder)

@@ -61,7 +61,7 @@ PHRASES = {
 ALLOWED = {
     ("tasks/humanoid_run.py", "track"),  # a cost term, whose weight users type
     ("evaluation/video.py", "track"),  # rich's
-    ("cli.py", "track"),
+    ("cli/bag_commands.py", "track"),
     ("ros/recorder_node.py", "get_package_share_directory"),  # ament's
     ("tasks/urdf.py", "get_package_share_directory"),
     ("live/page.py", "request_share_url"),  # viser's

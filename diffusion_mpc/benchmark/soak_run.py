@@ -14,8 +14,8 @@ from typing import Any
 
 from diffusion_mpc.benchmark.lateness import compare, gather
 from diffusion_mpc.bringup.description import Options, isolation, processes
-from diffusion_mpc.bringup.processes import Running
 from diffusion_mpc.bringup.simulate import START_TIMEOUT, SimulationError
+from diffusion_mpc.node_processes import Running
 from diffusion_mpc.ros.observers import SoakObserver
 
 INTERVAL = 60.0

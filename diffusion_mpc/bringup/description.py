@@ -33,6 +33,7 @@ from diffusion_mpc.config import (
     split_sim,
 )
 from diffusion_mpc.names import BackendChoice
+from diffusion_mpc.node_processes import Process
 from diffusion_mpc.rollout.backend import is_multiple
 from diffusion_mpc.simulation.disturbances import whole_periods
 from diffusion_mpc.tasks import find_task
@@ -151,25 +152,6 @@ class Options:
             namespace=texts["namespace"],
             respawn=flag("respawn"),
         )
-
-
-@dataclass(frozen=True)
-class Process:
-    """A node to start.
-
-    Attributes:
-        name: name of the node; its executable is `<name>_node`
-        parameters: its parameters, by full name, as far as they are not left at their defaults
-        namespace: namespace of the node and of its topics; empty: none
-        respawn: whether it is started again when it dies; by `ros2 launch` only
-        helper: whether the others go on when it fails
-    """
-
-    name: str
-    parameters: Mapping[str, Value]
-    namespace: str = ""
-    respawn: bool = False
-    helper: bool = False
 
 
 def processes(options: Options) -> list[Process]:

@@ -28,14 +28,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from diffusion_mpc.bringup.description import (
-    ARGUMENTS,
-    Argument,
-    Options,
-    Process,
-    isolation,
-    processes,
-)
+from diffusion_mpc.bringup.description import ARGUMENTS, Argument, Options, isolation, processes
+from diffusion_mpc.node_processes import Process
 
 RESPAWN_DELAY = 1.0
 """Time from the end of a node to its next start, s."""

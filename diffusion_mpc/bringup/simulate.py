@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.live import Live
 
 from diffusion_mpc.bringup.description import Options, isolation, processes
-from diffusion_mpc.bringup.processes import Running
 from diffusion_mpc.evaluation.report import write_report
+from diffusion_mpc.node_processes import Running
 from diffusion_mpc.ros.observers import Status
 from diffusion_mpc.ros.spin import ENDING, on_ending
 

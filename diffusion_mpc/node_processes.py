@@ -8,15 +8,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from diffusion_mpc.bringup.description import Process
-from diffusion_mpc.config import write_parameter_file
+from diffusion_mpc.config import Value, write_parameter_file
 from diffusion_mpc.names import ERROR
 from diffusion_mpc.runtime import trace_events
+
+
+@dataclass(frozen=True)
+class Process:
+    """A node to start.
+
+    Attributes:
+        name: name of the node; its executable is `<name>_node`
+        parameters: its parameters, by full name, as far as they are not left at their defaults
+        namespace: namespace of the node and of its topics; empty: none
+        respawn: whether it is started again when it dies; by `ros2 launch` only
+        helper: whether the others go on when it fails
+    """
+
+    name: str
+    parameters: Mapping[str, Value]
+    namespace: str = ""
+    respawn: bool = False
+    helper: bool = False
 
 
 class Running:

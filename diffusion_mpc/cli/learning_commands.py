@@ -1,0 +1,216 @@
+"""Commands for data, networks and their checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusion_mpc.arguments import (
+    OutputFile,
+    SetOption,
+    parse_settings,
+    print_figures,
+    write_json,
+)
+from diffusion_mpc.names import BodyName, CheckpointKind, Prediction, ProcessName
+
+
+def collect(
+    task: str,
+    /,
+    *,
+    output: Path | None = None,
+    episodes: int | None = None,
+    duration: float = 8.0,
+    samples: int = 4,
+    tails: int = 2,
+    push: float = 0.4,
+    delays: int = 2,
+    policy: str = "",
+    policy_fraction: float = 0.5,
+    policy_time: float = 0.0,
+    bags: tuple[Path, ...] = (),
+    replan: Path | None = None,
+    replan_fraction: float = 0.25,
+    processes: int = 0,
+    ray_address: str = "",
+    seed: int = 0,
+    settings: SetOption = (),
+    json: OutputFile = None,
+) -> int:
+    """Collect plans of a task to learn from; the same command goes on after a kill.
+
+    The planner has a generous budget, four times the task's samples and twice its denoising steps
+    where --set says nothing else; it controls the robot in lockstep, from random starts, under
+    references that change, pushes, other masses and frictions, and late states.
+
+    example: diffusion-mpc collect quadruped --episodes 64 --output runs/data/quadruped
+
+    Args:
+        task: name of the task, or a Python file that defines one
+        output: folder for the data (default: runs/data/TASK)
+        episodes: number of episodes (default: 64; none beside --bags)
+        duration: simulated time of an episode, s
+        samples: rows that a plan gives of its samples
+        tails: rows that a plan gives of its later parts
+        push: largest push, as a change of velocity in m/s
+        delays: largest delay of states, in periods
+        policy: checkpoint of an earlier round, or shipped:NAME, which controls in part of the
+            episodes
+        policy_fraction: fraction of the episodes in which it does
+        policy_time: longest time for which it does before the planner takes its turn, s; 0: all of
+            the episode. For a policy that would fall alone
+        bags: recorded runs, or folders of them, whose states are planned from again
+        replan: former data of the task, whose states are planned from again
+        replan_fraction: fraction of their states
+        processes: worker processes; 0: one per core
+        ray_address: work on a Ray cluster: its address, or auto for that on this machine
+        seed: same seed, same data
+        settings: planner parameter, or sim.NAME=VALUE; can be repeated
+        json: file to write the figures to
+    """
+    from diffusion_mpc.learning.collect import CollectOptions
+    from diffusion_mpc.learning.collect import collect as run
+    from diffusion_mpc.learning.teacher_episode import EpisodeOptions
+    from diffusion_mpc.policy.checkpoint import SHIPPED
+
+    given = parse_settings(settings)
+    if policy:
+        # By its whole path: the data say which policy controlled.
+        shipped = policy.startswith(SHIPPED)
+        given["policy.checkpoint"] = policy if shipped else str(Path(policy).resolve())
+    course = EpisodeOptions(
+        duration=duration,
+        samples=samples,
+        tails=tails,
+        push=push,
+        delays=delays,
+        policy_fraction=policy_fraction if policy else 0.0,
+        policy_time=policy_time if policy else 0.0,
+        seed=seed,
+    )
+    folder = output or Path("runs/data") / Path(task).stem
+    wanted = (0 if bags else 64) if episodes is None else episodes
+    figures = run(
+        task,
+        folder,
+        given,
+        CollectOptions(wanted, processes, course, bags, replan, replan_fraction, ray_address),
+    )
+    print_figures(figures)
+    write_json(figures, json)
+    return 0
+
+
+def train(
+    data: Path,
+    /,
+    *,
+    output: Path | None = None,
+    kind: CheckpointKind = "policy",
+    body: BodyName = "mlp",
+    process: ProcessName = "flow",
+    prediction: Prediction = "sample",
+    width: int = 256,
+    depth: int = 3,
+    epochs: int = 50,
+    batch: int = 256,
+    rate: float = 1e-3,
+    trials: int = 0,
+    evaluate_every: int = 10,
+    duration: float = 0.0,
+    mirror: bool = True,
+    no_residual: bool = False,
+    threads: int = 1,
+    seed: int = 0,
+    json: OutputFile = None,
+) -> int:
+    """Train a network on data that `collect` wrote; the same command goes on after a kill.
+
+    example: diffusion-mpc train runs/data/ant --epochs 50 --trials 4
+
+    Args:
+        data: folder of the data
+        output: folder for checkpoints and logs (default: DATA_KIND beside the data)
+        kind: policy, optimality (plans under the label that they are better than their like), value
+        body: kind of network
+        process: generative process
+        prediction: quantity that the network predicts; with sample, an untrained one leaves the
+            previous plan as it is
+        width: units of a hidden layer; of a unet, channels at the first resolution
+        depth: hidden layers, blocks, or resolutions of a unet
+        epochs: passes over the data
+        batch: rows of a batch, over all processes
+        rate: learning rate
+        trials: runs of the policy alone in each closed-loop evaluation; 0: none
+        evaluate_every: epochs between two closed-loop evaluations
+        duration: simulated time of such a run, s (default: the task's)
+        mirror: show mirror images of half of the rows, where the task says its sides
+        no_residual: learn the plan from the observation alone, not what it adds to the previous
+            plan: for robots whose plans differ from the previous one by chance only
+        threads: threads on a CPU; small networks gain nothing from more, and lose much where other
+            programs run
+        seed: same seed, same data, same weights
+        json: file to write the figures to
+    """
+    import torch
+
+    from diffusion_mpc.learning.learners import NetworkOptions
+    from diffusion_mpc.learning.train import Training, TrainOptions
+
+    torch.set_num_threads(threads)
+    network = NetworkOptions(body, process, prediction, width, depth)
+    options = TrainOptions(
+        kind,
+        network,
+        epochs,
+        batch,
+        rate,
+        seed=seed,
+        trials=trials,
+        evaluate_every=evaluate_every,
+        duration=duration,
+        mirror=mirror,
+        residual=not no_residual,
+    )
+    figures = Training(data, output or data.with_name(f"{data.name}_{kind}"), options).run()
+    if figures:
+        print_figures(figures)
+        write_json(figures, json)
+    return 0
+
+
+def export(data: Path, name: str, /, *, json: OutputFile = None) -> int:
+    """Write data that `collect` wrote as a Minari dataset, for offline reinforcement learning.
+
+    example: diffusion-mpc export runs/data/quadruped quadruped/teacher-v0
+
+    Args:
+        data: folder of the data
+        name: name of the dataset, as Minari has it
+        json: file to write the figures to
+    """
+    from diffusion_mpc.learning.minari_export import export_to_minari
+
+    figures = export_to_minari(data, name)
+    print_figures(figures)
+    write_json(figures, json)
+    return 0
+
+
+def policy(file: str, /, *, json: OutputFile = None) -> int:
+    """Print what a checkpoint is: its task, model, network, training and figures.
+
+    example: diffusion-mpc policy runs/data/ant_policy/best.safetensors
+
+    Args:
+        file: checkpoint, or shipped:NAME
+        json: file to write the description to
+    """
+    from dataclasses import asdict
+
+    from diffusion_mpc.policy.checkpoint import locate, read_description
+
+    description = asdict(read_description(locate(file)))
+    print_figures(description)
+    write_json(description, json)
+    return 0
