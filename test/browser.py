@@ -1,10 +1,13 @@
 """A browser for tests, as far as its connection goes: it sees widgets and moves them."""
 
+import queue
+import threading
 import time
 
 import msgspec
 import viser
 import zstandard
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 CAMERA = {
@@ -33,18 +36,25 @@ class Browser:
             **options,
         )
         self.widgets, self.notices = {}, []
+        self._arrived = queue.SimpleQueue()
+        # A connection whose messages wait to be read does not answer the server's pings either.
+        threading.Thread(target=self._receive, daemon=True).start()
         self._send(CAMERA)
+
+    def _receive(self):
+        try:
+            for data in self._socket:
+                self._arrived.put(data)
+        except ConnectionClosed:
+            pass
 
     def _send(self, message):
         self._socket.send(msgspec.msgpack.encode(message))
 
     def take(self):
         """Take the messages that have arrived."""
-        while True:
-            try:
-                data = self._socket.recv(timeout=0.01)
-            except TimeoutError:
-                return
+        while not self._arrived.empty():
+            data = self._arrived.get()
             length = int.from_bytes(data[8:16], "little")
             content = zstandard.ZstdDecompressor().decompress(data[16 : 16 + length])
             for message in msgspec.msgpack.decode(content, strict=False)["messages"]:

@@ -38,8 +38,9 @@ from diffusion_mpc.learning.dataset import (
     write_shard,
 )
 from diffusion_mpc.learning.learners import NetworkOptions
+from diffusion_mpc.learning.policy_evaluation import evaluate_policy
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
-from diffusion_mpc.learning.train import Training, TrainOptions, closed_loop
+from diffusion_mpc.learning.train import Training, TrainOptions
 from diffusion_mpc.policy.checkpoint import (
     CheckpointError,
     Description,
@@ -194,8 +195,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("steps", [0, 7, 15])
 def test_training_that_was_killed_ends_with_the_same_weights(tmp_path, steps):
     made_data(tmp_path / "data")
-    Training(tmp_path / "data", tmp_path / "whole", OPTIONS).run()
-    first = Training(tmp_path / "data", tmp_path / "cut", OPTIONS)
+    Training((tmp_path / "data",), tmp_path / "whole", OPTIONS).run()
+    first = Training((tmp_path / "data",), tmp_path / "cut", OPTIONS)
     loss, calls = first.learner.loss, []
 
     def until(*arguments):
@@ -208,7 +209,7 @@ def test_training_that_was_killed_ends_with_the_same_weights(tmp_path, steps):
     with pytest.raises(Killed):
         first.run()
 
-    figures = Training(tmp_path / "data", tmp_path / "cut", OPTIONS).run()
+    figures = Training((tmp_path / "data",), tmp_path / "cut", OPTIONS).run()
 
     assert figures["epochs"] == 4
     for name in ("last", "best"):
@@ -218,10 +219,10 @@ def test_training_that_was_killed_ends_with_the_same_weights(tmp_path, steps):
 def test_training_learns_the_residual_and_says_what_it_is(tmp_path):
     made_data(tmp_path / "data")
     options = dataclasses.replace(OPTIONS, epochs=40, rate=3e-3)
-    figures = Training(tmp_path / "data", tmp_path / "run", options).run()
+    figures = Training((tmp_path / "data",), tmp_path / "run", options).run()
 
     losses = [figures["last"]["validation"], *(float(x) for x in [figures["best"]["validation"]])]
-    first = Training(tmp_path / "data", tmp_path / "one", dataclasses.replace(options, epochs=1))
+    first = Training((tmp_path / "data",), tmp_path / "one", dataclasses.replace(options, epochs=1))
     assert min(losses) < 0.1 * first.run()["last"]["validation"]
     described = read_description(tmp_path / "run" / "best.safetensors")
     assert (described.kind, described.task, described.observation) == ("policy", "cartpole", 5)
@@ -230,11 +231,33 @@ def test_training_learns_the_residual_and_says_what_it_is(tmp_path):
     assert described.training["rows"] == 266  # kinds 0 and 2 of two shards
 
 
+def test_rounds_are_trained_on_together_and_must_fit_each_other(tmp_path):
+    made_data(tmp_path / "first")
+    made_data(tmp_path / "second", shards=2)
+    rounds = (tmp_path / "first", tmp_path / "second")
+    data = Dataset(*rounds)
+    assert len(data) == len(Dataset(rounds[0])) + len(Dataset(rounds[1]))
+    (last,) = data.rows(np.array([len(data) - 1]), ["observation"])["observation"]
+    np.testing.assert_array_equal(
+        last, Dataset(rounds[1]).columns("observation")["observation"][-1]
+    )
+    figures = Training(rounds, tmp_path / "run", OPTIONS).run()
+    assert figures["rows"] > Training(rounds[:1], tmp_path / "one", OPTIONS).run()["rows"]
+    assert (
+        read_description(tmp_path / "run" / "last.safetensors").training["data"] == "first second"
+    )
+
+    index = json.loads((tmp_path / "second" / "index.json").read_text())
+    (tmp_path / "second" / "index.json").write_text(json.dumps({**index, "task": "pusht"}))
+    with pytest.raises(DatasetError, match="has another task than"):
+        Training(rounds, tmp_path / "other", OPTIONS)
+
+
 @pytest.mark.parametrize("kind", ["optimality", "value"])
 def test_the_other_kinds_train_too(tmp_path, kind):
     made_data(tmp_path / "data")
     options = dataclasses.replace(OPTIONS, kind=kind)
-    figures = Training(tmp_path / "data", tmp_path / "run", options).run()
+    figures = Training((tmp_path / "data",), tmp_path / "run", options).run()
 
     assert figures["last"]["loss"] < 2.0
     assert read_description(tmp_path / "run" / "last.safetensors").kind == kind
@@ -248,7 +271,7 @@ from diffusion_mpc.learning.train import Training, TrainOptions
 
 data, folder = map(Path, sys.argv[1:3])
 options = TrainOptions(network=NetworkOptions(width=32, depth=2), epochs=int(sys.argv[3]), batch=64)
-training = Training(data, folder, options)
+training = Training((data,), folder, options)
 training.run()
 weights = b"".join(p.detach().numpy().tobytes() for p in training.module.parameters())
 (folder / f"rank{training.rank}").write_text(hashlib.sha256(weights).hexdigest())
@@ -279,11 +302,11 @@ def test_two_processes_train_one_network(tmp_path):
 
 def test_a_folder_of_another_training_is_refused(tmp_path):
     made_data(tmp_path / "data")
-    Training(tmp_path / "data", tmp_path / "run", OPTIONS).run()
+    Training((tmp_path / "data",), tmp_path / "run", OPTIONS).run()
     with pytest.raises(CheckpointError, match="other batch; name another folder"):
-        Training(tmp_path / "data", tmp_path / "run", dataclasses.replace(OPTIONS, batch=32))
+        Training((tmp_path / "data",), tmp_path / "run", dataclasses.replace(OPTIONS, batch=32))
     with pytest.raises(ValueError, match="fewer than a batch"):
-        Training(tmp_path / "data", tmp_path / "big", dataclasses.replace(OPTIONS, batch=10_000))
+        Training((tmp_path / "data",), tmp_path / "big", dataclasses.replace(OPTIONS, batch=10_000))
 
 
 def test_a_value_takes_the_worse_of_its_members():
@@ -344,7 +367,7 @@ def test_an_untrained_policy_leaves_the_plan_as_it_was(tmp_path):
 def test_a_policy_without_residual_plans_from_the_observation_alone(tmp_path):
     made_data(tmp_path / "data")
     options = dataclasses.replace(OPTIONS, residual=False)
-    Training(tmp_path / "data", tmp_path / "run", options).run()
+    Training((tmp_path / "data",), tmp_path / "run", options).run()
     path = tmp_path / "run" / "best.safetensors"
 
     def first_plan(previous):
@@ -404,7 +427,7 @@ def test_a_policy_alone_runs_in_closed_loop(tmp_path):
     path = untrained(tmp_path / "p.safetensors")
     index = {"parameters": {"task": "cartpole"}}
 
-    figures = closed_loop(index, path, trials=1, duration=0.4)
+    figures = evaluate_policy(index, path, trials=1, duration=0.4)
 
     assert figures["cost"] > 0.0
     assert figures["falls"] == 0

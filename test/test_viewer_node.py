@@ -217,3 +217,81 @@ def test_a_planner_that_dies_is_told_and_one_that_returns_is_shown_in_another_ta
         seen(robot, other, lambda: other.value("upright ●") == 3.0, "its parameters")
         seen(robot, other, lambda: "silent for" not in other.texts(), "that it is back")
         other.close()
+
+
+@pytest.fixture
+def simulated(tmp_path, monkeypatch):
+    """A simulated ant in lockstep and the page; the robot that listens, and a browser."""
+    from browser import Browser
+    from conftest import CARTPOLE
+    from pilot import Witness
+
+    from diffusion_mpc.bringup.description import free_domain_id
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    robot = Witness(base=True)
+    ant = {"task": "ant", "lockstep": True}
+    viewer = {"port": 8600, "recordings": str(tmp_path / "runs")}
+    with (
+        start("viewer", viewer, tmp_path / "viewer") as running,
+        start("planner", {**CARTPOLE, **ant, "wait_for_subscribers": 1}, tmp_path / "planner"),
+        start("sim", ant, tmp_path / "sim"),
+        contextlib.closing(Browser(address_of(robot, running))) as opened,
+    ):
+        seen(robot, opened, lambda: opened.find("push"), "the buttons of the simulation")
+        robot.spin_until(lambda: len(robot.states) > 3, "states")
+        yield robot, opened
+    robot.close()
+
+
+def test_the_page_pauses_the_simulation_advances_it_by_a_period_and_lets_it_go_on(simulated):
+    robot, browser = simulated
+    browser.move("simulation", "pause")
+
+    def stands():
+        before = robot.stamp()
+        robot.spin(0.5)
+        return robot.stamp() == before
+
+    robot.spin_until(stands, "the simulation to stand")
+    before = robot.stamp()
+    browser.move("simulation", "step")
+    robot.spin_until(lambda: robot.stamp() > before, "one period")
+    assert stands()
+    assert robot.stamp() == pytest.approx(before + 0.02)
+    browser.move("simulation", "run")
+    robot.spin_until(lambda: robot.stamp() > before + 0.1, "the simulation to go on")
+
+
+def test_the_page_pushes_the_robot_in_the_direction_of_the_arrow(simulated):
+    from nav_msgs.msg import Odometry
+    from robot import DEEP
+
+    robot, browser = simulated
+    twists = []
+    robot.node.create_subscription(Odometry, "odom", twists.append, DEEP)
+    robot.spin_until(lambda: twists, "odometry")
+    # Four times its weight for 0.2 s would change its velocity by 8 m/s; its feet take most of it.
+    slider = browser.find("push [N]")[0][1]
+    browser.move("push [N]", slider["max"])
+    browser.move("push", "←")
+    robot.spin_until(lambda: any(m.twist.twist.linear.y > 1.0 for m in twists), "a push to +y")
+
+
+def test_the_page_records_a_bag_that_can_be_evaluated(simulated, tmp_path):
+    from diffusion_mpc.evaluation.report import write_report
+
+    robot, browser = simulated
+    browser.move("record", True)
+    seen(robot, browser, lambda: "recording to" in browser.texts(), "that it records")
+    asked = len(robot.stats)
+    seen(robot, browser, lambda: len(robot.stats) > asked + 50, "plans")
+    browser.move("end the recording", True)
+    seen(robot, browser, lambda: "diffusion-mpc evaluate" in browser.texts(), "where the bag is")
+    (bag,) = (tmp_path / "runs").glob("*/bag")
+    assert f"diffusion-mpc evaluate {bag}" in browser.texts()
+    assert browser.find("record")
+    report = write_report(bag, "", tmp_path / "report")
+    assert report.summary["task"] == "ant"
+    assert report.summary["plans"] > 20
+    assert not report.failure

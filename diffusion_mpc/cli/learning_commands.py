@@ -102,7 +102,7 @@ def collect(
 
 
 def train(
-    data: Path,
+    data: tuple[Path, ...],
     /,
     *,
     output: Path | None = None,
@@ -129,8 +129,8 @@ def train(
     example: diffusion-mpc train runs/data/ant --epochs 50 --trials 4
 
     Args:
-        data: folder of the data
-        output: folder for checkpoints and logs (default: DATA_KIND beside the data)
+        data: folders of the data, the rounds of one task
+        output: folder for checkpoints and logs (default: DATA_KIND beside the last of the data)
         kind: policy, optimality (plans under the label that they are better than their like), value
         body: kind of network
         process: generative process
@@ -172,7 +172,7 @@ def train(
         mirror=mirror,
         residual=not no_residual,
     )
-    figures = Training(data, output or data.with_name(f"{data.name}_{kind}"), options).run()
+    figures = Training(data, output or data[-1].with_name(f"{data[-1].name}_{kind}"), options).run()
     if figures:
         print_figures(figures)
         write_json(figures, json)

@@ -23,6 +23,11 @@ class ViewerConfig:
         "Token that other machines have to give; empty: a new one at every start, which the log "
         "tells.",
     )
+    recordings: str = param(
+        "runs",
+        "Folder for what is recorded from the page; each recording gets a folder in it, named by "
+        "the time.",
+    )
     scene_rate: float = param(
         15.0, "Pictures per second, while a page is open.", unit="Hz", low=1.0, high=30.0
     )

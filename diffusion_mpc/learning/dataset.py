@@ -31,6 +31,10 @@ Rows = dict[str, NDArray[Any]]
 """Rows by field, all of the same length."""
 
 
+Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Shape of one row and type, by field."""
+
+
 class DatasetError(ValueError):
     """A data set cannot be used; the message is one line."""
 
@@ -156,25 +160,55 @@ def read_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
+def _layout(shard: Shard) -> Layout:
+    return {name: (v.shape[1:], v.dtype) for name, v in shard.fields.items()}
+
+
 class Dataset:
-    """Rows of a folder, in the order of its shards.
+    """Rows of one folder or several, in the order of folders and shards.
+
+    Several are rounds of one task: of the same model and rows.
 
     Attributes:
-        folder: the folder
-        index: as `read_index`
-        dropped: one line for each shard of the index that cannot be read, and is left out
+        folders: the folders
+        index: as `read_index`, of the first
+        dropped: one line for each shard of an index that cannot be read, and is left out
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: Path) -> None:
         """Map all shards into memory.
 
         Raises:
-            DatasetError: there are no data
+            DatasetError: there are no data in a folder, or those of two do not fit each other
         """
-        self.folder, self.index = folder, read_index(folder)
+        self.folders, self.index = folders, read_index(folders[0])
         self.dropped: list[str] = []
         self._shards = list[Shard]()
-        for entry in self.index["shards"]:
+        for folder in folders:
+            index = read_index(folder)
+            for name in ("task", "model_sha256"):
+                if index[name] != self.index[name]:
+                    raise DatasetError(
+                        f"'{folder}' has another {name} than '{folders[0]}'; train on one of them"
+                    )
+            mine = self._open(folder, index)
+            if not mine:
+                raise DatasetError(f"no shard in '{folder}' can be read; collect anew")
+            self._shards += mine
+            if _layout(mine[0]) != _layout(self._shards[0]):
+                raise DatasetError(
+                    f"the rows of '{folder}' have other fields or shapes than those of "
+                    f"'{folders[0]}'; collect them with the same parameters"
+                )
+        self._ends = np.cumsum([len(shard) for shard in self._shards])
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self._ends[-1])
+
+    def _open(self, folder: Path, index: Mapping[str, Any]) -> list[Shard]:
+        shards = list[Shard]()
+        for entry in index["shards"]:
             try:
                 shard = open_shard(folder / entry["file"])
                 if len(shard) != entry["rows"]:
@@ -182,19 +216,13 @@ class Dataset:
             except (DatasetError, OSError) as error:
                 self.dropped.append(f"{error}; it is left out")
                 continue
-            self._shards.append(shard)
-        if not self._shards:
-            raise DatasetError(f"no shard in '{folder}' can be read; collect anew")
-        self._ends = np.cumsum([len(shard) for shard in self._shards])
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return int(self._ends[-1])
+            shards.append(shard)
+        return shards
 
     @cached_property
-    def fields(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    def fields(self) -> Layout:
         """Shape of one row and type, by field."""
-        return {name: (v.shape[1:], v.dtype) for name, v in self._shards[0].fields.items()}
+        return _layout(self._shards[0])
 
     def columns(self, *names: str) -> Rows:
         """Whole fields, in memory."""

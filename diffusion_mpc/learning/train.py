@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import distributed
 
 from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
 from diffusion_mpc.learning.dataset import Dataset
 from diffusion_mpc.learning.learners import LEARNERS, NetworkOptions
+from diffusion_mpc.learning.policy_evaluation import evaluate_policy
+from diffusion_mpc.learning.training_state import STATE, TrainingState, write_state
 from diffusion_mpc.names import CheckpointKind
 from diffusion_mpc.policy.checkpoint import (
     CheckpointError,
@@ -38,7 +38,6 @@ from diffusion_mpc.policy.checkpoint import (
 )
 from diffusion_mpc.policy.denoiser import MovingAverage
 from diffusion_mpc.runtime.controller import plan_structure
-from diffusion_mpc.simulation.closed_loop import DivergedError, run_episode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.mirror import Mirror
 from diffusion_mpc.versions import revision, versions
@@ -94,13 +93,13 @@ class Training:
     installed.
     """
 
-    def __init__(self, data: Path, folder: Path, options: TrainOptions) -> None:
+    def __init__(self, data: Sequence[Path], folder: Path, options: TrainOptions) -> None:
         """Open the data and build the network, or go on with what is in the folder.
 
         Raises:
             ValueError: there are no such data, too few of them, or the folder has other training
         """
-        self.data, self.folder, self.options = Dataset(data), folder, options
+        self.data, self.folder, self.options = Dataset(*data), folder, options
         folder.mkdir(parents=True, exist_ok=True)
         self.rank, self.processes = _rank()
         if self.rank == 0:
@@ -115,7 +114,7 @@ class Training:
         self._train, self._validation = wanted[~validated], wanted[validated]
         if len(self._train) < options.batch:
             raise ValueError(
-                f"'{data}' has {len(self._train)} rows to train on, fewer than a batch of "
+                f"there are {len(self._train)} rows to train on, fewer than a batch of "
                 f"{options.batch}; collect more, or lower --batch"
             )
         torch.manual_seed(options.seed)
@@ -258,7 +257,7 @@ class Training:
             o = self.options
             due = (epoch + 1) % o.evaluate_every == 0 or epoch + 1 == o.epochs
             if o.trials and due and o.kind != "value":
-                line |= closed_loop(
+                line |= evaluate_policy(
                     self.data.index, self.folder / "last.safetensors", o.trials, o.duration
                 )
                 self._save("last", line)
@@ -310,7 +309,7 @@ class Training:
             plan={**plan_structure(planner), "rate": planner.rate},
             residual=o.residual,
             training={
-                "data": self.data.folder.name,
+                "data": " ".join(folder.name for folder in self.data.folders),
                 "rows": len(self._train),
                 "epochs": int(line["epoch"]) + 1,
                 "seconds": round(self.seconds, 1),
@@ -322,56 +321,30 @@ class Training:
         )
         save_checkpoint(self.folder / f"{name}.safetensors", self.module, description)
 
+    def _about(self) -> dict[str, Any]:
+        """What has to be the same when training goes on."""
+        return {"options": asdict(self.options), "rows": len(self._train)}
+
     def _save_state(self) -> None:
-        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
-        about = {
-            "options": asdict(self.options),
-            "rows": len(self._train),
-            "log": self.log,
-            "average": self.average.steps,
-            "seconds": self.seconds,
-        }
-        cpu = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        write_atomically(
-            self.folder / "state.safetensors", save(cpu, {"training": json.dumps(about)})
-        )
+        about = {**self._about(), "log": self.log, "seconds": self.seconds}
+        write_state(self.folder / STATE, self.module, self.average, self.optimizer, about)
 
     def _resume(self) -> None:
-        path = self.folder / "state.safetensors"
+        path = self.folder / STATE
         if not path.is_file():
             return
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["training"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state = TrainingState(path, self.device)
         # What a training of before does not say was not there to be chosen.
-        before, now = (
-            asdict(TrainOptions()) | about["options"] | {"rows": about["rows"]},
-            asdict(self.options),
-        )
-        now |= {"rows": len(self._train)}
+        before = asdict(TrainOptions()) | state.about["options"] | {"rows": state.about["rows"]}
+        now = self._about()["options"] | {"rows": len(self._train)}
         changed = [name for name in now if before.get(name) != now[name]]
         if changed:
             raise CheckpointError(
                 f"'{self.folder}' has a training with other {', '.join(changed)}; name another "
                 "folder with --output"
             )
-        parts: dict[str, dict[str, torch.Tensor]] = {"module": {}, "average": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            part, _, key = name.partition(".")
-            parts[part][key] = value.to(self.device)
-        self.module.load_state_dict(parts["module"])
-        self.average.values, self.average.steps = parts["average"], int(about["average"])
-        state = self.optimizer.state_dict()
-        for key, value in parts["optimizer"].items():
-            number, _, moment = key.partition(".")
-            # A step count lies on the CPU, as AdamW has it.
-            kept = value.cpu() if moment == "step" else value
-            state["state"].setdefault(int(number), {})[moment] = kept
-        self.optimizer.load_state_dict(state)
-        self.log, self.seconds = about["log"], float(about["seconds"])
+        state.restore(self.module, self.average, self.optimizer)
+        self.log, self.seconds = state.about["log"], float(state.about["seconds"])
 
     def _write_log(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self.log)
@@ -385,39 +358,6 @@ class Training:
             for name, value in self.log[-1].items():
                 if name != "epoch" and isinstance(value, int | float):
                     writer.add_scalar(name, value, self.log[-1]["epoch"])
-
-
-def closed_loop(
-    index: Mapping[str, Any], checkpoint: Path, trials: int, duration: float = 0.0
-) -> dict[str, float]:
-    """Mean cost and falls of a policy alone, in simulation.
-
-    `cost`: mean over trials of the mean cost of a run; `falls`: sum over trials. A run whose
-    simulation diverges counts as the worst of the others, ten-fold.
-
-    Args:
-        index: of the data that it was trained on
-        checkpoint: the policy
-        trials: number of runs, with other starts and references
-        duration: of a run, s; 0: the task's
-    """
-    settings = {
-        **index["parameters"],
-        "planner.algorithm": "policy",
-        "policy.checkpoint": str(checkpoint),
-    }
-    length = duration or find_task(str(settings["task"])).trial_duration
-    costs, falls, diverged = list[float](), 0, 0
-    for trial in range(trials):
-        try:
-            episode = run_episode(settings, trial, length)
-        except DivergedError:
-            diverged += 1
-            continue
-        costs.append(episode.mean_cost)
-        falls += episode.falls
-    costs += diverged * [10.0 * max(costs, default=1e6)]
-    return {"cost": float(np.mean(costs)), "falls": falls + diverged}
 
 
 def _rate(step: int, steps: int, rate: float) -> float:

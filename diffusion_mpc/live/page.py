@@ -17,6 +17,7 @@ from diffusion_mpc.live.access import Guard
 from diffusion_mpc.live.live_plots import LivePlots, ShownPlan
 from diffusion_mpc.live.page_actions import Actions
 from diffusion_mpc.live.parameter_panel import ParameterPanel
+from diffusion_mpc.live.record_button import RecordButton
 from diffusion_mpc.live.robot_view import RobotView
 from diffusion_mpc.live.sim_buttons import add_sim_buttons
 from diffusion_mpc.live.status_line import StatusLine
@@ -91,6 +92,8 @@ class Page:
         self.view: RobotView | None = None
         self.plots: LivePlots | None = None
         self.pad: VelocityPad | None = None
+        self._record_button: RecordButton | None = None
+        self._recording = ("", False)
         self.panels: dict[str, ParameterPanel] = {}
         self._drawing_due = 0.0
 
@@ -157,6 +160,8 @@ class Page:
                 "forget the plan", color="gray", hint="The planner begins anew, as at the start."
             )
             forget.on_click(lambda event: self.post(self._forget))
+            self._record_button = RecordButton(gui, self.post, self._actions)
+            self._record_button.show(*self._recording)
         self._add_panel("tune", "planner", planner, lambda p: p.live)
         self._add_panel("structure", "planner", planner, lambda p: p.rebuilt)
         terms = [name.removeprefix("cost.") for name in planner.known if name.startswith("cost.")]
@@ -219,6 +224,12 @@ class Page:
         """Show the goal that plans pursue."""
         if self.view is not None:
             self.view.show_goal(position, quaternion)
+
+    def show_recording(self, text: str, active: bool) -> None:
+        """Show what a recording does, and whether it goes on."""
+        self._recording = text, active
+        if self._record_button is not None:
+            self._record_button.show(text, active)
 
     def notify(self, text: str) -> None:
         """Tell all who look."""

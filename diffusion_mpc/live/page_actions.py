@@ -33,6 +33,10 @@ class Actions(Protocol):
         """Push the simulated robot's base with a force (3,), N, in the world frame."""
         ...
 
+    def record(self) -> None:
+        """Begin a recording, or end the one that goes on."""
+        ...
+
     def call(self, service: str, told: Callable[[str], None]) -> None:
         """Call a service by its relative name; `told` is called with what it answers."""
         ...

@@ -57,6 +57,8 @@ RECORDS = (
 
 # Deep enough for what arrives while the disk is busy, or the cores are with others.
 DEPTH = 1000
+NICENESS = 15
+
 # At the end: time to take what has arrived, s, less than `Running.stop` waits; and turns without a
 # message that say it is all.
 PATIENCE, IDLE_TURNS = 3.0, 20
@@ -283,7 +285,8 @@ def main() -> int:
 
     The exit code is 1 where it could not start or not write.
     """
-    os.nice(15)
+    # Started by a node that is nice already, it must not starve.
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     return run(RecorderNode, lambda node: node.finished, survives=True)
 
 

@@ -45,6 +45,8 @@ from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.ros.messages.run import LATCHED
 from diffusion_mpc.ros.messages.seen_state import SeenState
 from diffusion_mpc.ros.parameters import declare
+from diffusion_mpc.ros.recording import NAME as RECORDER
+from diffusion_mpc.ros.recording import Recording
 from diffusion_mpc.ros.remote_node import RemoteNode
 from diffusion_mpc.ros.spin import run
 from diffusion_mpc.tasks.errors import TaskError
@@ -81,6 +83,8 @@ class ViewerNode(Node):
         )
         config = build(ViewerConfig, declare(self, ViewerConfig))
         self.failure = ""
+        self._recordings = Path(config.recordings)
+        self._recording: Recording | None = None
         self.page = make_page(config, self)
         self._nodes = {
             name: RemoteNode(
@@ -108,7 +112,9 @@ class ViewerNode(Node):
         self.create_timer(PERIOD, self._turn, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def end(self) -> None:
-        """Stop serving."""
+        """Stop serving, and end a recording."""
+        if self._recording is not None:
+            self._recording.stop()
         self.page.close()
 
     def _turn(self) -> None:
@@ -126,7 +132,17 @@ class ViewerNode(Node):
             self._markers = None
         if watched and self._state is not None and self.page.view is not None:
             self._state.write(self.page.view.qpos)
+        if self._recording is not None:
+            self._look_at_recording(self._recording)
         self.page.turn(now)
+
+    def _look_at_recording(self, recording: Recording) -> None:
+        ended = recording.ended
+        self.page.show_recording(recording.text, not ended)
+        if ended:
+            self._recording = None
+            if recording.failure:
+                self.page.notify(recording.failure)
 
     # Who is there
 
@@ -248,6 +264,21 @@ class ViewerNode(Node):
         wrench = WrenchStamped()
         wrench.wrench.force.x, wrench.wrench.force.y, wrench.wrench.force.z = force.tolist()
         self._pushes.publish(wrench)
+
+    def record(self) -> None:
+        """Begin a recording, or end the one that goes on."""
+        if self._recording is not None:
+            self._recording.finish()
+            return
+        space = self.get_namespace()
+        if (RECORDER, space) in self.get_node_names_and_namespaces():
+            self.page.notify("a recorder runs already, started elsewhere")
+            return
+        clock: dict[str, Value] = {"use_sim_time": self.get_parameter("use_sim_time").value}
+        try:
+            self._recording = Recording(self._recordings, space, clock)
+        except OSError as error:
+            self.page.notify(f"recordings: '{self._recordings}' cannot be used: {error.strerror}")
 
     def call(self, service: str, told: Callable[[str], None]) -> None:
         """Call a service, see `SERVICES`; `told` is called with what it answers."""
