@@ -285,7 +285,7 @@ def test_the_page_records_a_bag_that_can_be_evaluated(simulated, tmp_path):
     browser.move("record", True)
     seen(robot, browser, lambda: "recording to" in browser.texts(), "that it records")
     asked = len(robot.stats)
-    seen(robot, browser, lambda: len(robot.stats) > asked + 50, "plans")
+    seen(robot, browser, lambda: len(robot.stats) > asked + 300, "plans")
     browser.move("end the recording", True)
     seen(robot, browser, lambda: "diffusion-mpc evaluate" in browser.texts(), "where the bag is")
     (bag,) = (tmp_path / "runs").glob("*/bag")
@@ -295,3 +295,47 @@ def test_the_page_records_a_bag_that_can_be_evaluated(simulated, tmp_path):
     assert report.summary["task"] == "ant"
     assert report.summary["plans"] > 20
     assert not report.failure
+
+
+def test_a_checkpoint_is_chosen_from_those_that_ship_for_the_task():
+    import time
+
+    from browser import Browser
+
+    from diffusion_mpc.config import PlannerNodeConfig, ViewerConfig, parameters
+    from diffusion_mpc.live.page import Described, Page
+    from diffusion_mpc.policy.checkpoint import shipped_for
+    from diffusion_mpc.tasks import find_task
+
+    class Asked:
+        """Actions that are noted."""
+
+        def __init__(self):
+            self.values = []
+
+        def set_parameter(self, node, name, value, settled):
+            self.values.append((node, name, value))
+            settled("")
+
+    assert shipped_for("quadruped", ("policy", "optimality")) == ["shipped:quadruped"]
+    assert shipped_for("quadruped", ("value",)) == []
+    asked, name = Asked(), "policy.checkpoint"
+    page = Page(ViewerConfig(port=8700), asked)
+    known = parameters(PlannerNodeConfig, find_task("quadruped"))
+    values = {p.name: p.default for p in known.values()}
+    page.describe(Described(known, values, offered={name: shipped_for("quadruped", ("policy",))}))
+    with contextlib.closing(Browser(page.address)) as opened:
+
+        def until(condition):
+            deadline = time.monotonic() + 30.0
+            while not condition():
+                assert time.monotonic() < deadline
+                page.turn(time.monotonic())
+                opened.take()
+
+        until(lambda: opened.find(f"choose {name}"))
+        opened.move(f"choose {name}", "none")
+        until(lambda: asked.values == [("planner", name, "")])
+        opened.move(f"choose {name}", "shipped:quadruped")
+        until(lambda: asked.values[1:] == [("planner", name, "shipped:quadruped")])
+    page.close()

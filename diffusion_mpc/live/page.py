@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import mujoco
@@ -47,11 +47,13 @@ class Described:
         known: descriptions of its parameters by name
         values: their values
         reference: what the task tracks: "none", "cmd_vel" or "goal_pose"
+        offered: values of texts that people may choose from, by parameter
     """
 
     known: Mapping[str, Parameter]
     values: Mapping[str, Value]
     reference: str = "none"
+    offered: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Page:
@@ -201,7 +203,13 @@ class Page:
 
         with self._tabs.add_tab(title):
             self.panels[title] = ParameterPanel(
-                self._server.gui, self.post, known, described.values, send, self.notify
+                self._server.gui,
+                self.post,
+                known,
+                described.values,
+                send,
+                self.notify,
+                described.offered,
             )
 
     def show_parameter(self, name: str, value: Value, panels: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,10 @@ CHANGED = " ●"
 """Mark of a parameter that is not at its default."""
 
 
+OWN, NONE = "as above", "none"
+"""Choices of a list that leave a text as it is, and that clear it."""
+
+
 @dataclass
 class Pending:
     """A value that the node is to be told at a time (s, monotonic)."""
@@ -66,6 +70,7 @@ class ParameterPanel:
         values: Mapping[str, Value],
         send: Callable[[str, Value, Callable[[str], None]], None],
         refused: Callable[[str], None],
+        offered: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Make the widgets in the current container of `gui`.
 
@@ -76,9 +81,10 @@ class ParameterPanel:
             values: values of all of the node's parameters
             send: tells the node a value, and the callback then why it refused it; empty: it did not
             refused: called with the reason of a refusal
+            offered: values of texts that people choose from, beside their own
         """
         self._gui, self._post, self._send, self._refused = gui, post, send, refused
-        self.values = dict(values)
+        self.values, self._offered = dict(values), offered or {}
         self._known = {p.name: p for p in known}
         self._widgets: dict[str, Any] = {}
         self._pending: dict[str, Pending] = {}
@@ -112,6 +118,7 @@ class ParameterPanel:
             widget = gui.add_dropdown(options=p.choices, initial_value=str(value), **common)
         elif p.type is str:
             widget = gui.add_text(initial_value=str(value), **common)
+            self._offer(p, widget)
             # With a button, for a text that is being written is none that anybody means.
             button = gui.add_button(f"set {p.name}", color="gray")
             button.on_click(lambda event: self._post(lambda: self.wish(p.name, widget.value)))
@@ -137,6 +144,21 @@ class ParameterPanel:
                 self._post(partial(self.wish, p.name, event.target.value))
 
         widget.on_update(on_update)
+
+    def _offer(self, p: Parameter, text: Any) -> None:  # noqa: ANN401  (viser's handles have no common type)
+        """Add a list that fills in a text."""
+        if p.name not in self._offered:
+            return
+        choice = self._gui.add_dropdown(
+            f"choose {p.name}", (OWN, NONE, *self._offered[p.name]), hint="Fills in the text above."
+        )
+
+        def fill(chosen: str) -> None:
+            if chosen != OWN:
+                text.value = "" if chosen == NONE else chosen
+                self.wish(p.name, text.value)
+
+        choice.on_update(lambda event: self._post(partial(fill, event.target.value)))
 
     def wish(self, name: str, value: Value) -> None:
         """Tell the node a value in a moment, unless another one follows."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,13 @@ def locate(name: str) -> Path:
     if not name.startswith(SHIPPED):
         return Path(name)
     return Path(__file__).with_name("shipped") / f"{name.removeprefix(SHIPPED)}.safetensors"
+
+
+def shipped_for(task: str, kinds: Sequence[str]) -> list[str]:
+    """Names, as `locate` takes them, of the package's checkpoints of some kinds for a task."""
+    found = sorted(Path(__file__).with_name("shipped").glob("*.safetensors"))
+    described = [(path, read_description(path)) for path in found]
+    return [SHIPPED + path.stem for path, d in described if d.task == task and d.kind in kinds]
 
 
 def save_checkpoint(path: Path, module: nn.Module, description: Description) -> None:

@@ -42,6 +42,7 @@ from diffusion_mpc.config import (
 from diffusion_mpc.estimation.reference import GOAL, VELOCITY
 from diffusion_mpc.message_fields import xyz, xyzw
 from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.policy.checkpoint import shipped_for
 from diffusion_mpc.ros.messages.run import LATCHED
 from diffusion_mpc.ros.messages.seen_state import SeenState
 from diffusion_mpc.ros.parameters import declare
@@ -155,7 +156,13 @@ class ViewerNode(Node):
         if self._shown.get("planner") != planner.signature:
             self._shown = {"planner": planner.signature}
             self._show_robot(planner)
-            self.page.describe(Described(*planner.described(), planner.facts["reference"]))
+            known, values = planner.described()
+            task = str(values["task"])
+            offered = {
+                "policy.checkpoint": shipped_for(task, ("policy", "optimality")),
+                "value.checkpoint": shipped_for(task, ("value",)),
+            }
+            self.page.describe(Described(known, values, planner.facts["reference"], offered))
         if sim.facts and self._shown.get("sim") is None:
             self._shown["sim"] = sim.signature
             self.page.describe_simulation(Described(*sim.described()))
