@@ -164,6 +164,10 @@ def _layout(shard: Shard) -> Layout:
     return {name: (v.shape[1:], v.dtype) for name, v in shard.fields.items()}
 
 
+def _shapes(shard: Shard) -> dict[str, tuple[int, ...]]:
+    return {name: shape for name, (shape, _) in _layout(shard).items()}
+
+
 class Dataset:
     """Rows of one folder or several, in the order of folders and shards.
 
@@ -195,7 +199,7 @@ class Dataset:
             if not mine:
                 raise DatasetError(f"no shard in '{folder}' can be read; collect anew")
             self._shards += mine
-            if _layout(mine[0]) != _layout(self._shards[0]):
+            if _shapes(mine[0]) != _shapes(self._shards[0]):
                 raise DatasetError(
                     f"the rows of '{folder}' have other fields or shapes than those of "
                     f"'{folders[0]}'; collect them with the same parameters"
