@@ -10,7 +10,7 @@ import torch
 from test_learning import planner_config, untrained
 
 from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
-from diffusion_mpc.planner.proposals import proposed_rows, replace_rows
+from diffusion_mpc.planner.proposals import proposed_rows, replace_rows, take_proposal
 from diffusion_mpc.policy.checkpoint import locate, read_description, save_checkpoint
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.generative_processes import make_process
@@ -81,6 +81,33 @@ def test_a_proposal_replaces_a_sample_and_keeps_a_part_of_its_noise():
     assert mine.tolist() == [0.0, 1.0, 0.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("costs", "mean", "weights"),
+    [
+        # The policy's are rows 1 and 3.
+        ([3.0, 2.0, 4.0, 1.0], 0.6, [0.0, 0.0, 0.0, 1.0]),
+        ([3.0, 1.0, 4.0, 2.0], 0.4, [0.0, 1.0, 0.0, 0.0]),
+        ([3.0, 2.0, 1.5, 9.0], 0.25, [0.5, 0.0, 0.5, 0.0]),
+        # A tie, and plans that diverge, are no gain.
+        ([3.0, 2.0, 2.0, 9.0], 0.25, [0.5, 0.0, 0.5, 0.0]),
+        ([3.0, np.inf, 4.0, np.inf], 0.25, [0.5, 0.0, 0.5, 0.0]),
+    ],
+)
+def test_a_policys_cheapest_plan_is_taken_as_it_is_where_no_sample_is_cheaper(costs, mean, weights):
+    samples = torch.tensor([0.1, 0.4, -0.3, 0.6])[:, None, None]
+    mine = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    found, weighed = take_proposal(
+        samples,
+        torch.tensor(costs),
+        mine,
+        torch.tensor([[0.25]]),
+        torch.tensor([0.5, 0.0, 0.5, 0.0]),
+    )
+
+    torch.testing.assert_close(found, torch.tensor([[mean]]))
+    assert weighed.tolist() == weights
+
+
 @pytest.mark.parametrize("algorithm", ["mbd", "mppi", "cem", "predictive_sampling"])
 def test_an_untrained_policy_changes_nothing_to_the_last_digit(tmp_path, algorithm):
     named = {"planner.algorithm": algorithm}
@@ -99,7 +126,7 @@ def test_a_fraction_of_zero_changes_nothing_to_the_last_digit(tmp_path):
     )
 
 
-def test_a_policys_plans_are_weighed_like_the_others_and_reported(tmp_path):
+def test_a_policys_plans_are_rolled_out_like_the_others_and_reported(tmp_path):
     path = checkpoint(tmp_path / "p.safetensors", add=0.3)
     made = plans(controller(**{"policy.checkpoint": path, "policy.fraction": 0.25}))
     again = plans(controller(**{"policy.checkpoint": path, "policy.fraction": 0.25}))
@@ -108,7 +135,7 @@ def test_a_policys_plans_are_weighed_like_the_others_and_reported(tmp_path):
     for plan in made:
         policy = plan.stats.policy
         assert policy.rows >= 1
-        assert 0.0 <= policy.weight < 1.0
+        assert policy.weight == (policy.cost < policy.planner_cost)
         assert np.isfinite([policy.cost, policy.planner_cost]).all()
         assert policy.time > 0.0
         assert policy.failure == ""

@@ -127,7 +127,8 @@ def summarise(
     Returns:
         task, algorithm, backend, num_samples, horizon_steps, iterations; duration_s of the states;
         plan_rate_hz; plan_ms; state_to_command_ms (without safe commands); deadline_miss_ratio
-        (fraction of the plans that had one, which in lockstep none has); plans; effective_sample_size and noise (means over the plans);
+        (fraction of the plans that had a deadline, which in lockstep none has); plans;
+        effective_sample_size and noise (means over the plans);
         policy (see `policy_figures`); mean_cost and term_costs
         (weighted, over the measured states); falls (number of changes from well to failed);
         command_speed and mean_speed (m/s, see `speeds`); goal_errors (the task's distances from its
@@ -158,7 +159,7 @@ def figures(run: RecordedRun, task: Task, measured: Measured, settle: float) -> 
         "plan_rate_hz": _rate(plans.stamps),
         "plan_ms": percentiles(1e3 * plans.plan_time, (50, 95, 99), largest=True),
         "state_to_command_ms": percentiles(1e3 * latency, (50, 99)),
-        "deadline_miss_ratio": _mean(plans.missed[~np.isinf(plans.deadline)]),
+        "deadline_miss_ratio": _mean(plans.missed[~np.isinf(plans.deadline)].astype(np.float64)),
         "plans": len(plans.stamps) if plans.recorded else None,
         "effective_sample_size": _mean(plans.effective_sample_size),
         "noise": _mean(plans.noise),

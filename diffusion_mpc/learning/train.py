@@ -322,7 +322,7 @@ class Training:
         save_checkpoint(self.folder / f"{name}.safetensors", self.module, description)
 
     def _about(self) -> dict[str, Any]:
-        """What has to be the same when training goes on."""
+        """Facts that have to be the same when training goes on."""
         return {"options": asdict(self.options), "rows": len(self._train)}
 
     def _save_state(self) -> None:

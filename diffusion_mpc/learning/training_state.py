@@ -1,4 +1,4 @@
-"""What training goes on from after a kill: weights, their average, the optimizer's moments."""
+"""State of a training, to go on from after a kill: weights, average, the optimizer's moments."""
 
 from __future__ import annotations
 

@@ -167,6 +167,37 @@ def proposed_rows(num_samples: int, antithetic: bool) -> list[int]:
     return order[: num_samples // 2]
 
 
+def take_proposal(
+    knots: torch.Tensor,
+    costs: torch.Tensor,
+    mine: torch.Tensor,
+    mean: torch.Tensor,
+    weights: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and weights after a denoising step with a policy's plans among its samples.
+
+    The policy's cheapest plan as it is, where it is cheaper than all of the search's own samples;
+    else the search's. A weighted mean across both, or of several plans of a policy, is a plan of
+    neither: they are different modes, which a policy that was learnt by diffusion keeps apart
+    (2303.04137), and one denoising step is too few to repair it.
+
+    Args:
+        knots: (samples, num_knots, nu)
+        costs: (samples,) finite or positive infinite
+        mine: (samples,) 1 where a row is the policy's, else 0
+        mean: (num_knots, nu) of the search's own samples
+        weights: (samples,) of them, 0 for the policy's
+    """
+    proposed = costs.where(mine > 0.0, torch.inf)
+    cheaper = proposed.amin() < costs.where(mine == 0.0, torch.inf).amin()
+    best = proposed.argmin()[None]
+    taken = torch.zeros_like(weights).index_fill(0, best, 1.0)
+    return (
+        torch.where(cheaper, knots.index_select(0, best)[0], mean),
+        torch.where(cheaper, taken, weights),
+    )
+
+
 def replace_rows(
     knots: torch.Tensor,
     rows: list[int],

@@ -15,7 +15,7 @@ from diffusion_mpc.planner.algorithm import Algorithm, Belief
 from diffusion_mpc.planner.demonstration import Guide
 from diffusion_mpc.planner.objective import Objective, Problem, ProblemInput, Trajectories, Values
 from diffusion_mpc.planner.packing import pack_tensors, shapes_of, unpack
-from diffusion_mpc.planner.proposals import proposed_rows, replace_rows
+from diffusion_mpc.planner.proposals import proposed_rows, replace_rows, take_proposal
 from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.types import Array
 
@@ -148,8 +148,13 @@ class Search:
                 )
             trajectories = objective.evaluate(problem, knots)
             ranks = search_costs(trajectories)
-            belief, weights = algorithm.update(belief, knots, ranks)
-            if mine is not None:
+            if mine is None:
+                belief, weights = algorithm.update(belief, knots, ranks)
+            else:
+                own = ranks.where(mine == 0.0, torch.inf)
+                belief, weights = algorithm.update(belief, knots, own)
+                mean, weights = take_proposal(knots, ranks, mine, belief.mean, weights)
+                belief = replace(belief, mean=mean)
                 proposed = _credit(mine, weights, ranks)
             if trajectories.violation is not None:
                 kept.append(knots[_cheapest(ranks, 1)])
