@@ -9,12 +9,20 @@ from types import ModuleType
 from diffusion_mpc.arguments import CommandError, OutputFile, SetOption, parse_settings, write_json
 
 
-def demo(*, page: bool = False, no_video: bool = False, json: OutputFile = None) -> int:
-    """Show the ant walking in simulation over ROS 2 for 20 s; write bag, report, plot and video.
+def demo(
+    task: str = "ant",
+    /,
+    *,
+    page: bool = False,
+    no_video: bool = False,
+    json: OutputFile = None,
+) -> int:
+    """Show a robot walking in simulation over ROS 2 for 20 s; write bag, report, plot and video.
 
-    example: diffusion-mpc demo
+    example: diffusion-mpc demo quadruped
 
     Args:
+        task: name of the task, or a Python file that defines one
         page: serve the live page, until Ctrl-C
         no_video: do not render the video
         json: file to write the figures to
@@ -22,7 +30,7 @@ def demo(*, page: bool = False, no_video: bool = False, json: OutputFile = None)
     simulation = _simulation()
     folder = simulation.new_run_folder()
     summary = simulation.simulate(
-        "ant", duration=0.0 if page else 20.0, folder=folder, video=not no_video, page=page
+        task, duration=0.0 if page else 20.0, folder=folder, video=not no_video, page=page
     )
     write_json(summary, json)
     return 0
