@@ -19,7 +19,7 @@ class OurQuadruped(Quadruped):
     # Its network takes the time of four samples.
     defaults = {
         **Quadruped.defaults,
-        "planner.num_samples": 18,
+        "planner.num_samples": 14,
         "policy.checkpoint": "shipped:quadruped",
     }
     demo = {"command.vx": 1.0}
