@@ -96,7 +96,7 @@ def test_a_proposal_replaces_a_sample_and_keeps_a_part_of_its_noise():
 def test_a_policys_cheapest_plan_is_taken_as_it_is_where_no_sample_is_cheaper(costs, mean, weights):
     samples = torch.tensor([0.1, 0.4, -0.3, 0.6])[:, None, None]
     mine = torch.tensor([0.0, 1.0, 0.0, 1.0])
-    found, weighed = take_proposal(
+    found, weighed, figures = take_proposal(
         samples,
         torch.tensor(costs),
         mine,
@@ -106,6 +106,8 @@ def test_a_policys_cheapest_plan_is_taken_as_it_is_where_no_sample_is_cheaper(co
 
     torch.testing.assert_close(found, torch.tensor([[mean]]))
     assert weighed.tolist() == weights
+    least, others = min(costs[1], costs[3]), min(costs[0], costs[2])
+    assert figures.tolist() == [2.0, float(least < others), least, others]
 
 
 @pytest.mark.parametrize("algorithm", ["mbd", "mppi", "cem", "predictive_sampling"])

@@ -31,10 +31,6 @@ Rows = dict[str, NDArray[Any]]
 """Rows by field, all of the same length."""
 
 
-Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-"""Shape of one row and type, by field."""
-
-
 class DatasetError(ValueError):
     """A data set cannot be used; the message is one line."""
 
@@ -160,12 +156,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
-def _layout(shard: Shard) -> Layout:
-    return {name: (v.shape[1:], v.dtype) for name, v in shard.fields.items()}
-
-
 def _shapes(shard: Shard) -> dict[str, tuple[int, ...]]:
-    return {name: shape for name, (shape, _) in _layout(shard).items()}
+    """Shape of one row, by field."""
+    return {name: values.shape[1:] for name, values in shard.fields.items()}
 
 
 class Dataset:
@@ -185,11 +178,11 @@ class Dataset:
         Raises:
             DatasetError: there are no data in a folder, or those of two do not fit each other
         """
-        self.folders, self.index = folders, read_index(folders[0])
+        indices = [read_index(folder) for folder in folders]
+        self.folders, self.index = folders, indices[0]
         self.dropped: list[str] = []
         self._shards = list[Shard]()
-        for folder in folders:
-            index = read_index(folder)
+        for folder, index in zip(folders, indices, strict=True):
             for name in ("task", "model_sha256"):
                 if index[name] != self.index[name]:
                     raise DatasetError(
@@ -224,9 +217,9 @@ class Dataset:
         return shards
 
     @cached_property
-    def fields(self) -> Layout:
+    def fields(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape of one row and type, by field."""
-        return _layout(self._shards[0])
+        return {name: (v.shape[1:], v.dtype) for name, v in self._shards[0].fields.items()}
 
     def columns(self, *names: str) -> Rows:
         """Whole fields, in memory."""

@@ -321,12 +321,13 @@ class Training:
         )
         save_checkpoint(self.folder / f"{name}.safetensors", self.module, description)
 
-    def _about(self) -> dict[str, Any]:
-        """Facts that have to be the same when training goes on."""
-        return {"options": asdict(self.options), "rows": len(self._train)}
-
     def _save_state(self) -> None:
-        about = {**self._about(), "log": self.log, "seconds": self.seconds}
+        about = {
+            "options": asdict(self.options),
+            "rows": len(self._train),
+            "log": self.log,
+            "seconds": self.seconds,
+        }
         write_state(self.folder / STATE, self.module, self.average, self.optimizer, about)
 
     def _resume(self) -> None:
@@ -336,7 +337,7 @@ class Training:
         state = TrainingState(path, self.device)
         # What a training of before does not say was not there to be chosen.
         before = asdict(TrainOptions()) | state.about["options"] | {"rows": state.about["rows"]}
-        now = self._about()["options"] | {"rows": len(self._train)}
+        now = asdict(self.options) | {"rows": len(self._train)}
         changed = [name for name in now if before.get(name) != now[name]]
         if changed:
             raise CheckpointError(

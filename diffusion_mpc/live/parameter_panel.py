@@ -157,6 +157,7 @@ class ParameterPanel:
             if chosen != OWN:
                 text.value = "" if chosen == NONE else chosen
                 self.wish(p.name, text.value)
+                choice.value = OWN
 
         choice.on_update(lambda event: self._post(partial(fill, event.target.value)))
 

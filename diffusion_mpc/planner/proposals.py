@@ -173,7 +173,7 @@ def take_proposal(
     mine: torch.Tensor,
     mean: torch.Tensor,
     weights: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean and weights after a denoising step with a policy's plans among its samples.
 
     The policy's cheapest plan as it is, where it is cheaper than all of the search's own samples;
@@ -187,14 +187,20 @@ def take_proposal(
         mine: (samples,) 1 where a row is the policy's, else 0
         mean: (num_knots, nu) of the search's own samples
         weights: (samples,) of them, 0 for the policy's
+
+    Returns:
+        mean (num_knots, nu), weights (samples,), and figures (4,): number of the policy's plans,
+        their weight, the cost of the cheapest of them (0 without any) and of the search's own
     """
-    proposed = costs.where(mine > 0.0, torch.inf)
-    cheaper = proposed.amin() < costs.where(mine == 0.0, torch.inf).amin()
-    best = proposed.argmin()[None]
+    policy = mine > 0.0
+    proposed = costs.where(policy, torch.inf)
+    least, others = proposed.amin(), costs.where(~policy, torch.inf).amin()
+    cheaper, best = least < others, proposed.argmin()[None]
     taken = torch.zeros_like(weights).index_fill(0, best, 1.0)
     return (
         torch.where(cheaper, knots.index_select(0, best)[0], mean),
         torch.where(cheaper, taken, weights),
+        torch.stack([mine.sum(), cheaper.to(mine.dtype), least.where(policy.any(), 0.0), others]),
     )
 
 

@@ -151,11 +151,11 @@ class Search:
             if mine is None:
                 belief, weights = algorithm.update(belief, knots, ranks)
             else:
+                # From the search's own samples; the policy's count as dearer than the mean.
                 own = ranks.where(mine == 0.0, torch.inf)
                 belief, weights = algorithm.update(belief, knots, own)
-                mean, weights = take_proposal(knots, ranks, mine, belief.mean, weights)
+                mean, weights, proposed = take_proposal(knots, ranks, mine, belief.mean, weights)
                 belief = replace(belief, mean=mean)
-                proposed = _credit(mine, weights, ranks)
             if trajectories.violation is not None:
                 kept.append(knots[_cheapest(ranks, 1)])
             if go_on is not None and step + 1 < self.steps and not go_on(step):
@@ -244,12 +244,3 @@ def _cheapest(costs: torch.Tensor, count: int) -> torch.Tensor:
     """Rows of the `count` least costs (samples,), none of them NaN, the least first."""
     # Both give the first of equals, which is the mean itself.
     return costs.argmin()[None] if count == 1 else costs.argsort(stable=True)[:count]
-
-
-def _credit(mine: torch.Tensor, weights: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:
-    """`SearchResult.proposed` of rows that are a policy's where `mine` (samples,) is 1."""
-    policy = mine > 0.0
-    least = [costs.where(rows, torch.inf).amin() for rows in (policy, ~policy)]
-    # Without proposals there is no such cost.
-    least[0] = least[0].where(policy.any(), 0.0)
-    return torch.stack([mine.sum(), (weights * mine).sum(), *least])

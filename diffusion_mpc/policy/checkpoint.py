@@ -29,6 +29,9 @@ KEY = "diffusion_mpc"
 SHIPPED = "shipped:"
 """Beginning of the name of a checkpoint that comes with the package."""
 
+FOLDER = Path(__file__).with_name("shipped")
+"""Folder of these checkpoints."""
+
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message is one line."""
@@ -76,14 +79,15 @@ def locate(name: str) -> Path:
     """File of a checkpoint's name: a path, or `shipped:` and the name of one of the package's."""
     if not name.startswith(SHIPPED):
         return Path(name)
-    return Path(__file__).with_name("shipped") / f"{name.removeprefix(SHIPPED)}.safetensors"
+    return FOLDER / f"{name.removeprefix(SHIPPED)}.safetensors"
 
 
 def shipped_for(task: str, kinds: Sequence[str]) -> list[str]:
     """Names, as `locate` takes them, of the package's checkpoints of some kinds for a task."""
-    found = sorted(Path(__file__).with_name("shipped").glob("*.safetensors"))
-    described = [(path, read_description(path)) for path in found]
-    return [SHIPPED + path.stem for path, d in described if d.task == task and d.kind in kinds]
+    described = [
+        (path.stem, read_description(path)) for path in sorted(FOLDER.glob("*.safetensors"))
+    ]
+    return [SHIPPED + name for name, d in described if d.task == task and d.kind in kinds]
 
 
 def save_checkpoint(path: Path, module: nn.Module, description: Description) -> None:
