@@ -24,11 +24,12 @@ class Process:
     """A node to start.
 
     Attributes:
-        name: name of the node; its executable is `<name>_node`
+        name: kind of the node, and its name; its executable is `<name>_node`
         parameters: its parameters, by full name, as far as they are not left at their defaults
         namespace: namespace of the node and of its topics; empty: none
         respawn: whether it is started again when it dies; by `ros2 launch` only
         helper: whether the others go on when it fails
+        node: name of the node, where it is another
     """
 
     name: str
@@ -36,6 +37,7 @@ class Process:
     namespace: str = ""
     respawn: bool = False
     helper: bool = False
+    node: str = ""
 
 
 class Running:
@@ -72,11 +74,13 @@ class Running:
 
     def _start(self, process: Process) -> subprocess.Popen[bytes]:
         path = self.folder / f"{process.name}.yaml"
-        write_parameter_file(path, process.name, process.parameters)
+        write_parameter_file(path, process.node or process.name, process.parameters)
         module = f"diffusion_mpc.ros.{process.name}_node"
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
         if process.namespace:
             command += ["-r", f"__ns:=/{process.namespace.strip('/')}"]
+        if process.node:
+            command += ["-r", f"__node:={process.node}"]
         with (self.folder / f"{process.name}.log").open("wb") as log:
             return subprocess.Popen(
                 command,

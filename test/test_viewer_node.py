@@ -278,7 +278,14 @@ def test_the_page_pushes_the_robot_in_the_direction_of_the_arrow(simulated):
     robot.spin_until(lambda: any(m.twist.twist.linear.y > 1.0 for m in twists), "a push to +y")
 
 
-def test_the_page_records_a_bag_that_can_be_evaluated(simulated, tmp_path):
+def test_the_page_records_a_bag_that_can_be_evaluated_beside_another_recorder(simulated, tmp_path):
+    robot, _ = simulated
+    with start("recorder", {"directory": str(tmp_path / "other")}, tmp_path / "recorder"):
+        robot.spin_until((tmp_path / "other").is_dir, "the other recorder")
+        records_a_bag(simulated, tmp_path)
+
+
+def records_a_bag(simulated, tmp_path):
     from diffusion_mpc.evaluation.report import write_report
 
     robot, browser = simulated

@@ -92,7 +92,7 @@ def _node(process: Process) -> Node:
     return Node(
         package="diffusion_mpc",
         executable=f"{process.name}_node",
-        name=process.name,
+        name=process.node or process.name,
         namespace=process.namespace,
         # With its type: launch would read the text of a name such as 2026 or "on" as YAML.
         parameters=[

@@ -50,7 +50,7 @@ TOPICS = (
 Names are relative to the node's namespace and may be remapped.
 """
 RECORDS = (
-    f"recorder/{RUN}",
+    f"~/{RUN}",
     *(f"{node}/{what}" for node in ("planner", "sim") for what in (RUN, MODEL)),
 )
 """Latched topics that say what is run: recorded whenever they were sent."""

@@ -10,7 +10,11 @@ from pathlib import Path
 from diffusion_mpc.config import Value
 from diffusion_mpc.node_processes import Process, Running
 
-NAME = "recorder"
+NODE = "page_bag"
+"""Name of the node: a run that is recorded anyway has a `recorder` of its own.
+
+Unlike that name, which a section of a parameter file may not be mistaken for.
+"""
 
 
 class Recording:
@@ -35,14 +39,14 @@ class Recording:
         folder.mkdir(parents=True)
         self.bag, self._begin = folder / "bag", time.monotonic()
         values = {**parameters, "directory": str(self.bag)}
-        self._running = Running([Process(NAME, values, namespace)], folder)
+        self._running = Running([Process("recorder", values, namespace, node=NODE)], folder)
         self._finishing = False
 
     def finish(self) -> None:
         """Ask the recorder to write what has arrived, and end."""
         if not self._finishing:
             self._finishing = True
-            self._running.send(NAME, signal.SIGINT)
+            self._running.send("recorder", signal.SIGINT)
 
     def stop(self) -> None:
         """Finish, and wait for the end."""
@@ -63,7 +67,7 @@ class Recording:
         """Reason for which a recorder that has ended failed; empty where it did not."""
         if self._finishing and not self.begun:
             return ""
-        return self._running.reason(NAME) if self._running.ended().get(NAME) else ""
+        return self._running.reason("recorder") if any(self._running.ended().values()) else ""
 
     @property
     def text(self) -> str:

@@ -46,7 +46,7 @@ from diffusion_mpc.policy.checkpoint import shipped_for
 from diffusion_mpc.ros.messages.run import LATCHED
 from diffusion_mpc.ros.messages.seen_state import SeenState
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.recording import NAME as RECORDER
+from diffusion_mpc.ros.recording import NODE as RECORDER
 from diffusion_mpc.ros.recording import Recording
 from diffusion_mpc.ros.remote_node import RemoteNode
 from diffusion_mpc.ros.spin import run
@@ -279,7 +279,7 @@ class ViewerNode(Node):
             return
         space = self.get_namespace()
         if (RECORDER, space) in self.get_node_names_and_namespaces():
-            self.page.notify("a recorder runs already, started elsewhere")
+            self.page.notify("another page records already")
             return
         clock: dict[str, Value] = {"use_sim_time": self.get_parameter("use_sim_time").value}
         try:
