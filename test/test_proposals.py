@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+from itertools import chain, repeat
 
 import numpy as np
 import pytest
@@ -210,16 +211,18 @@ def test_a_failing_policy_is_told_once_and_counted():
     assert health.values()["policy_failures"] == 3
 
 
-def test_no_plan_waits_for_a_slow_policy(tmp_path):
+def plans_with_delays(tmp_path, delays):
+    """Statistics of plans at 20 Hz, beside a policy that takes so long (s) for each of its own."""
     loop = controller(**{"policy.checkpoint": checkpoint(tmp_path / "p.safetensors", add=0.3)})
     proposer = loop.planner._proposer
-    quick = proposer.policy
+    quick, waits = proposer.policy, iter(delays)
 
     def propose(*arguments):
-        time.sleep(0.3)
+        time.sleep(next(waits))
         return quick.propose(*arguments)
 
     proposer.policy = Broken(quick, propose)
+    loop.warm_up()
     state = initial_state(loop.task, loop.backend.model)
     made = []
     for n in range(12):
@@ -227,6 +230,11 @@ def test_no_plan_waits_for_a_slow_policy(tmp_path):
         moved = dataclasses.replace(state, stamp=now)
         made.append(loop.plan(moved, Reference(), now, budget=0.05).stats)
         time.sleep(0.05)
+    return made
+
+
+def test_no_plan_waits_for_a_slow_policy(tmp_path):
+    made = plans_with_delays(tmp_path, repeat(0.3))
 
     # The first tells how slow it is; then plans are used when they are there, shifted by their age.
     assert made[0].policy.time >= 0.3
@@ -234,6 +242,19 @@ def test_no_plan_waits_for_a_slow_policy(tmp_path):
     used = [stats.policy for stats in made[1:] if stats.policy.rows]
     assert 1 <= len(used) < len(made) - 1
     assert all(policy.age > 0.0 for policy in used)
+
+
+def test_the_first_call_of_a_network_is_no_reason_to_call_it_slow(tmp_path):
+    made = plans_with_delays(tmp_path, chain([0.3], repeat(0.0)))
+
+    assert all(stats.policy.rows and stats.policy.age == 0.0 for stats in made)
+
+
+def test_a_policy_that_was_slow_for_a_moment_makes_plans_of_the_newest_state_again(tmp_path):
+    made = plans_with_delays(tmp_path, chain([0.0, 0.1], repeat(0.0)))
+
+    assert made[2].policy.age > 0.0
+    assert all(stats.policy.rows and stats.policy.age == 0.0 for stats in made[6:])
 
 
 def test_a_policy_that_does_not_fit_is_left_out_and_named(tmp_path):

@@ -70,6 +70,7 @@ class Proposer:
         self.worth = 1.0
         self._thread: ThreadPoolExecutor | None = None
         self._times: deque[float] = deque(maxlen=9)
+        self._set_up = False
         self._pending: tuple[Future[tuple[Array, float]], float] | None = None
 
     def reset(self, seed: int) -> None:
@@ -116,14 +117,15 @@ class Proposer:
             if not rows:
                 return Proposed(none)
             seen, now = self.policy.seen(), state.stamp
-            if self._pending is None and not self._slow(budget):
-                knots, took = self._sample(seen, shifted, rows, config)
-                return _checked(knots, shifted, took, 0.0)
             knots, took, age = none, 0.0, 0.0
             if self._pending is not None and self._pending[0].done():
                 (found, took), began = self._pending[0].result(), self._pending[1]
                 self._pending, age = None, max(0.0, now - began)
                 knots = np.stack([self._spline.shift(row, age) for row in found]).clip(-1.0, 1.0)
+            if self._pending is None and not self._slow(budget):
+                # Back in line as soon as it is quick again: a plan of now is worth more.
+                knots, took = self._sample(seen, shifted, rows, config)
+                return _checked(knots, shifted, took, 0.0)
             if self._pending is None:
                 self._thread = self._thread or ThreadPoolExecutor(1, "policy")
                 job = self._thread.submit(self._sample, seen, shifted, rows, config)
@@ -143,8 +145,12 @@ class Proposer:
         knots = self.policy.propose(
             shifted, rows, config.steps, config.guidance, config.level, seen
         )
-        self._times.append(time.perf_counter() - began)
-        return knots, self._times[-1]
+        took = time.perf_counter() - began
+        # The first call sets up what all others find, and takes several times as long.
+        if self._set_up:
+            self._times.append(took)
+        self._set_up = True
+        return knots, took
 
 
 def _checked(knots: Array, like: Array, took: float, age: float) -> Proposed:
