@@ -44,9 +44,6 @@ class Running:
     """Nodes as processes of their own, without `ros2`.
 
     Use as a context manager: on leaving, every process has ended.
-
-    Attributes:
-        helpers: names of those that the others can do without
     """
 
     def __init__(self, started: Sequence[Process], folder: Path, traced: bool = False) -> None:
@@ -59,7 +56,6 @@ class Running:
         """
         self.folder = folder
         self._environment = os.environ | ({trace_events.VARIABLE: str(folder)} if traced else {})
-        self.helpers = {process.name for process in started if process.helper}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for process in started:
             self._children[process.name] = self._start(process)
@@ -90,6 +86,11 @@ class Running:
                 env=self._environment,
                 preexec_fn=_die_with_parent,
             )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the nodes."""
+        return [*self._children]
 
     def ended(self) -> dict[str, int]:
         """Exit codes of the nodes that have ended."""
@@ -124,12 +125,8 @@ class Running:
         )
 
     def failures(self) -> list[str]:
-        """Reasons of the nodes that have failed by themselves, one line each, but of helpers."""
-        return [
-            self.reason(name)
-            for name, code in self.ended().items()
-            if code > 0 and name not in self.helpers
-        ]
+        """Reasons of the nodes that have failed by themselves, one line each."""
+        return [self.reason(name) for name, code in self.ended().items() if code > 0]
 
     def announced(self, name: str, mark: str) -> str:
         """Rest of the first line in a node's log that has `mark`; empty where there is none."""

@@ -16,9 +16,9 @@ from cyclopts.types import PositiveInt
 from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
+from diffusion_mpc.benchmark.algorithm_trials import plant
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, draw_costs, interval, number, panels, table
-from diffusion_mpc.benchmark.quality import plant
 from diffusion_mpc.config import (
     SIM,
     PlannerNodeConfig,

@@ -14,9 +14,9 @@ import pandas as pd
 from cyclopts.types import PositiveInt
 from rich.table import Table
 
+from diffusion_mpc.benchmark.algorithm_trials import plant
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, table
-from diffusion_mpc.benchmark.quality import plant
 from diffusion_mpc.config import PlannerNodeConfig, Value, load_parameters, split_sim
 from diffusion_mpc.intervals import compare_columns, estimate
 from diffusion_mpc.run_file import Figures, RunSpec

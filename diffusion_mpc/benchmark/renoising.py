@@ -15,9 +15,9 @@ import pandas as pd
 from cyclopts.types import PositiveInt
 from rich.table import Table
 
+from diffusion_mpc.benchmark.algorithm_trials import parameters, plant
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
 from diffusion_mpc.benchmark.figures import Row, difference, interval, number, panels, table
-from diffusion_mpc.benchmark.quality import parameters, plant
 from diffusion_mpc.config import PlannerNodeConfig, Value, load_parameters
 from diffusion_mpc.evaluation.plot import COLOURS
 from diffusion_mpc.intervals import compare_columns, estimate

@@ -22,9 +22,9 @@ import yaml
 from cyclopts.types import PositiveInt
 from rich.table import Table
 
+from diffusion_mpc.benchmark.algorithm_trials import AlgorithmsBenchmark, Tuned, read_tuned
 from diffusion_mpc.benchmark.benchmark import Report, state
 from diffusion_mpc.benchmark.figures import Row, number, table
-from diffusion_mpc.benchmark.quality import AlgorithmsBenchmark, Tuned, read_tuned
 from diffusion_mpc.config import PlannerNodeConfig, Value, check, load_parameters
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.run_file import RunSpec

@@ -11,7 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
@@ -20,7 +23,7 @@ from rich.live import Live
 
 from diffusion_mpc.bringup.description import Options, isolation, processes
 from diffusion_mpc.evaluation.report import write_report
-from diffusion_mpc.node_processes import Running
+from diffusion_mpc.node_processes import Process, Running
 from diffusion_mpc.ros.observers import Status
 from diffusion_mpc.ros.spin import ENDING, on_ending
 
@@ -72,38 +75,85 @@ def simulate(
     """
     if folder is not None and folder.exists():
         raise SimulationError(f"'{folder}' exists already; name a new folder")
+    options = Options(
+        task,
+        params_file,
+        headless=headless,
+        page=page,
+        lockstep=lockstep,
+        duration=duration,
+        settings=settings or {},
+    )
     with tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as scratch:
-        where = folder if folder is not None else Path(scratch)
-        bag = where / "bag"
-        options = Options(
-            task,
-            params_file,
-            headless=headless,
-            page=page,
-            record=str(bag.absolute()),
-            lockstep=lockstep,
-            duration=duration,
-            settings=settings or {},
-        )
-        started = processes(options)
-        logs = where / "nodes"
-        os.environ.update(isolation())
-        logs.mkdir(parents=True)
-        with Interrupt() as interrupt, Running(started, logs) as running:
-            # From here on this process only looks on; it must not take time from a planner that
-            # shares the machine.
-            os.nice(15)
-            plans = _watch(running, duration, interrupt)
-        if interrupt.came and not plans:
-            # Nothing was recorded that could be reported.
-            raise KeyboardInterrupt
-        failures = running.failures()
-        report = write_report(bag, "", where, video=video, plot=folder is not None)
-        sys.stdout.write(report.text() if folder is not None else report.table())
-        failures += [report.failure] if report.failure else []
+        runs = _run(options, folder if folder is not None else Path(scratch))
+        reports = [
+            write_report(run / "bag", "", run, video=video, plot=folder is not None) for run in runs
+        ]
+        failures = [failure for failure in runs.values() if failure]
+        for report in reports:
+            sys.stdout.write(report.text() if folder is not None else report.table())
+            failures += [report.failure] if report.failure else []
         if failures:
             raise SimulationError("; ".join(failures))
-        return report.summary
+        return reports[-1].summary
+
+
+def _run(options: Options, folder: Path) -> dict[Path, str]:
+    """Run a task, and others that people choose on the page, until the last one has ended.
+
+    The first one has the options given, and again when it is chosen again. Others have the defaults
+    of their own: settings and parameters were meant for that one.
+
+    Args:
+        options: what to run first
+        folder: folder for it; those that follow get folders in it
+
+    Returns:
+        folders of the runs that have made plans, each with the reason why a node failed, or empty
+
+    Raises:
+        KeyboardInterrupt: the user interrupted before anything was recorded
+    """
+    os.environ.update(isolation())
+    given, runs = options, dict[Path, str]()
+    where, number = folder, count(2)
+    helpers, nodes = _nodes(given, folder)
+    # The one that looks on must not take time from a planner that shares the machine. It is a
+    # thread of its own: nodes that are started later would inherit its low priority.
+    with (
+        Interrupt() as interrupt,
+        Running(helpers, _logs(folder)) as page,
+        ThreadPoolExecutor(1, initializer=os.nice, initargs=(15,)) as onlooker,
+    ):
+        while True:
+            with Running(nodes, _logs(where)) as running:
+                watched = onlooker.submit(_watch, running, page, options, interrupt)
+                plans, task = watched.result()
+            # Where it was left before it had begun there is nothing to report.
+            if plans or not (task or interrupt.came):
+                runs[where] = "; ".join(running.failures())
+            if not task:
+                break
+            own = replace(given, task=task, params_file="", settings={})
+            options = given if task == given.task else own
+            where = folder / f"{next(number)}-{Path(task).stem}"
+            _, nodes = _nodes(options, where)
+    if not runs:
+        raise KeyboardInterrupt
+    return runs
+
+
+def _nodes(options: Options, folder: Path) -> tuple[list[Process], list[Process]]:
+    """Nodes that outlast a change of the task, and the others, which record to a folder."""
+    started = processes(replace(options, record=str((folder / "bag").absolute())))
+    return [p for p in started if p.helper], [p for p in started if not p.helper]
+
+
+def _logs(folder: Path) -> Path:
+    """New folder for parameter files and logs of the nodes of a run."""
+    logs = folder / "nodes"
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs
 
 
 class Interrupt:
@@ -135,27 +185,30 @@ def _leave_terminal() -> None:
     os.close(nowhere)
 
 
-def _watch(running: Running, duration: float, interrupt: Interrupt) -> int:
-    """Show a status line until the simulation has ended or the user interrupts.
+def _watch(
+    running: Running, page: Running, options: Options, interrupt: Interrupt
+) -> tuple[int, str]:
+    """Show a status line until the simulation has ended, or the user wants something else.
 
-    Returns the number of plans that have been seen.
+    Returns:
+        the number of plans that have been seen, and the task that the user has chosen; empty: none
     """
     began = time.monotonic()
-    waiting = set(running.helpers)
+    waiting = set(page.names)
     with (
-        Status(duration) as status,
+        Status(options.duration) as status,
         Live(
             status.text(), console=Console(stderr=True), auto_refresh=False, transient=True
         ) as live,
     ):
-        while not interrupt.came:
-            ended = running.ended()
+        while not (interrupt.came or status.chosen_task):
             for name in [*waiting]:
-                if told := _about_helper(running, name):
+                if told := _about_helper(page, name):
                     waiting.remove(name)
                     live.console.print(told, markup=False, soft_wrap=True)
+            ended = running.ended()
             for name, code in ended.items():
-                if name not in running.helpers and (code != 0 or name == "planner"):
+                if code != 0 or name == "planner":
                     raise SimulationError(running.reason(name))
             if "sim" in ended:
                 break
@@ -169,12 +222,12 @@ def _watch(running: Running, duration: float, interrupt: Interrupt) -> int:
                 live.console.print(status.alarms.popleft(), markup=False, soft_wrap=True)
             live.update(status.text(), refresh=True)
             time.sleep(REFRESH)
-        return status.plans
+        return status.plans, status.chosen_task
 
 
-def _about_helper(running: Running, name: str) -> str:
+def _about_helper(page: Running, name: str) -> str:
     """News of a node that the others can do without: where its page is, or why it failed."""
-    if name in running.ended():
-        return f"the run goes on without the {name}: {running.reason(name)}"
-    address = running.announced(name, PAGE)
+    if name in page.ended():
+        return f"the run goes on without the {name}: {page.reason(name)}"
+    address = page.announced(name, PAGE)
     return f"{PAGE}{address}" if address else ""

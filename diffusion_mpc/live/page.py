@@ -7,6 +7,7 @@ import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -90,6 +91,7 @@ class Page:
         self._status = StatusLine(gui)
         self._tabs: Any = None
         self._plots_panel: Any = None
+        self._task_choice: Any = None
         self._sim_buttons: Any = None
         self.view: RobotView | None = None
         self.plots: LivePlots | None = None
@@ -148,6 +150,8 @@ class Page:
         self.pad, self.panels = None, {}
         self._tabs = gui.add_tab_group()
         with self._tabs.add_tab("drive"):
+            # Filled later: what is taken away while a browser loads the page leaves errors there.
+            self._task_choice = gui.add_folder(None)
             if planner.reference == "cmd_vel":
                 self.pad = VelocityPad(gui, self.post, self._actions, planner.known, planner.values)
             if planner.reference == "goal_pose" and self.view is not None:
@@ -156,7 +160,6 @@ class Page:
             if self.view is not None and self.view.base:
                 follow = gui.add_checkbox("follow the robot", True)
                 follow.on_update(lambda event: self._follow(event.target.value))
-            # Filled later: what is taken away while a browser loads the page leaves errors there.
             self._sim_buttons = gui.add_folder(None)
             forget = gui.add_button(
                 "forget the plan", color="gray", hint="The planner begins anew, as at the start."
@@ -172,6 +175,19 @@ class Page:
             self.plots = LivePlots(gui, terms, self._config.history, planner.reference == "cmd_vel")
         self._plots_panel.dock_left()
         self._plots_panel.set_width(PLOTS)
+
+    def offer_tasks(self, tasks: Sequence[str], current: str) -> None:
+        """Add a list of tasks to choose another from."""
+        with self._task_choice:
+            choice = self._server.gui.add_dropdown(
+                "task",
+                tasks,
+                initial_value=current,
+                hint="Ends this run, and starts the robot of another task with its own defaults.",
+            )
+        choice.on_update(
+            lambda event: self.post(partial(self._actions.choose_task, event.target.value))
+        )
 
     def describe_simulation(self, sim: Described) -> None:
         """Add the controls for a simulation that describes itself, after the planner's."""

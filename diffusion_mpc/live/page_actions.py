@@ -33,6 +33,10 @@ class Actions(Protocol):
         """Push the simulated robot's base with a force (3,), N, in the world frame."""
         ...
 
+    def choose_task(self, task: str) -> None:
+        """Have the nodes of another task take the place of those that run."""
+        ...
+
     def record(self) -> None:
         """Begin a recording, or end the one that goes on."""
         ...

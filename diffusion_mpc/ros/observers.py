@@ -18,10 +18,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rich.text import Text
+from std_msgs.msg import String
 
 from diffusion_mpc.message_fields import to_seconds
 from diffusion_mpc.msg import JointCommand, PlannerStats
 from diffusion_mpc.percentiles import percentiles
+from diffusion_mpc.ros.messages.run import TASK
 
 
 class Observer:
@@ -55,7 +57,8 @@ class Status(Observer):
     def __init__(self, duration: float) -> None:
         """Subscribe.
 
-        `alarms` are the planner's reasons for which control was lost and that nobody has told yet.
+        `alarms` are the planner's reasons for which control was lost and that nobody has told yet;
+        `chosen_task` is the task that people have asked for on the page, empty: none.
         """
         super().__init__("diffusion_mpc_status")
         self._duration = duration
@@ -72,13 +75,15 @@ class Status(Observer):
         self._first = 0.0
         self._says, self._level = "", b"\x00"
         self.alarms: deque[str] = deque()
+        self.chosen_task = ""
+        self._node.create_subscription(String, f"viewer/{TASK}", self._on_task, 1)
 
     def update(self) -> None:
         """Take what has arrived."""
         for _ in range(400):
-            before = (self.plans, len(self._speeds), self._says)
+            before = (self.plans, len(self._speeds), self._says, self.chosen_task)
             self._executor.spin_once(timeout_sec=0.0)
-            if before == (self.plans, len(self._speeds), self._says):
+            if before == (self.plans, len(self._speeds), self._says, self.chosen_task):
                 break
 
     @property
@@ -127,6 +132,9 @@ class Status(Observer):
                 if status.level == DiagnosticStatus.ERROR != self._level and self.plans:
                     self.alarms.append(status.message)
                 self._says, self._level = status.message, status.level
+
+    def _on_task(self, message: String) -> None:
+        self.chosen_task = message.data
 
     def _on_odom(self, message: Odometry) -> None:
         self._speeds.append(message.twist.twist.linear.x)

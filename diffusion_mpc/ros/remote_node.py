@@ -61,6 +61,10 @@ class RemoteNode:
         node.create_subscription(String, f"{name}/{MODEL}", self._on_model, LATCHED)
         node.create_subscription(ParameterEvent, "/parameter_events", self._on_event, 100)
 
+    def forget(self) -> None:
+        """Forget what it is: another one is to take its place."""
+        self.facts, self.model = {}, ""
+
     @property
     def signature(self) -> object:
         """Equal for two descriptions that differ in values of parameters only."""

@@ -43,13 +43,14 @@ from diffusion_mpc.estimation.reference import GOAL, VELOCITY
 from diffusion_mpc.message_fields import xyz, xyzw
 from diffusion_mpc.msg import PlannerStats
 from diffusion_mpc.policy.checkpoint import shipped_for
-from diffusion_mpc.ros.messages.run import LATCHED
+from diffusion_mpc.ros.messages.run import LATCHED, TASK
 from diffusion_mpc.ros.messages.seen_state import SeenState
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.recording import NODE as RECORDER
 from diffusion_mpc.ros.recording import Recording
 from diffusion_mpc.ros.remote_node import RemoteNode
 from diffusion_mpc.ros.spin import run
+from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.types import Array
 
@@ -104,6 +105,7 @@ class ViewerNode(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         # For whoever looks for the page, without the token.
         self._address = self.create_publisher(String, "~/address", LATCHED)
+        self._tasks = self.create_publisher(String, f"~/{TASK}", 1)
 
     def begin(self) -> None:
         """Tell where the page is, and turn it from now on."""
@@ -135,6 +137,13 @@ class ViewerNode(Node):
             self._state.write(self.page.view.qpos)
         if self._recording is not None:
             self._look_at_recording(self._recording)
+        # Beside a robot nobody listens: other nodes do not make another robot of it.
+        listening = self._tasks.get_subscription_count() > 0
+        if listening and "planner" in self._shown and "tasks" not in self._shown:
+            current = str(self._nodes["planner"].facts["parameters"]["task"])
+            tasks = sorted({current, *simulated_tasks()})
+            self._shown["tasks"] = tasks
+            self.page.offer_tasks(tasks, current)
         self.page.turn(now)
 
     def _look_at_recording(self, recording: Recording) -> None:
@@ -272,6 +281,16 @@ class ViewerNode(Node):
         wrench.wrench.force.x, wrench.wrench.force.y, wrench.wrench.force.z = force.tolist()
         self._pushes.publish(wrench)
 
+    def choose_task(self, task: str) -> None:
+        """Publish `~/task`; what the nodes of the previous task said of themselves is forgotten."""
+        if self._recording is not None:
+            self._recording.finish()
+        for node in self._nodes.values():
+            node.forget()
+        self._shown = {}
+        self._tasks.publish(String(data=task))
+        self.page.notify(f"starting {task}")
+
     def record(self) -> None:
         """Begin a recording, or end the one that goes on."""
         if self._recording is not None:
@@ -312,6 +331,11 @@ def make_page(config: ViewerConfig, node: ViewerNode) -> Page:
     from diffusion_mpc.live.page import Page
 
     return Page(config, node)
+
+
+def simulated_tasks() -> list[str]:
+    """Names of the tasks whose robot MuJoCo simulates."""
+    return [name for name in available_tasks() if find_task(name).dynamics is None]
 
 
 def load_model(text: str) -> mujoco.MjModel:

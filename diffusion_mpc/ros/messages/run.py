@@ -13,6 +13,9 @@ from diffusion_mpc.bags.run_record import MODEL, RUN, run_facts, run_text
 from diffusion_mpc.config import Value
 from diffusion_mpc.tasks.base import Task
 
+TASK = "task"
+"""Topic of the viewer: the task that people have chosen, for whoever can start its nodes."""
+
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
