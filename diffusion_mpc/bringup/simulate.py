@@ -125,9 +125,10 @@ def _run(options: Options, folder: Path) -> dict[Path, str]:
         Running(helpers, _logs(folder)) as page,
         ThreadPoolExecutor(1, initializer=os.nice, initargs=(15,)) as onlooker,
     ):
+        silent = {*page.names}
         while True:
             with Running(nodes, _logs(where)) as running:
-                watched = onlooker.submit(_watch, running, page, options, interrupt)
+                watched = onlooker.submit(_watch, running, page, silent, options, interrupt)
                 plans, task = watched.result()
             # Where it was left before it had begun there is nothing to report.
             if plans or not (task or interrupt.came):
@@ -186,15 +187,21 @@ def _leave_terminal() -> None:
 
 
 def _watch(
-    running: Running, page: Running, options: Options, interrupt: Interrupt
+    running: Running, page: Running, silent: set[str], options: Options, interrupt: Interrupt
 ) -> tuple[int, str]:
     """Show a status line until the simulation has ended, or the user wants something else.
+
+    Args:
+        running: nodes of the run
+        page: nodes that outlast it
+        silent: those of them that nothing has been told of yet; others are taken out
+        options: what is run
+        interrupt: signals
 
     Returns:
         the number of plans that have been seen, and the task that the user has chosen; empty: none
     """
     began = time.monotonic()
-    waiting = set(page.names)
     with (
         Status(options.duration) as status,
         Live(
@@ -202,9 +209,9 @@ def _watch(
         ) as live,
     ):
         while not (interrupt.came or status.chosen_task):
-            for name in [*waiting]:
+            for name in [*silent]:
                 if told := _about_helper(page, name):
-                    waiting.remove(name)
+                    silent.remove(name)
                     live.console.print(told, markup=False, soft_wrap=True)
             ended = running.ended()
             for name, code in ended.items():

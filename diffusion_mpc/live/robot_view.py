@@ -54,8 +54,12 @@ class RobotView:
         self._goal: Any = None
         self._dragged = False
         size = float(model.stat.extent)
-        server.initial_camera.position = tuple(size * np.array([-1.1, -1.6, 0.95]))
-        server.initial_camera.look_at = (0.0, 0.0, 0.2 * size)
+        position = size * np.array([-1.1, -1.6, 0.95])
+        if not np.allclose(position, server.initial_camera.position):
+            # A robot of another size; of the same one, people keep their view.
+            cameras = [client.camera for client in server.get_clients().values()]
+            for camera in (server.initial_camera, *cameras):
+                camera.position, camera.look_at = tuple(position), (0.0, 0.0, 0.2 * size)
         self._width = 0.004 * size
         self.draw()
 
