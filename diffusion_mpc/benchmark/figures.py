@@ -64,13 +64,9 @@ def show(*tables: Table) -> None:
 
 def number(value: float) -> str:
     """A number with three significant digits; 0 where it is below 0.001."""
-    return (
-        f"{value:#.3g}".rstrip(".")
-        if 1e-3 <= abs(value) < 1000
-        else f"{value:.0f}"
-        if value
-        else "0"
-    )
+    if abs(value) < 1e-3:
+        return "0"
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
 
 
 def interval(row: Row) -> str:

@@ -29,7 +29,8 @@ def study_page(study: Study, axes: Sequence[Axis], about: Mapping[str, Any], fou
     best = study.best
     shown = [c for c in study.configurations if c.possible] if best.possible else []
     costs = {c.number: c.estimate(best) for c in shown}
-    bounds = _bounds([costs[c.number].mean for c in shown])
+    complete = [costs[c.number].low for c in shown if not c.stopped]
+    bounds = _bounds([costs[c.number].mean for c in shown], complete)
     weights = importances(axes, [(c.settings, costs[c.number].mean) for c in shown])
     problems = dict.fromkeys(
         f"{_settings(c)}: {c.stopped}" for c in study.configurations if not c.possible and c.stopped
@@ -87,15 +88,20 @@ def _tiles(study: Study, found: Verdict) -> list[Tile]:
     return made
 
 
-def _bounds(costs: Sequence[float]) -> tuple[float, float]:
-    """Range of costs that is drawn: what is far above the others stands at the upper edge."""
+def _bounds(costs: Sequence[float], lows: Sequence[float]) -> tuple[float, float]:
+    """Range of costs that is drawn: what is far above the others stands at the upper edge.
+
+    Args:
+        costs: means of all settings
+        lows: lower ends of intervals that have room in it, where they are finite
+    """
     if not costs:
         return 0.0, 1.0
     low, high = min(costs), max(costs)
     quarter, middle = (float(np.percentile(costs, q)) for q in (75, 50))
     high = min(high, quarter + 3.0 * max(quarter - low, middle - low))
     room = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
-    return low - room, high + room
+    return min(low, *filter(math.isfinite, lows), high) - room, high + room
 
 
 def _linear(low: float, high: float, begin: float, end: float) -> Scale:
