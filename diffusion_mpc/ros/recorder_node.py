@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rclpy.clock import Clock
@@ -32,7 +32,7 @@ from diffusion_mpc.config import ConfigError, RecorderConfig, build
 from diffusion_mpc.estimation.objects import OBJECTS
 from diffusion_mpc.ros.messages.run import RunPublisher
 from diffusion_mpc.ros.parameters import declare
-from diffusion_mpc.ros.spin import run
+from diffusion_mpc.ros.spin import leave, run
 
 TOPICS = (
     "joint_states",
@@ -280,15 +280,15 @@ def matching_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
     )
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Run the node until it is stopped.
 
     The exit code is 1 where it could not start or not write.
     """
     # Started by a node that is nice already, it must not starve.
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    return run(RecorderNode, lambda node: node.finished, survives=True)
+    leave(run(RecorderNode, lambda node: node.finished, survives=True))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

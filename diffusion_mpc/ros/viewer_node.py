@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,7 +48,7 @@ from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.recording import NODE as RECORDER
 from diffusion_mpc.ros.recording import Recording
 from diffusion_mpc.ros.remote_node import RemoteNode
-from diffusion_mpc.ros.spin import run
+from diffusion_mpc.ros.spin import leave, run
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.types import Array
@@ -352,12 +351,7 @@ def load_model(text: str) -> mujoco.MjModel:
 def main() -> NoReturn:
     """Run the node until it is stopped; the exit code is 1 where it could not start."""
     os.nice(10)
-    code = run(ViewerNode, survives=True)
-    # The interpreter would take seconds to put away what viser has imported, and whoever waits for
-    # the end of a node kills it after as many.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(run(ViewerNode, survives=True))
 
 
 if __name__ == "__main__":
