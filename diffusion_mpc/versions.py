@@ -1,13 +1,16 @@
-"""Causes of results beside the code's own words: versions, revision, machine."""
+"""Causes of results beside the code's own words: versions, revision, model, machine."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import mujoco
+import numpy as np
 import psutil
 
 
@@ -32,6 +35,13 @@ def revision() -> str:
         return subprocess.run(described, capture_output=True, check=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def model_hash(model: mujoco.MjModel) -> str:
+    """SHA-256 of a compiled model as MuJoCo saves it (MJB)."""
+    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    return hashlib.sha256(content.tobytes()).hexdigest()
 
 
 def machine() -> dict[str, str | int]:

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_mpc.bags.model_text import model_hash
 from diffusion_mpc.config import (
     ConfigError,
     PlannerNodeConfig,
@@ -53,7 +52,7 @@ from diffusion_mpc.runtime.controller import Controller, plan_structure
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.measured import initial_state, observe
 from diffusion_mpc.types import Reference, State
-from diffusion_mpc.versions import versions
+from diffusion_mpc.versions import model_hash, versions
 
 SMALL = {"planner.num_samples": "8", "planner.iterations": "1"}
 COURSE = EpisodeOptions(duration=0.2, samples=3, tails=2)

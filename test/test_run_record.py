@@ -10,13 +10,15 @@ import pytest
 from test_evaluation import PERIOD, START, BagMaker, standing
 
 from diffusion_mpc.bags.bag_reader import BagError
-from diffusion_mpc.bags.model_text import model_hash, model_text
-from diffusion_mpc.bags.run_record import run_facts, run_text, task_of
+from diffusion_mpc.bags.model_text import model_text
+from diffusion_mpc.bags.run_facts import run_facts, run_text
+from diffusion_mpc.bags.run_record import task_of
 from diffusion_mpc.cli import main
 from diffusion_mpc.evaluation.metrics import summarise
 from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.evaluation.report import report_folders
 from diffusion_mpc.tasks import available_tasks, find_task
+from diffusion_mpc.versions import model_hash
 
 
 class RunMaker(BagMaker):

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-import mujoco
-import numpy as np
-
 from diffusion_mpc.bags.bag_reader import BagError
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.model_file import ModelFile, read_spec
+from diffusion_mpc.versions import model_hash
 
 LARGEST = 32 * 2**20
 """Files of a model go along as long as they are no larger than this together, bytes."""
-
-
-def model_hash(model: mujoco.MjModel) -> str:
-    """SHA-256 of a compiled model as MuJoCo saves it (MJB)."""
-    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
-    mujoco.mj_saveModel(model, None, content)
-    return hashlib.sha256(content.tobytes()).hexdigest()
 
 
 def model_text(task: Task) -> str:

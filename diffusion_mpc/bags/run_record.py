@@ -1,12 +1,8 @@
-"""Record of a run in its bag: task, parameters, model, versions, machine.
-
-Every node says it on a latched topic of its own, so that any recorder takes it down.
-"""
+"""Record of a run in its bag: task, parameters, model, versions, machine; see `run_facts`."""
 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,47 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_mpc.bags.bag_reader import BagError, read_messages
-from diffusion_mpc.bags.model_text import model_hash, write_model
+from diffusion_mpc.bags.model_text import write_model
+from diffusion_mpc.bags.run_facts import MODEL, RUN
 from diffusion_mpc.config import Value, cost_weights
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.model_file import OWN, ModelFile
-from diffusion_mpc.versions import machine, revision, versions
-
-RUN, MODEL = "run", "model"
-"""Topics of a node, below its name: its run, and its model."""
 
 RECORD_TYPE = "std_msgs/msg/String"
-"""Message type of both."""
-
-
-def run_facts(task_name: str, task: Task | None) -> dict[str, Any]:
-    """Facts that do not change while a node runs.
-
-    `task_file`, `task_source`: the task's file and its text, where it is one;
-    `model_sha256`: see `model_hash`; `base`, `reference`: the task's, see `Task`; `revision`,
-    `versions`, `machine`.
-
-    Args:
-        task_name: name or file of the task; empty: none
-        task: the task, where the node has one
-    """
-    file = Path(task_name)
-    return {
-        "task_file": str(file.resolve()) if file.suffix == ".py" else "",
-        "task_source": file.read_text(encoding="utf-8") if file.suffix == ".py" else "",
-        "model_sha256": model_hash(task.model) if task is not None else "",
-        "base": (task.base or "") if task is not None else "",
-        "reference": task.reference if task is not None else "",
-        "revision": revision(),
-        "versions": {**versions(), "ros": os.environ.get("ROS_DISTRO", "")},
-        "machine": machine(),
-    }
-
-
-def run_text(parameters: Mapping[str, Value], facts: Mapping[str, Any]) -> str:
-    """A node's part of a run as JSON: `parameters`, all of the node, and `run_facts`."""
-    return json.dumps({"parameters": dict(parameters), **facts})
+"""Message type of the topics `RUN` and `MODEL`."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.live import Live
 
 from diffusion_mpc.bringup.description import Options, isolation, processes
-from diffusion_mpc.evaluation.report import write_report
 from diffusion_mpc.node_processes import Process, Running
 from diffusion_mpc.ros.observers import Status
 from diffusion_mpc.ros.spin import ENDING, on_ending
@@ -86,6 +85,8 @@ def simulate(
     )
     with tempfile.TemporaryDirectory(prefix="diffusion_mpc_") as scratch:
         runs = _run(options, folder if folder is not None else Path(scratch))
+        from diffusion_mpc.evaluation.report import write_report
+
         reports = [
             write_report(run / "bag", "", run, video=video, plot=folder is not None) for run in runs
         ]
@@ -129,6 +130,9 @@ def _run(options: Options, folder: Path) -> dict[Path, str]:
         while True:
             with Running(nodes, _logs(where)) as running:
                 watched = onlooker.submit(_watch, running, page, silent, options, interrupt)
+                # Seconds to load, which the nodes need as well before they plan.
+                import diffusion_mpc.evaluation.report  # noqa: F401
+
                 plans, task = watched.result()
             # Where it was left before it had begun there is nothing to report.
             if plans or not (task or interrupt.came):

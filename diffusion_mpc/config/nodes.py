@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from diffusion_mpc.config.parameter import Parameter, Value, check, fields
 from diffusion_mpc.config.planner_parameters import JointGains, PlannerNodeConfig
@@ -16,9 +16,11 @@ from diffusion_mpc.config.sim_parameters import SimConfig
 from diffusion_mpc.config.viewer_parameters import ViewerConfig
 from diffusion_mpc.names import ActuatorKind
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.model_file import OWN, ModelFile
 from diffusion_mpc.tasks.user_code import naming
+
+if TYPE_CHECKING:
+    from diffusion_mpc.tasks.base import Task
 
 V = TypeVar("V")
 

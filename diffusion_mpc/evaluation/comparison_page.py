@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
 
 from diffusion_mpc.evaluation.comparison import (
     GroupComparison,
@@ -22,7 +21,7 @@ from diffusion_mpc.evaluation.comparison import (
 from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun
 from diffusion_mpc.evaluation.panels import REST, Panel, Series, beginning, largest_terms
 from diffusion_mpc.evaluation.report_page import PAGES, embedded, planner_text, plots, three
-from diffusion_mpc.intervals import CONFIDENCE
+from diffusion_mpc.intervals import student_t
 from diffusion_mpc.types import Array
 
 SECTIONS = {
@@ -168,7 +167,7 @@ def _means(
         mean, low, high = values.mean(axis=0), None, None
         if len(values) > 1:
             error = values.std(axis=0, ddof=1) / math.sqrt(len(values))
-            half = float(t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * error
+            half = student_t(len(values) - 1) * error
             low, high = mean - half, mean + half
             if values.min() >= 0.0:
                 low = low.clip(min=0.0)

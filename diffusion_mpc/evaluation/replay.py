@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from diffusion_mpc.bags.bag_reader import BagError, read_messages
-from diffusion_mpc.bags.model_text import model_hash
 from diffusion_mpc.bags.planned_controls import PLAN_TYPE, PlannedControls, planned_controls
 from diffusion_mpc.bags.run_record import RunRecord
 from diffusion_mpc.command.command import Command, actuators
@@ -38,6 +37,7 @@ from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.tasks.model_file import ModelFile
 from diffusion_mpc.types import Array, Plan, Reference, State
+from diffusion_mpc.versions import model_hash
 
 
 @dataclass(frozen=True)

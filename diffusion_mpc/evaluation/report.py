@@ -12,7 +12,6 @@ from diffusion_mpc.bags.run_record import read_record, task_of
 from diffusion_mpc.evaluation.comparison import GroupComparison, RunGroup, compare_groups
 from diffusion_mpc.evaluation.comparison_page import comparison_page
 from diffusion_mpc.evaluation.evaluated_run import EvaluatedRun, evaluate_run
-from diffusion_mpc.evaluation.plot import write_plot
 from diffusion_mpc.evaluation.report_page import run_page
 from diffusion_mpc.evaluation.video import RendererUnavailableError, write_video
 from diffusion_mpc.tasks import find_task
@@ -110,6 +109,9 @@ def write_report(
         paths = {"summary": folder / "summary.json"}
         write_json(found.summary, paths["summary"])
         if plot:
+            # Here: a run that is not kept does without matplotlib, which takes seconds to load.
+            from diffusion_mpc.evaluation.plot import write_plot
+
             write_plot(found.run, found.task, found.measured, folder / "plot.png")
             paths["plot"] = folder / "plot.png"
         if video:

@@ -32,7 +32,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from diffusion_mpc.bags.model_text import model_hash
 from diffusion_mpc.config import (
     SIM,
     PlannerNodeConfig,
@@ -59,7 +58,7 @@ from diffusion_mpc.learning.old_states import old_states_of_bags, old_states_of_
 from diffusion_mpc.learning.plan_rows import PLAN
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions, TeacherEpisode
 from diffusion_mpc.tasks import find_task
-from diffusion_mpc.versions import revision, versions
+from diffusion_mpc.versions import model_hash, revision, versions
 from diffusion_mpc.workers import WorkersError, completed
 
 EPISODES = 4

@@ -27,7 +27,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from diffusion_mpc.bags.bag_writer import BagWriter
-from diffusion_mpc.bags.run_record import MODEL, RUN
+from diffusion_mpc.bags.run_facts import MODEL, RUN
 from diffusion_mpc.config import ConfigError, RecorderConfig, build
 from diffusion_mpc.estimation.objects import OBJECTS
 from diffusion_mpc.ros.messages.run import RunPublisher

@@ -14,7 +14,7 @@ from rclpy.parameter_client import AsyncParameterClient
 from rclpy.task import Future
 from std_msgs.msg import String
 
-from diffusion_mpc.bags.run_record import MODEL, RUN
+from diffusion_mpc.bags.run_facts import MODEL, RUN
 from diffusion_mpc.config import Parameter, Value, model_file, parameters
 from diffusion_mpc.ros.messages.run import LATCHED
 from diffusion_mpc.tasks import find_task

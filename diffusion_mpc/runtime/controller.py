@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from diffusion_mpc.bags.demonstrations import read_demonstration
-from diffusion_mpc.bags.model_text import model_hash
 from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.command.follower import needs_planned_states
 from diffusion_mpc.config import PlannerNodeConfig, SearchConfig
@@ -36,6 +35,7 @@ from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.measured import initial_state, observe
 from diffusion_mpc.types import CommandHistory, ControlLaw, Plan, Reference, State
+from diffusion_mpc.versions import model_hash
 
 # Stamps and command times come from one clock but are rounded on their way; a millisecond is far
 # below a control step.

@@ -3,6 +3,7 @@
 Ours, those that other packages register, and those in a Python file of the user's.
 
 Another package registers a task class through the entry point group `diffusion_mpc.tasks`.
+Importing this brings no torch, which takes seconds: a recorder does without.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from diffusion_mpc.names import require_known
-from diffusion_mpc.tasks.base import Task, TaskError
-from diffusion_mpc.tasks.code_check import require_marks
+from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.tasks.user_code import load_failure
+
+if TYPE_CHECKING:
+    from diffusion_mpc.tasks.base import Task
 
 ENTRY_POINTS = "diffusion_mpc.tasks"
 
@@ -48,6 +52,8 @@ def find_task(name: str) -> type[Task]:
 
 
 def _from_file(path: Path) -> type[Task]:
+    from diffusion_mpc.tasks.code_check import require_marks
+
     if not path.is_file():
         raise TaskError(f"task file '{path}' does not exist")
     spec = importlib.util.spec_from_file_location(f"diffusion_mpc_task_{path.stem}", path)
@@ -75,6 +81,8 @@ def _from_file(path: Path) -> type[Task]:
 
 
 def _defined_in(module: ModuleType) -> list[type[Task]]:
+    from diffusion_mpc.tasks.base import Task
+
     return [
         value
         for value in vars(module).values()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
-from diffusion_mpc.bags.model_text import model_text
-from diffusion_mpc.bags.run_record import MODEL, RUN, run_facts, run_text
+from diffusion_mpc.bags.run_facts import MODEL, RUN, run_facts, run_text
 from diffusion_mpc.config import Value
-from diffusion_mpc.tasks.base import Task
+
+if TYPE_CHECKING:
+    from diffusion_mpc.tasks.base import Task
 
 TASK = "task"
 """Topic of the viewer: the task that people have chosen, for whoever can start its nodes."""
@@ -35,6 +37,9 @@ class RunPublisher:
         self.changed(parameters)
 
     def _publish_model(self, task: Task) -> None:
+        # Here: it brings torch, and a recorder, which has no task, starts in half the time without.
+        from diffusion_mpc.bags.model_text import model_text
+
         try:
             self._publishers[-1].publish(String(data=model_text(task)))
         except Exception as error:

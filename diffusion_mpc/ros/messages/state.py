@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mujoco
 import numpy as np
@@ -27,8 +27,10 @@ from diffusion_mpc.estimation.objects import OBJECTS
 from diffusion_mpc.message_fields import pose_and_twist, to_seconds
 from diffusion_mpc.names import ObjectType
 from diffusion_mpc.ros.messages.stamps import to_stamp
-from diffusion_mpc.runtime.session import PlannerSession
 from diffusion_mpc.types import Array, State
+
+if TYPE_CHECKING:
+    from diffusion_mpc.runtime.session import PlannerSession
 
 OBJECT_MESSAGES: dict[ObjectType, type] = {"pose_stamped": PoseStamped, "odometry": Odometry}
 """Messages of objects by the value of the parameter `objects.type`."""
