@@ -285,3 +285,9 @@ def test_a_folder_that_cannot_be_made_and_a_wrong_parameter_are_errors_in_one_li
         assert code == 1
         assert len(output.strip().splitlines()) == 1
         assert named in output
+
+
+def test_a_recorder_does_without_torch():
+    # It would take four times as long to start, beside a planner that is starting as well.
+    code = "import sys, diffusion_mpc.ros.recorder_node; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
