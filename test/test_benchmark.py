@@ -15,20 +15,23 @@ import yaml
 
 from diffusion_mpc.benchmark import black_box, quality, renoising, stages, tune
 from diffusion_mpc.benchmark.black_box import BlackBox
+from diffusion_mpc.benchmark.integrators import planning_models
 from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
 from diffusion_mpc.benchmark.runs import Outcome, run_all
 from diffusion_mpc.benchmark.tune import Tune
 from diffusion_mpc.cli import main
-from diffusion_mpc.config import ConfigError
+from diffusion_mpc.config import ConfigError, PlannerNodeConfig, load_parameters
 from diffusion_mpc.intervals import compare, compare_columns, estimate
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.search import SearchInput
+from diffusion_mpc.rollout.backend import is_multiple
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.run_file import RunFile
 from diffusion_mpc.simulation.closed_loop import ClosedLoop, DivergedError, run_episode
+from diffusion_mpc.tasks import available_tasks
 
 # Intervals
 
@@ -853,3 +856,32 @@ def test_a_user_who_interrupts_gets_what_there_is_and_goes_on_later(tmp_path):
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr
     assert len(kept.read_text().splitlines()) == done
+
+
+# Integrators
+
+
+@pytest.mark.parametrize("task", [n for n, t in available_tasks().items() if t.dynamics is None])
+def test_the_planning_models_that_are_compared_fit_the_task(task):
+    _, values = load_parameters(PlannerNodeConfig, {"task": task})
+    models = planning_models(task)
+
+    assert len(models) == 5
+    assert any(all(values[n] == v for n, v in changed.items()) for changed in models.values())
+    for changed in models.values():
+        assert is_multiple(values["planner.control_dt"], changed["model.timestep"])
+
+
+def test_integrators_are_compared_with_the_tasks_own(tmp_path):
+    report = tmp_path / "report.json"
+    small = ["--tasks", "cartpole", "--seeds", "1", "--duration", "0.2"]
+    files = ["--output", str(tmp_path / "runs"), "--json", str(report)]
+
+    assert main(["benchmark", "integrators", *small, *files]) == 0
+
+    rows = {row["model"]: row for row in json.loads(report.read_text())["rows"]}
+    assert [name for name, row in rows.items() if row["own"]] == ["implicitfast 20 ms"]
+    assert rows["implicitfast 20 ms"]["less_own"] is None
+    # The cart's joints have damping only, which Euler takes implicitly: the same trajectories.
+    assert rows["euler 20 ms"]["less_own"]["difference"]["mean"] == pytest.approx(0.0, abs=1e-9)
+    assert rows["implicitfast 10 ms"]["less_own"]["difference"]["mean"] != 0.0

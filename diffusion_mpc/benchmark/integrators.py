@@ -6,7 +6,6 @@ in fine steps whatever the planner does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,27 +23,19 @@ from diffusion_mpc.simulation.closed_loop import run_episode
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.versions import versions
 
-MODELS: Mapping[str, Mapping[str, Value]] = {
-    f"{integrator} {1e3 * timestep:g} ms": {
-        "model.integrator": integrator,
-        "model.timestep": timestep,
-    }
-    for integrator, timestep in (
-        ("euler", 0.02),
-        ("implicitfast", 0.02),
-        ("discrete", 0.02),
-        ("implicitfast", 0.01),
-        ("discrete", 0.01),
-    )
-}
-"""Planning models by name."""
+OWN_STEP = ("euler", "implicitfast", "discrete")
+"""Integrators at the task's own time step."""
+
+HALF_STEP = ("implicitfast", "discrete")
+"""Integrators at half of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Integrators(RunsBenchmark):
     """Compare integrators and time steps of the planning model in closed loop.
 
-    The number of rollouts is the task's, so that a step half as long costs twice the time.
+    The integrators run at the time step of the task and at half of it. The number of rollouts is
+    the task's, so that half the step costs twice the time.
 
     example: diffusion-mpc benchmark integrators --tasks quadruped --json integrators.json
 
@@ -87,7 +78,7 @@ class Integrators(RunsBenchmark):
             }
             for name, given in common.items()
             for trial in range(self.seeds)
-            for model, changed in MODELS.items()
+            for model, changed in planning_models(name).items()
         ]
 
     @staticmethod
@@ -124,21 +115,28 @@ class Integrators(RunsBenchmark):
         return [table(title, report["rows"], _cells, left=("task", "planning model"), wrap=True)]
 
 
-def own_model(task: str) -> str:
-    """Name of the planning model that a task has by default; empty where it is another."""
+def planning_models(task: str) -> dict[str, dict[str, Value]]:
+    """Parameters of the planning models of a task that are compared, by name."""
+    step = _own(task)[1]
+    return {
+        _name(integrator, timestep): {"model.integrator": integrator, "model.timestep": timestep}
+        for integrators, timestep in ((OWN_STEP, step), (HALF_STEP, 0.5 * step))
+        for integrator in integrators
+    }
+
+
+def _own(task: str) -> tuple[str, float]:
+    """Integrator and time step (s) that a task has by default."""
     _, values = load_parameters(PlannerNodeConfig, {"task": task})
-    return next(
-        (
-            name
-            for name, changed in MODELS.items()
-            if all(values[key] == value for key, value in changed.items())
-        ),
-        "",
-    )
+    return str(values["model.integrator"]), float(values["model.timestep"])
+
+
+def _name(integrator: str, timestep: float) -> str:
+    return f"{integrator} {1e3 * timestep:g} ms"
 
 
 def _rows(task: str, runs: pd.DataFrame) -> list[Figures]:
-    own = own_model(task)
+    own = _name(*_own(task))
     costs = runs.pivot(index="trial", columns="model", values="mean_cost")
     return [
         {
