@@ -46,6 +46,21 @@ def test_panels_of_foxglove_are_laid_out_and_show_fields_of_messages():
         for path in panel.get("paths", []):
             resolve(path["value"])
     assert "/planner/markers" in layout["configById"]["3D!plan"]["topics"]
+    # What `PlotConfig` of foxglove/studio requires, in its last public version.
+    required = {
+        "paths": list,
+        "showLegend": bool,
+        "legendDisplay": str,
+        "showPlotValuesInLegend": bool,
+        "showXAxisLabels": bool,
+        "showYAxisLabels": bool,
+        "isSynced": bool,
+        "xAxisVal": str,
+        "sidebarDimension": int,
+    }
+    for name, panel in layout["configById"].items():
+        if name.startswith("Plot!"):
+            assert {key: type(panel.get(key)) for key in required} == required
 
 
 def test_displays_of_rviz_listen_to_what_is_published():
