@@ -135,7 +135,7 @@ def _run(options: Options, folder: Path) -> dict[Path, str]:
 
                 plans, task = watched.result()
             # Where it was left before it had begun there is nothing to report.
-            if plans or not (task or interrupt.came):
+            if plans or not interrupt.came:
                 runs[where] = "; ".join(running.failures())
             if not task:
                 break
@@ -212,7 +212,8 @@ def _watch(
             status.text(), console=Console(stderr=True), auto_refresh=False, transient=True
         ) as live,
     ):
-        while not (interrupt.came or status.chosen_task):
+        # Another task waits for the first plan of this one: every run has something to report.
+        while not (interrupt.came or (status.chosen_task and status.plans)):
             for name in [*silent]:
                 if told := _about_helper(page, name):
                     silent.remove(name)
