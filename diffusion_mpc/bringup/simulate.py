@@ -135,7 +135,7 @@ def _run(options: Options, folder: Path) -> dict[Path, str]:
 
                 plans, task = watched.result()
             # Where it was left before it had begun there is nothing to report.
-            if plans or not interrupt.came:
+            if plans or not interrupt.came or _has_commands(running):
                 runs[where] = "; ".join(running.failures())
             if not task:
                 break
@@ -152,6 +152,16 @@ def _nodes(options: Options, folder: Path) -> tuple[list[Process], list[Process]
     """Nodes that outlast a change of the task, and the others, which record to a folder."""
     started = processes(replace(options, record=str((folder / "bag").absolute())))
     return [p for p in started if p.helper], [p for p in started if not p.helper]
+
+
+def _has_commands(running: Running) -> bool:
+    """Whether the bag of a run that has ended has commands; the status line may not have seen any.
+
+    As the recorder says at its end.
+    """
+    return bool(running.announced("recorder", "recorded ")) and not running.announced(
+        "recorder", "the bag holds only "
+    )
 
 
 def _logs(folder: Path) -> Path:
