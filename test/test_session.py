@@ -141,6 +141,30 @@ def test_in_lockstep_every_state_is_answered_once_by_a_command_due_after_the_lea
     assert session.report()[:2] == (Level.OK, "following the plan")
 
 
+def test_a_robot_that_lies_on_its_back_is_not_reported_as_fine(begin):
+    # A number on the screen that hides a failure is wrong: plans come on time all the while.
+    session, output = begin(LockstepSession, task="hopper")
+    joints = ["root_x", "root_z", "root_pitch", "hip", "knee", "ankle"]
+
+    def measure_hopper(stamp, pitch):
+        angles = [0.0, 1.25, pitch, 0.0, 0.0, 0.0]
+        session.on_state(
+            "joint_states",
+            stamp,
+            lambda: session.estimator.update_joints(stamp, joints, angles, [0.0] * 6),
+        )
+        output.wait(lambda: output.plans and output.plans[-1][0].stamp == stamp, "plan")
+
+    measure_hopper(5.0, pitch=0.0)
+    assert session.report()[:2] == (Level.OK, "following the plan")
+    measure_hopper(5.02, pitch=2.0)
+    level, text, _ = session.report()
+    assert level == Level.WARN
+    assert text == "the robot has fallen, or failed otherwise"
+    measure_hopper(5.04, pitch=0.0)
+    assert session.report()[0] == Level.OK
+
+
 def test_in_lockstep_a_state_that_comes_again_gets_the_same_answer_and_no_new_plan(begin):
     session, output = begin(LockstepSession)
     for number in range(2):

@@ -28,6 +28,7 @@ def collect(
     policy: str = "",
     policy_fraction: float = 0.5,
     policy_time: float = 0.0,
+    deployed: str = "",
     bags: tuple[Path, ...] = (),
     replan: Path | None = None,
     replan_fraction: float = 0.25,
@@ -59,6 +60,8 @@ def collect(
         policy_fraction: fraction of the episodes in which it does
         policy_time: longest time for which it does before the planner takes its turn, s; 0: all of
             the episode. For a policy that would fall alone
+        deployed: SAMPLESxSTEPS, such as 32x1, of a planner with the policy among its samples that
+            controls in the policy's place: states that a robot in use is led to
         bags: recorded runs, or folders of them, whose states are planned from again
         replan: former data of the task, whose states are planned from again
         replan_fraction: fraction of their states
@@ -86,6 +89,7 @@ def collect(
         delays=delays,
         policy_fraction=policy_fraction if policy else 0.0,
         policy_time=policy_time if policy else 0.0,
+        deployed=_samples_and_steps(deployed) if policy and deployed else (0, 0),
         seed=seed,
     )
     folder = output or Path("runs/data") / Path(task).stem
@@ -99,6 +103,13 @@ def collect(
     print_figures(figures)
     write_json(figures, json)
     return 0
+
+
+def _samples_and_steps(text: str) -> tuple[int, int]:
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"--deployed '{text}' is not of the form SAMPLESxSTEPS, such as 32x1")
+    return int(parts[0]), int(parts[1])
 
 
 def train(

@@ -72,9 +72,12 @@ class Learner(ABC):
         """Loss () of a batch."""
 
     @staticmethod
-    def wanted(kind: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether rows of these kinds (n,) are learnt from."""
-        return kind != SAMPLE
+    def wanted(kind: NDArray[Any], failed: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether rows of these kinds (n,) are learnt from, of a robot that had `failed` (n,).
+
+        What one plans that lies on the ground is no example.
+        """
+        return (kind != SAMPLE) & (failed == 0)
 
 
 class PolicyLearner(Learner):
@@ -153,9 +156,9 @@ class OptimalityLearner(PolicyLearner):
         return torch.from_numpy(rows["advantage"] > 0.0).float()[:, None]
 
     @staticmethod
-    def wanted(kind: NDArray[Any]) -> NDArray[np.bool_]:
-        """All rows: the samples are what the label tells apart."""
-        return np.ones(len(kind), bool)
+    def wanted(kind: NDArray[Any], failed: NDArray[Any]) -> NDArray[np.bool_]:
+        """Samples as well: they are what the label tells apart."""
+        return np.asarray(failed == 0)
 
 
 class ValueLearner(Learner):
@@ -185,9 +188,9 @@ class ValueLearner(Learner):
         return self.value.loss(_tensor(seen, device), _tensor(rows["cost_to_go"], device))
 
     @staticmethod
-    def wanted(kind: NDArray[Any]) -> NDArray[np.bool_]:
-        """Executed states only."""
-        return kind == PLAN
+    def wanted(kind: NDArray[Any], failed: NDArray[Any]) -> NDArray[np.bool_]:
+        """Executed states only, and of a fallen robot as well: a fall has to be dear."""
+        return np.asarray(kind == PLAN)
 
 
 LEARNERS: dict[

@@ -15,9 +15,11 @@ import numpy as np
 from diffusion_mpc.config import Value
 from diffusion_mpc.learning.dataset import Rows
 from diffusion_mpc.learning.executed import costs_to_go, executed_costs
+from diffusion_mpc.learning.novice import DeployedPlanner, LearntPolicy, Novice
 from diffusion_mpc.learning.plan_rows import TaughtPlan, as_arrays
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.simulation.closed_loop import ClosedLoop, DivergedError
-from diffusion_mpc.tasks.measured import trajectory
+from diffusion_mpc.tasks.measured import has_failed
 from diffusion_mpc.types import Array, Reference, State
 
 FIRST_TRIAL = 10_000
@@ -46,6 +48,9 @@ class EpisodeOptions:
         policy_fraction: fraction of the episodes whose robot executes the policy's plans
         policy_time: longest time for which it does before the teacher takes its turn, s; 0: all of
             the episode. A policy that falls alone is then taught where it begins to
+        deployed: samples and denoising steps of a planner whose plans are executed in its place,
+            with the policy among its samples: states that a robot in use is led to. (0, 0): the
+            policy's own plans
         discount: of the cost to go, by step
         seed: same seed, same data
     """
@@ -60,6 +65,7 @@ class EpisodeOptions:
     delays: int = 2
     policy_fraction: float = 0.0
     policy_time: float = 0.0
+    deployed: tuple[int, int] = (0, 0)
     discount: float = 0.98
     seed: int = 0
 
@@ -103,8 +109,8 @@ class TeacherEpisode:
         self._disturb()
         self._demanded = self.loop.reference
         follows = random.random() < options.policy_fraction
-        self._policy = self.loop.controller.policy if follows else None
-        self._policy_turn, self._turn_left = True, 0
+        self._novice = self._make_novice() if follows else None
+        self._novices_turn, self._turn_left = True, 0
         self._seen: Array | None = None
 
     def run(self) -> Rows:
@@ -123,7 +129,7 @@ class TeacherEpisode:
             push_left = self._push(push_left, rate)
             step = self._step()
             steps.append(step)
-            fallen += self._failed(step)
+            fallen += has_failed(loop.task, loop.plant.model, step.state)
             try:
                 step.action = self._normalised(loop.advance())
             except DivergedError:
@@ -159,6 +165,18 @@ class TeacherEpisode:
         plant.push(task.base, force * direction / np.linalg.norm(direction), zero)
         return max(1, round(PUSH_TIME * rate))
 
+    def _make_novice(self) -> Novice | None:
+        controller, (samples, steps) = self.loop.controller, self.options.deployed
+        if controller.policy is None:
+            return None
+        if not samples:
+            return LearntPolicy(controller.policy, self.loop.config.policy)
+        config = self.loop.config
+        search = replace(config.planner, num_samples=samples, iterations=steps)
+        return DeployedPlanner(
+            Controller(self.loop.task, replace(config, planner=search), self.loop.weights)
+        )
+
     def _step(self) -> _Step:
         """Plan from the present state, and choose what is executed."""
         loop = self.loop
@@ -171,49 +189,36 @@ class TeacherEpisode:
             controller, loop.reference, self._seen, self.options.tails
         )
         self._seen = taught.observations[-1]
-        if self._policy is not None and self._is_policys_turn():
-            sampling = loop.config.policy
-            followed = self._policy.propose(
-                plan.previous,
-                1,
-                sampling.steps,
-                sampling.guidance,
-                sampling.level,
-                taught.observations,
-            )[0]
-            objective = controller.objective
-            controls = objective.controls(objective.origin.new_tensor(followed)).double().numpy()
-            controller.current = replace(plan, knots=followed, controls=controls)
-            controller.planner.follow(followed, plan.start_time)
+        if self._novice is not None:
+            if self._is_novices_turn():
+                followed = self._novice.plan(taught)
+                objective = controller.objective
+                controls = objective.controls(objective.origin.new_tensor(followed))
+                controller.current = replace(
+                    plan, knots=followed, controls=controls.double().numpy()
+                )
+                controller.planner.follow(followed, plan.start_time)
+            else:
+                self._novice.observe(self._seen)
         return step
 
-    def _is_policys_turn(self) -> bool:
-        """Whether the policy controls this step; turns are of random length."""
+    def _is_novices_turn(self) -> bool:
+        """Whether the novice controls this step; turns are of random length."""
         if not self.options.policy_time:
             return True
         if self._turn_left == 0:
             rate = self.loop.config.planner.rate
             longest = max(1, round(self.options.policy_time * rate))
-            self._policy_turn = not self._policy_turn
+            self._novices_turn = not self._novices_turn
             self._turn_left = int(self._random.integers(1, longest + 1))
         self._turn_left -= 1
-        return self._policy_turn
+        return self._novices_turn
 
     def _normalised(self, control: Array) -> Array:
         objective = self.loop.controller.objective
         return np.asarray(
             self.loop.task.normalise(objective.origin.new_tensor(control)).double().numpy()
         )
-
-    def _failed(self, step: _Step) -> bool:
-        state = step.state
-        x = trajectory(
-            self.loop.plant.model,
-            state.qpos[None],
-            state.qvel[None],
-            self.loop.task.action_centre[None],
-        )
-        return bool(self.loop.task.failed(x)[0, 0])
 
     def _rows(self, steps: list[_Step]) -> Rows:
         if not steps:

@@ -108,8 +108,8 @@ class Training:
                 part.unlink()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
-        columns = self.data.columns("kind", "episode")
-        wanted = np.flatnonzero(kind.wanted(columns["kind"]))
+        columns = self.data.columns("kind", "failed", "episode")
+        wanted = np.flatnonzero(kind.wanted(columns["kind"], columns["failed"]))
         validated = columns["episode"][wanted] % VALIDATION == VALIDATION - 1
         self._train, self._validation = wanted[~validated], wanted[validated]
         if len(self._train) < options.batch:

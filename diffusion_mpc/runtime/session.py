@@ -40,6 +40,7 @@ from diffusion_mpc.runtime.pace import Pace
 from diffusion_mpc.runtime.scheduling import resident_memory, scheduled
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.errors import TaskError
+from diffusion_mpc.tasks.measured import has_failed
 from diffusion_mpc.types import Plan, Reference, State
 
 MAX_BACK_OFF = 2.0
@@ -270,6 +271,7 @@ class PlannerSession(ABC):
             waiting,
             lost,
             [
+                self._fallen(),
                 _rivals(self._output.other_commanders()),
                 "" if self._output.is_heard() else "nobody listens to joint_command",
                 self.swap.failure,
@@ -300,6 +302,12 @@ class PlannerSession(ABC):
         # Another thread may report meanwhile: what is returned belongs together.
         self.level = level
         return level, text, values
+
+    def _fallen(self) -> str:
+        """That the robot has failed, by its task; empty while it has not."""
+        state, model = self._last_state, self.controller.backend.model
+        fallen = state is not None and has_failed(self.task, model, state)
+        return "the robot has fallen, or failed otherwise" if fallen else ""
 
     @abstractmethod
     def _complete(self) -> bool:

@@ -52,6 +52,15 @@ def observe(task: Task, model: mujoco.MjModel, state: State, reference: Referenc
     return np.asarray(task.observation(x, at_once.on(x.qpos))[0, 0].numpy())
 
 
+def has_failed(task: Task, model: mujoco.MjModel, state: State) -> bool:
+    """Whether the robot has failed in a measured state on a model of its task, see `Task.failed`.
+
+    With the actuators at the middle of their range, for no state tells what they are told.
+    """
+    x = trajectory(model, state.qpos[None], state.qvel[None], task.action_centre[None])
+    return bool(task.failed(x)[0, 0])
+
+
 def initial_state(task: Task, model: mujoco.MjModel) -> State:
     """State at time 0 in which a robot starts, on a model of its task."""
     data = task.initial_data(model)
