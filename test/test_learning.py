@@ -170,6 +170,7 @@ def made_data(folder, shards=3, rows=200):
             "advantage": random.normal(size=rows).astype(np.float32),
             "cost_to_go": (seen[:, 1] ** 2).sum(1).astype(np.float32),
             "kind": np.arange(rows, dtype=np.uint8) % 3,
+            "failed": (np.arange(rows) >= rows - 10).astype(np.uint8),
             "episode": np.full(rows, 9, np.int32) * (number == 0) + np.int32(number),
         }
         write_shard(folder, number, shard)
@@ -227,7 +228,8 @@ def test_training_learns_the_residual_and_says_what_it_is(tmp_path):
     assert (described.kind, described.task, described.observation) == ("policy", "cartpole", 5)
     assert described.history == 2
     assert described.plan["num_knots"] == 5
-    assert described.training["rows"] == 266  # kinds 0 and 2 of two shards
+    # Kinds 0 and 2 of the first 190 rows of two shards: in the last ten, the robot had fallen.
+    assert described.training["rows"] == 2 * (64 + 63)
 
 
 def test_rounds_are_trained_on_together_and_must_fit_each_other(tmp_path):
@@ -419,6 +421,25 @@ def test_checkpoints_for_something_else_are_refused_in_one_line(tmp_path):
     refused("its description says")
     with pytest.raises(ConfigError, match="needs policy\\.checkpoint"):
         controller("")
+
+
+def test_a_deployed_planner_controls_and_the_teacher_says_what_it_would_have_done(tmp_path):
+    given = {**SMALL, "policy.checkpoint": str(untrained(tmp_path / "p.safetensors"))}
+    course = dataclasses.replace(COURSE, delays=0, policy_fraction=1.0)
+
+    def first_actions(samples, steps):
+        options = dataclasses.replace(course, deployed_samples=samples, deployed_steps=steps)
+        rows = shard_rows(teacher_settings("cartpole", given), options, 1, {}, 0)
+        plans = rows["kind"] == 0
+        return [rows[name][plans] for name in ("action", "previous", "knots")]
+
+    # An untrained policy by itself leaves the previous plan as it is.
+    action, previous, _ = first_actions(0, 0)
+    np.testing.assert_allclose(action, previous[:, 0], atol=1e-6)
+    # A planner does not, and what it does is not what the teacher would have done.
+    action, previous, knots = first_actions(6, 2)
+    assert (abs(action - previous[:, 0]) > 1e-4).mean() > 0.5
+    assert (abs(action - knots[:, 0]) > 1e-4).mean() > 0.5
 
 
 @pytest.mark.slow

@@ -81,6 +81,7 @@ def collect(
         # By its whole path: the data say which policy controlled.
         shipped = policy.startswith(SHIPPED)
         given["policy.checkpoint"] = policy if shipped else str(Path(policy).resolve())
+    rows, steps = _samples_and_steps(deployed) if policy and deployed else (0, 0)
     course = EpisodeOptions(
         duration=duration,
         samples=samples,
@@ -89,7 +90,8 @@ def collect(
         delays=delays,
         policy_fraction=policy_fraction if policy else 0.0,
         policy_time=policy_time if policy else 0.0,
-        deployed=_samples_and_steps(deployed) if policy and deployed else (0, 0),
+        deployed_samples=rows,
+        deployed_steps=steps,
         seed=seed,
     )
     folder = output or Path("runs/data") / Path(task).stem

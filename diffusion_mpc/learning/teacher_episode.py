@@ -48,9 +48,9 @@ class EpisodeOptions:
         policy_fraction: fraction of the episodes whose robot executes the policy's plans
         policy_time: longest time for which it does before the teacher takes its turn, s; 0: all of
             the episode. A policy that falls alone is then taught where it begins to
-        deployed: samples and denoising steps of a planner whose plans are executed in its place,
-            with the policy among its samples: states that a robot in use is led to. (0, 0): the
-            policy's own plans
+        deployed_samples, deployed_steps: samples and denoising steps of a planner whose plans are
+            executed in its place, with the policy among its samples: states that a robot in use is
+            led to. 0: the policy's own plans
         discount: of the cost to go, by step
         seed: same seed, same data
     """
@@ -65,7 +65,8 @@ class EpisodeOptions:
     delays: int = 2
     policy_fraction: float = 0.0
     policy_time: float = 0.0
-    deployed: tuple[int, int] = (0, 0)
+    deployed_samples: int = 0
+    deployed_steps: int = 0
     discount: float = 0.98
     seed: int = 0
 
@@ -166,13 +167,14 @@ class TeacherEpisode:
         return max(1, round(PUSH_TIME * rate))
 
     def _make_novice(self) -> Novice | None:
-        controller, (samples, steps) = self.loop.controller, self.options.deployed
-        if controller.policy is None:
+        policy, config, o = self.loop.controller.policy, self.loop.config, self.options
+        if policy is None:
             return None
-        if not samples:
-            return LearntPolicy(controller.policy, self.loop.config.policy)
-        config = self.loop.config
-        search = replace(config.planner, num_samples=samples, iterations=steps)
+        if not o.deployed_samples:
+            return LearntPolicy(policy, config.policy)
+        search = replace(
+            config.planner, num_samples=o.deployed_samples, iterations=o.deployed_steps
+        )
         return DeployedPlanner(
             Controller(self.loop.task, replace(config, planner=search), self.loop.weights)
         )
