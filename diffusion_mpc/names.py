@@ -70,6 +70,15 @@ Variant = Literal["geometric", "code", "paper", "sde"]
 ERROR = "error: "
 """Beginning of the line on standard error in which a command or a node says why it failed."""
 
+PAGE = "page: "
+"""Words before the page's address in the log of the viewer node."""
+
+RECORDED = "recorded "
+"""Words that the recorder ends with; what it recorded follows."""
+
+NOT_BEGUN = "the bag holds only "
+"""Words of the recorder where what it waits for never came."""
+
 FEW = 20
 """Number of names that fit into a message."""
 

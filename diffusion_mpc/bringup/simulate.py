@@ -22,14 +22,13 @@ from rich.console import Console
 from rich.live import Live
 
 from diffusion_mpc.bringup.description import Options, isolation, processes
+from diffusion_mpc.names import NOT_BEGUN, PAGE, RECORDED
 from diffusion_mpc.node_processes import Process, Running
 from diffusion_mpc.ros.observers import Status
 from diffusion_mpc.ros.spin import ENDING, on_ending
 
 REFRESH = 0.5
 START_TIMEOUT = 180.0
-PAGE = "page: "
-"""Words before the address of the page in the log of the viewer node."""
 
 
 class SimulationError(ValueError):
@@ -159,9 +158,8 @@ def _has_commands(running: Running) -> bool:
 
     As the recorder says at its end.
     """
-    return bool(running.announced("recorder", "recorded ")) and not running.announced(
-        "recorder", "the bag holds only "
-    )
+    ended = bool(running.announced("recorder", RECORDED))
+    return ended and not running.announced("recorder", NOT_BEGUN)
 
 
 def _logs(folder: Path) -> Path:

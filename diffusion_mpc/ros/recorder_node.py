@@ -30,6 +30,7 @@ from diffusion_mpc.bags.bag_writer import BagWriter
 from diffusion_mpc.bags.run_facts import MODEL, RUN
 from diffusion_mpc.config import ConfigError, RecorderConfig, build
 from diffusion_mpc.estimation.objects import OBJECTS
+from diffusion_mpc.names import NOT_BEGUN, RECORDED
 from diffusion_mpc.ros.messages.run import RunPublisher
 from diffusion_mpc.ros.parameters import declare
 from diffusion_mpc.ros.spin import leave, run
@@ -111,7 +112,7 @@ class RecorderNode(Node):
         self._catch_up()
         if self._since is None:
             self.get_logger().warning(
-                f"no {self._start_on} came; the bag holds only the newest message of each topic"
+                f"no {self._start_on} came; {NOT_BEGUN}the newest message of each topic"
             )
             self._newest = {
                 topic: (messages[-1][0], messages[-1][2]) for topic, messages in self._early.items()
@@ -119,7 +120,7 @@ class RecorderNode(Node):
         self._guarded(self._write_newest)
         self._guarded(self.bag.close)
         if not self.failure:
-            self.get_logger().info(f"recorded {self.bag.count} messages to '{self.bag.folder}'")
+            self.get_logger().info(f"{RECORDED}{self.bag.count} messages to '{self.bag.folder}'")
 
     def _catch_up(self) -> None:
         """Take messages until there are no more; not for ever, since others may go on sending."""

@@ -41,6 +41,7 @@ from diffusion_mpc.config import (
 from diffusion_mpc.estimation.reference import GOAL, VELOCITY
 from diffusion_mpc.message_fields import xyz, xyzw
 from diffusion_mpc.msg import PlannerStats
+from diffusion_mpc.names import PAGE
 from diffusion_mpc.policy.checkpoint import shipped_for
 from diffusion_mpc.ros.messages.run import LATCHED, TASK
 from diffusion_mpc.ros.messages.seen_state import SeenState
@@ -109,7 +110,7 @@ class ViewerNode(Node):
     def begin(self) -> None:
         """Tell where the page is, and turn it from now on."""
         self._address.publish(String(data=self.page.address))
-        self.get_logger().info(f"page: {self.page.secret_address}")
+        self.get_logger().info(f"{PAGE}{self.page.secret_address}")
         # Steady: the page lives on where a simulation's clock stands still.
         self.create_timer(PERIOD, self._turn, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
