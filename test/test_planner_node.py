@@ -1,5 +1,7 @@
 """The planner node over real DDS: what it does when all is well, and when something is not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -307,6 +309,32 @@ def test_markers_show_the_plan_and_as_many_traces_as_asked(start_planner):
     assert len(traces.points) == 3 * 9 * 2  # pairs of points
     assert traces.points[0] == plan.points[0]  # the cheapest sample
     assert all(abs(p.z - 0.5) < 0.5 for p in traces.points)
+
+
+def test_a_plan_that_the_search_took_from_a_policy_has_another_color():
+    from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
+    from diffusion_mpc.ros.messages.markers import PLAN, POLICY, marker_array
+    from diffusion_mpc.runtime.controller import Controller
+    from diffusion_mpc.tasks import find_task
+    from diffusion_mpc.tasks.measured import base_place, initial_state
+    from diffusion_mpc.types import PolicyStats, Reference
+
+    task = find_task("ant")()
+    given = {"task": "ant", "planner.num_samples": 4, "backend.threads": 1}
+    values = load_parameters(PlannerNodeConfig, given)[1]
+    controller = Controller(task, build(PlannerNodeConfig, values), cost_weights(values))
+    state = initial_state(task, controller.backend.model)
+    plan = controller.plan(state, Reference(), 0.0)
+
+    def color(weight):
+        policy = PolicyStats(2, weight, 1.0, 2.0, 0.001, 0.0, 1.5)
+        stats = dataclasses.replace(plan.stats, policy=policy)
+        shown = marker_array(dataclasses.replace(plan, stats=stats), base_place(task), "odom")
+        return shown.markers[0].color
+
+    assert color(1.0) == POLICY
+    assert color(0.0) == PLAN
+    assert marker_array(plan, base_place(task), "odom").markers[0].color == PLAN
 
 
 def test_a_topic_whose_publisher_is_never_heard_is_subscribed_to_anew(start_planner):
