@@ -254,6 +254,22 @@ def test_rounds_are_trained_on_together_and_must_fit_each_other(tmp_path):
         Training(rounds, tmp_path / "other", OPTIONS)
 
 
+def test_rounds_of_different_rates_are_trained_on_by_a_policy_of_one_observation(tmp_path):
+    rounds = (tmp_path / "first", tmp_path / "second")
+    for folder in rounds:
+        made_data(folder, shards=2)
+    index = json.loads((rounds[1] / "index.json").read_text())
+    index["parameters"] = {"task": "cartpole", "planner.rate": 100.0}
+    (rounds[1] / "index.json").write_text(json.dumps(index))
+    # Two observations are a period apart, which is another time in each.
+    with pytest.raises(ValueError, match="plans at 50 and 100 Hz; .* or a policy with --history 1"):
+        Training(rounds, tmp_path / "two", OPTIONS)
+
+    Training(rounds, tmp_path / "one", dataclasses.replace(OPTIONS, history=1)).run()
+
+    assert read_description(tmp_path / "one" / "last.safetensors").history == 1
+
+
 @pytest.mark.parametrize("kind", ["optimality", "value"])
 def test_the_other_kinds_train_too(tmp_path, kind):
     made_data(tmp_path / "data")
@@ -378,6 +394,18 @@ def test_a_policy_without_residual_plans_from_the_observation_alone(tmp_path):
 
     assert not read_description(path).residual
     np.testing.assert_array_equal(first_plan(0.4), first_plan(-0.3))
+
+
+@pytest.mark.parametrize("rate", [25.0, 50.0, 100.0])
+def test_a_policy_sees_observations_as_far_apart_as_those_that_it_learnt_from(tmp_path, rate):
+    path = untrained(tmp_path / "p.safetensors")
+    plan = {**read_description(path).plan, "rate": 25.0}
+    policy = controller(untrained(path, plan=plan)).policy
+    for number in range(20):
+        policy.observe(np.full(5, number / rate), number / rate)
+    before, newest = policy.seen()[:, 0]
+    assert newest == pytest.approx(19 / rate)
+    assert newest - before == pytest.approx(1 / 25)
 
 
 def test_a_policy_makes_the_same_plans_from_the_same_seed(tmp_path):

@@ -133,6 +133,7 @@ def train(
     duration: float = 0.0,
     mirror: bool = True,
     no_residual: bool = False,
+    history: int = 2,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -160,6 +161,8 @@ def train(
         mirror: show mirror images of half of the rows, where the task says its sides
         no_residual: learn the plan from the observation alone, not what it adds to the previous
             plan: for robots whose plans differ from the previous one by chance only
+        history: observations that a policy sees, 1 or 2: the one of a period before tells of what
+            states do not, such as delays
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -184,6 +187,7 @@ def train(
         duration=duration,
         mirror=mirror,
         residual=not no_residual,
+        history=history,
     )
     figures = Training(data, output or data[-1].with_name(f"{data[-1].name}_{kind}"), options).run()
     if figures:

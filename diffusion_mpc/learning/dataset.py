@@ -168,7 +168,8 @@ class Dataset:
 
     Attributes:
         folders: the folders
-        index: as `read_index`, of the first
+        indices: as `read_index`, of each
+        index: of the first
         dropped: one line for each shard of an index that cannot be read, and is left out
     """
 
@@ -179,7 +180,7 @@ class Dataset:
             DatasetError: there are no data in a folder, or those of two do not fit each other
         """
         indices = [read_index(folder) for folder in folders]
-        self.folders, self.index = folders, indices[0]
+        self.folders, self.indices, self.index = folders, indices, indices[0]
         self.dropped: list[str] = []
         self._shards = list[Shard]()
         for folder, index in zip(folders, indices, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -51,12 +50,12 @@ class Learner(ABC):
 
     Attributes:
         fields: fields of the data that it reads
-        history: observations that it sees, at most
+        history: observations that it sees, the newest ones
         module: the network
     """
 
     fields: ClassVar[tuple[str, ...]]
-    history: ClassVar[int] = sys.maxsize
+    history: int
     module: nn.Module
 
     @abstractmethod
@@ -90,7 +89,12 @@ class PolicyLearner(Learner):
     fields: ClassVar[tuple[str, ...]] = ("observation", "previous", "knots")
 
     def __init__(
-        self, rows: Rows, options: NetworkOptions, residual: bool = True, label: int = 0
+        self,
+        rows: Rows,
+        options: NetworkOptions,
+        residual: bool = True,
+        history: int = 2,
+        label: int = 0,
     ) -> None:
         """Build the network for data like these rows.
 
@@ -98,9 +102,10 @@ class PolicyLearner(Learner):
             rows: rows of the data
             options: the network
             residual: see `Description.residual`
+            history: observations that it sees, no more than the rows have
             label: size of the label
         """
-        self.residual = residual
+        self.residual, self.history = residual, min(history, rows["observation"].shape[1])
         knots, actions = rows["knots"].shape[1:]
         seen = self._condition(rows).shape[1]
         self.config = DenoiserConfig(
@@ -132,7 +137,9 @@ class PolicyLearner(Learner):
         return None
 
     def _condition(self, rows: Rows) -> NDArray[Any]:
-        return condition(rows["observation"], rows["previous"] if self.residual else None)
+        return condition(
+            rows["observation"][:, -self.history :], rows["previous"] if self.residual else None
+        )
 
     def _target(self, rows: Rows) -> NDArray[Any]:
         return rows["knots"] - rows["previous"] if self.residual else rows["knots"]
@@ -147,9 +154,11 @@ class OptimalityLearner(PolicyLearner):
 
     fields = (*PolicyLearner.fields, "advantage")
 
-    def __init__(self, rows: Rows, options: NetworkOptions, residual: bool = True) -> None:
+    def __init__(
+        self, rows: Rows, options: NetworkOptions, residual: bool = True, history: int = 2
+    ) -> None:
         """Build the network for data like these rows."""
-        super().__init__(rows, options, residual, label=1)
+        super().__init__(rows, options, residual, history, label=1)
 
     def label(self, rows: Rows) -> Tensor | None:
         """Whether the advantage is positive, (batch, 1)."""
@@ -167,8 +176,10 @@ class ValueLearner(Learner):
     fields = ("observation", "cost_to_go")
     history = 1
 
-    def __init__(self, rows: Rows, options: NetworkOptions, residual: bool = True) -> None:
-        """Build the network for data like these rows."""
+    def __init__(
+        self, rows: Rows, options: NetworkOptions, residual: bool = True, history: int = 1
+    ) -> None:
+        """Build the network for data like these rows; it sees the newest observation alone."""
         seen = rows["observation"].shape[-1]
         self.config = ValueConfig(seen, options.width, options.depth)
         self.module = self.value = Value(self.config)

@@ -19,8 +19,8 @@ from diffusion_mpc.types import Array
 class Novice(Protocol):
     """Source of plans that are executed in place of the teacher's."""
 
-    def observe(self, observation: Array) -> None:
-        """Take the observation (obs,) of a step that the teacher controls."""
+    def observe(self, taught: TaughtPlan) -> None:
+        """Take what was observed at a step that the teacher controls."""
         ...
 
     def plan(self, taught: TaughtPlan) -> Array:
@@ -35,7 +35,7 @@ class LearntPolicy:
         """Take a policy, and the parameters of its sampling."""
         self._policy, self._config = policy, config
 
-    def observe(self, observation: Array) -> None:
+    def observe(self, taught: TaughtPlan) -> None:
         """Do nothing: the plan of the teacher has all observations."""
 
     def plan(self, taught: TaughtPlan) -> Array:
@@ -58,10 +58,10 @@ class DeployedPlanner:
         """Take a controller with the policy, whose planner is used alone."""
         self._planner, self._policy = controller.planner, controller.policy
 
-    def observe(self, observation: Array) -> None:
-        """Take an observation."""
+    def observe(self, taught: TaughtPlan) -> None:
+        """Take the newest observation."""
         if self._policy is not None:
-            self._policy.observe(observation)
+            self._policy.observe(taught.observations[-1], taught.start.stamp)
 
     def plan(self, taught: TaughtPlan) -> Array:
         """Its plan from the same state, after the same previous plan.

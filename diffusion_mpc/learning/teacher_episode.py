@@ -201,7 +201,7 @@ class TeacherEpisode:
                 )
                 controller.planner.follow(followed, plan.start_time)
             else:
-                self._novice.observe(self._seen)
+                self._novice.observe(taught)
         return step
 
     def _is_novices_turn(self) -> bool:

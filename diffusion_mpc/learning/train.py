@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import distributed
 
-from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, SearchConfig, build, load_parameters
 from diffusion_mpc.learning.dataset import Dataset
 from diffusion_mpc.learning.learners import LEARNERS, NetworkOptions
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
@@ -69,6 +69,7 @@ class TrainOptions:
         duration: length of such an episode, s; 0: the task's
         mirror: show mirror images of half of the rows, where the task says its sides
         residual: of a policy, see `Description.residual`
+        history: observations that a policy sees, no more than the data have
     """
 
     kind: CheckpointKind = "policy"
@@ -83,6 +84,7 @@ class TrainOptions:
     duration: float = 0.0
     mirror: bool = True
     residual: bool = True
+    history: int = 2
 
 
 class Training:
@@ -106,6 +108,7 @@ class Training:
             for part in folder.glob(".*.part"):
                 # Of a training that was killed while it wrote; the file itself is whole.
                 part.unlink()
+        self._require_one_rate()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
         columns = self.data.columns("kind", "failed", "episode")
@@ -121,7 +124,7 @@ class Training:
         fitted = self._train[:: math.ceil(len(self._train) / FITTED)]
         rows = self.data.rows(fitted, kind.fields)
         self._mirror = self._find_mirror() if options.mirror else None
-        self.learner = kind(rows, options.network, options.residual)
+        self.learner = kind(rows, options.network, options.residual, options.history)
         if self._mirror is not None:
             reflected = self._mirror.rows(rows)
             rows = {name: np.concatenate([x, reflected[name]]) for name, x in rows.items()}
@@ -204,6 +207,14 @@ class Training:
             self.average.update(self.module)
             losses.append(float(loss.detach()))
         return float(np.mean(losses))
+
+    def _require_one_rate(self) -> None:
+        rates = {_planner(index).rate for index in self.data.indices}
+        if len(rates) > 1 and (self.options.kind == "value" or self.options.history > 1):
+            raise ValueError(
+                f"the data are of plans at {' and '.join(f'{r:g}' for r in sorted(rates))} Hz; "
+                "train on those of one rate, or a policy with --history 1"
+            )
 
     def _find_mirror(self) -> Mirror | None:
         values = load_parameters(PlannerNodeConfig, self.data.index["parameters"])[1]
@@ -296,16 +307,15 @@ class Training:
 
     def _save(self, name: str, line: Mapping[str, Any]) -> None:
         index, o = self.data.index, self.options
-        history, observation = self.data.fields["observation"][0]
-        values = load_parameters(PlannerNodeConfig, index["parameters"])[1]
-        planner = build(PlannerNodeConfig, values).planner
+        _, observation = self.data.fields["observation"][0]
+        planner = _planner(index)
         description = Description(
             kind=o.kind,
             task=index["task"],
             model_sha256=index["model_sha256"],
             network=self.learner.network(),
             observation=observation,
-            history=min(history, self.learner.history),
+            history=self.learner.history,
             plan={**plan_structure(planner), "rate": planner.rate},
             residual=o.residual,
             training={
@@ -313,7 +323,11 @@ class Training:
                 "rows": len(self._train),
                 "epochs": int(line["epoch"]) + 1,
                 "seconds": round(self.seconds, 1),
-                **{k: v for k, v in asdict(o).items() if k not in ("kind", "network", "residual")},
+                **{
+                    k: v
+                    for k, v in asdict(o).items()
+                    if k not in ("kind", "network", "residual", "history")
+                },
             },
             figures={k: v for k, v in line.items() if k != "epoch"},
             revision=revision(),
@@ -359,6 +373,12 @@ class Training:
             for name, value in self.log[-1].items():
                 if name != "epoch" and isinstance(value, int | float):
                     writer.add_scalar(name, value, self.log[-1]["epoch"])
+
+
+def _planner(index: Mapping[str, Any]) -> SearchConfig:
+    """Parameters of the teacher's search."""
+    values = load_parameters(PlannerNodeConfig, index["parameters"])[1]
+    return build(PlannerNodeConfig, values).planner
 
 
 def _rate(step: int, steps: int, rate: float) -> float:

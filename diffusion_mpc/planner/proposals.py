@@ -113,7 +113,8 @@ class Proposer:
         none = np.zeros((0, *shifted.shape))
         # Whatever a network or a task's observation may raise: the plan goes on, and says so.
         try:
-            self.policy.observe(observe(self._task, self._model, state, reference))
+            seen = observe(self._task, self._model, state, reference)
+            self.policy.observe(seen, state.stamp)
             if not rows:
                 return Proposed(none)
             seen, now = self.policy.seen(), state.stamp

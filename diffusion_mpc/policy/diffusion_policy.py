@@ -8,7 +8,7 @@ plan, as in receding-horizon control.
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,8 @@ class DiffusionPolicy:
             )
         read_weights(path, self._denoiser)
         self._generator = torch.Generator()
-        self._observations: deque[Array] = deque(maxlen=self.description.history)
+        self._spacing = 1.0 / float(self.description.plan.get("rate", math.inf))
+        self._observations: list[tuple[float, Array]] = []
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
@@ -69,14 +70,24 @@ class DiffusionPolicy:
         self._observations.clear()
         self._generator.manual_seed(seed)
 
-    def observe(self, observation: Array) -> None:
-        """Take the observation (obs,) of a new state."""
-        missing = self.description.history - 1 if not self._observations else 0
-        self._observations.extend([observation] * (missing + 1))
+    def observe(self, observation: Array, time: float) -> None:
+        """Take the observation (obs,) of a new state, which is of some time, s."""
+        self._observations.append((time, observation))
+        oldest = time - self.description.history * self._spacing
+        while self._observations[0][0] < oldest:
+            del self._observations[0]
 
     def seen(self) -> Array:
-        """The newest observations (history, obs)."""
-        return np.stack(self._observations)
+        """Observations (history, obs), the newest last.
+
+        Those that are nearest to being as far apart as in the data: plans may be made at another
+        rate, and may be late.
+        """
+        newest, count = self._observations[-1][0], self.description.history
+        wanted = [newest - k * self._spacing for k in reversed(range(count))]
+        return np.stack(
+            [min(self._observations, key=lambda seen: abs(seen[0] - t))[1] for t in wanted]
+        )
 
     @torch.inference_mode()
     def propose(
