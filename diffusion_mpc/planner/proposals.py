@@ -67,6 +67,7 @@ class Proposer:
     ) -> None:
         """Take what observations and plans depend on."""
         self._task, self._model, self._spline, self.policy = task, model, spline, policy
+        self._scratch = mujoco.MjData(model)
         self.worth = 1.0
         self._thread: ThreadPoolExecutor | None = None
         self._times: deque[float] = deque(maxlen=9)
@@ -113,7 +114,7 @@ class Proposer:
         none = np.zeros((0, *shifted.shape))
         # Whatever a network or a task's observation may raise: the plan goes on, and says so.
         try:
-            seen = observe(self._task, self._model, state, reference)
+            seen = observe(self._task, self._model, state, reference, self._scratch)
             self.policy.observe(seen, state.stamp)
             if not rows:
                 return Proposed(none)

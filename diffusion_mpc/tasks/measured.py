@@ -20,6 +20,7 @@ def trajectory(
     controls: Array,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
+    scratch: mujoco.MjData | None = None,
 ) -> RolloutBatch:
     """Trajectory (1, T, ...) of given states, with the sensors of the states themselves.
 
@@ -30,8 +31,9 @@ def trajectory(
         controls: (T, nu) in force at the states, in actuator units
         dtype: type of the trajectory
         device: where it lies
+        scratch: of the model, to work in; None: a new one, which takes longer than a state
     """
-    data = mujoco.MjData(model)
+    data = mujoco.MjData(model) if scratch is None else scratch
     sensors = np.empty((len(controls), model.nsensordata))
     for row, (position, velocity, control) in enumerate(zip(qpos, qvel, controls, strict=True)):
         # The solver's warm start must not carry anything from one state to the next.
@@ -45,9 +47,25 @@ def trajectory(
     return RolloutBatch(positions, velocities, ctrl, sensordata, sensor_slices(model))
 
 
-def observe(task: Task, model: mujoco.MjModel, state: State, reference: Reference) -> Array:
-    """Observation (obs,) of a measured state on a model of its task, see `Task.observation`."""
-    x = trajectory(model, state.qpos[None], state.qvel[None], task.action_centre[None])
+def observe(
+    task: Task,
+    model: mujoco.MjModel,
+    state: State,
+    reference: Reference,
+    scratch: mujoco.MjData | None = None,
+) -> Array:
+    """Observation (obs,) of a measured state on a model of its task, see `Task.observation`.
+
+    Args:
+        task: the task
+        model: a model of it
+        state: measured state
+        reference: what is asked for
+        scratch: see `trajectory`
+    """
+    x = trajectory(
+        model, state.qpos[None], state.qvel[None], task.action_centre[None], scratch=scratch
+    )
     at_once = replace(reference, times=np.array([state.stamp]))
     return np.asarray(task.observation(x, at_once.on(x.qpos))[0, 0].numpy())
 
