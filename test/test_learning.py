@@ -262,7 +262,7 @@ def test_rounds_of_different_rates_are_trained_on_by_a_policy_of_one_observation
     index["parameters"] = {"task": "cartpole", "planner.rate": 100.0}
     (rounds[1] / "index.json").write_text(json.dumps(index))
     # Two observations are a period apart, which is another time in each.
-    with pytest.raises(ValueError, match=r"plans at 50 and 100 Hz; .* or a policy with --history 1"):
+    with pytest.raises(ValueError, match=r"plans at 50 and 100 Hz; .* --history 1"):
         Training(rounds, tmp_path / "two", OPTIONS)
 
     Training(rounds, tmp_path / "one", dataclasses.replace(OPTIONS, history=1)).run()
