@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from diffusion_mpc.cli import learning_commands
 from diffusion_mpc.config import (
     ConfigError,
     PlannerNodeConfig,
@@ -480,3 +481,18 @@ def test_a_policy_alone_runs_in_closed_loop(tmp_path):
     assert figures["cost"] > 0.0
     assert figures["falls"] == 0
     assert Path(path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"deployed": "32x1"}, "--deployed is a planner with a policy; name one with --policy"),
+        ({"deployed": "32", "policy": "shipped:quadruped"}, "is not of the form SAMPLESxSTEPS"),
+        ({"deployed": "0x1", "policy": "shipped:quadruped"}, "is not of the form SAMPLESxSTEPS"),
+    ],
+)
+def test_a_deployed_planner_that_cannot_be_is_refused_in_one_line(tmp_path, given, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        learning_commands.collect("cartpole", output=tmp_path / "data", **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "data").exists()

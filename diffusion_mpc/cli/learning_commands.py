@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cyclopts.types import PositiveInt
+
 from diffusion_mpc.arguments import (
     OutputFile,
     SetOption,
@@ -81,7 +83,9 @@ def collect(
         # By its whole path: the data say which policy controlled.
         shipped = policy.startswith(SHIPPED)
         given["policy.checkpoint"] = policy if shipped else str(Path(policy).resolve())
-    rows, steps = _samples_and_steps(deployed) if policy and deployed else (0, 0)
+    if deployed and not policy:
+        raise ValueError("--deployed is a planner with a policy; name one with --policy")
+    rows, steps = _samples_and_steps(deployed) if deployed else (0, 0)
     course = EpisodeOptions(
         duration=duration,
         samples=samples,
@@ -133,7 +137,7 @@ def train(
     duration: float = 0.0,
     mirror: bool = True,
     no_residual: bool = False,
-    history: int = 2,
+    history: PositiveInt = 2,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
