@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffusion_mpc.command.command import without_gains
-from diffusion_mpc.config import NoiseConfig, PlantModelConfig
+from diffusion_mpc.config import NoiseConfig, PlantModelConfig, PushConfig
 from diffusion_mpc.simulation.disturbances import Actuation, Commands, Measurements, whole_periods
 from diffusion_mpc.simulation.plant import Plant
 from diffusion_mpc.tasks import find_task
@@ -161,3 +161,53 @@ def test_a_heavier_robot_with_less_grip():
 def test_masses_of_a_robot_with_dynamics_of_its_own_are_not_ours_to_change():
     with pytest.raises(TaskError, match="leave mass_scale and friction_scale at 1"):
         Plant(find_task("car")(), PlantModelConfig(timestep=0.1), mass=2.0)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 1.0, -2.5])
+def test_pushes_come_from_the_robots_left_and_right_in_turn_with_the_impulse_asked_for(yaw):
+    task = find_task("ant")()
+    plant = Plant(task, PlantModelConfig(), pushes=PushConfig(impulse=3.0, every=1.0))
+    plant.data.qpos[3:7] = math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)
+    mujoco.mj_forward(plant.model, plant.data)
+    base, step = plant.data.body(task.base), plant.model.opt.timestep
+    force, heading, times = [], [], []
+    for _ in range(round(3.5 / step)):
+        times.append(plant.time)
+        heading.append(base.xmat.reshape(3, 3)[:2, 0].copy())
+        plant.step(lambda qpos, qvel: task.action_centre, step)
+        force.append(base.xfrc_applied[:3].copy())
+    force, heading, times = map(np.array, (force, heading, times))
+    for number, side in ((1, -1.0), (2, 1.0), (3, -1.0)):
+        during = (times > number - 1e-9) & (times < number + 0.2 - 1e-9)
+        left = np.stack([-heading[:, 1], heading[:, 0]], -1)[during]
+        left /= np.linalg.norm(left, axis=1, keepdims=True)
+        impulse = (force[during, :2] * left).sum() * step
+        assert impulse == pytest.approx(side * 3.0, rel=0.03)
+    within = (times % 1.0 < 0.21) & (times > 0.9)
+    np.testing.assert_array_equal(force[~within], 0.0)
+    np.testing.assert_array_equal(force[:, 2], 0.0)
+
+
+def test_a_push_by_hand_and_one_that_comes_by_itself_add_up_and_a_reset_ends_both():
+    task = find_task("ant")()
+    plant = Plant(task, PlantModelConfig(), pushes=PushConfig(impulse=2.0, every=0.5))
+    force = plant.data.body(task.base).xfrc_applied
+
+    def rest(qpos, qvel):
+        return task.action_centre
+
+    plant.push(task.base, np.array([0.0, 0.0, 7.0]), np.zeros(3))
+    plant.step(rest, 0.4)
+    np.testing.assert_array_equal(force, [0, 0, 7, 0, 0, 0])
+    plant.step(rest, 0.2)
+    assert np.hypot(*force[:2]) == pytest.approx(2.0 / 0.2)
+    assert force[2] == 7.0
+    plant.reset()
+    plant.step(rest, 0.1)
+    np.testing.assert_array_equal(force, 0.0)
+
+
+@pytest.mark.parametrize("name", ["cartpole", "car"])
+def test_a_robot_without_a_floating_base_is_not_pushed(name):
+    with pytest.raises(TaskError, match=r"no floating base to push; leave push.impulse at 0"):
+        Plant(find_task(name)(), PlantModelConfig(timestep=0.1), pushes=PushConfig(impulse=1.0))

@@ -45,7 +45,12 @@ from diffusion_mpc.config.search_parameters import (
     RobustConfig,
     SearchConfig,
 )
-from diffusion_mpc.config.sim_parameters import NoiseConfig, PlantModelConfig, SimConfig
+from diffusion_mpc.config.sim_parameters import (
+    NoiseConfig,
+    PlantModelConfig,
+    PushConfig,
+    SimConfig,
+)
 from diffusion_mpc.config.viewer_parameters import ViewerConfig
 from diffusion_mpc.config.yaml_files import (
     read_parameter_file,
@@ -73,6 +78,7 @@ __all__ = [
     "PlannerNodeConfig",
     "PlantModelConfig",
     "PolicyConfig",
+    "PushConfig",
     "RealtimeConfig",
     "RecorderConfig",
     "RobustConfig",

@@ -38,6 +38,18 @@ class NoiseConfig:
 
 
 @dataclass(frozen=True)
+class PushConfig:
+    """Pushes at the base of the simulated robot, from its left and its right in turn."""
+
+    impulse: float = param(
+        0.0, "Impulse of a push, which lasts 0.2 s; 0: none.", unit="N s", low=0.0, high=1e4
+    )
+    every: float = param(
+        5.0, "Time from the start to the first push, and between two.", unit="s", low=0.5, high=1e4
+    )
+
+
+@dataclass(frozen=True)
 class SimConfig:
     """Parameters of the simulation node."""
 
@@ -110,6 +122,7 @@ class SimConfig:
     friction_scale: float = param(
         1.0, "Sliding frictions, as a multiple of the model's.", low=0.0, high=10.0
     )
+    push: PushConfig = field(default_factory=PushConfig)
     seed: int = param(0, "Seed of noise and dropout.", low=0, high=2**31 - 1)
     viewer: bool = param(False, "Open MuJoCo's viewer window.")
     publish_clock: bool = param(

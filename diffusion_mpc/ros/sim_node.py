@@ -67,7 +67,11 @@ class SimNode(Node):
         self.config = build(SimConfig, values)
         self.task = find_task(self.config.task)(self.config.model.file)
         self.plant = Plant(
-            self.task, self.config.model, self.config.mass_scale, self.config.friction_scale
+            self.task,
+            self.config.model,
+            self.config.mass_scale,
+            self.config.friction_scale,
+            self.config.push,
         )
         self.actuators = actuators(self.plant.model)
         self._states = StatePublisher(

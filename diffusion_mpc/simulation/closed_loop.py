@@ -109,7 +109,8 @@ class ClosedLoop:
         self.task = find_task(self.config.task)(self.config.model.file)
         self.controller = Controller(self.task, self.config, self.weights, elites)
         self.sim = build(SimConfig, plant_values)
-        self.plant = Plant(self.task, self.sim.model, self.sim.mass_scale, self.sim.friction_scale)
+        sim = self.sim
+        self.plant = Plant(self.task, sim.model, sim.mass_scale, sim.friction_scale, sim.push)
         # Two generators, so that a task which draws more for its state keeps its references.
         state_random, reference_random = (
             np.random.default_rng((trial, stream)) for stream in range(2)

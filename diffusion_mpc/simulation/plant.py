@@ -8,7 +8,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from diffusion_mpc.config import PlantModelConfig
+from diffusion_mpc.config import PlantModelConfig, PushConfig
 from diffusion_mpc.rollout.backend import substeps
 from diffusion_mpc.rollout.variants import perturbed
 from diffusion_mpc.tasks.base import Task, TaskError
@@ -16,12 +16,20 @@ from diffusion_mpc.types import Array, ControlLaw, State
 
 DIVERGED = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
 
+PUSH_TIME = 0.2
+"""Duration of a push by parameters, s."""
+
 
 class Plant:
     """Steps the robot under a control law that is evaluated at every physics step."""
 
     def __init__(
-        self, task: Task, config: PlantModelConfig, mass: float = 1.0, friction: float = 1.0
+        self,
+        task: Task,
+        config: PlantModelConfig,
+        mass: float = 1.0,
+        friction: float = 1.0,
+        pushes: PushConfig | None = None,
     ) -> None:
         """Load the model at its initial state.
 
@@ -30,10 +38,11 @@ class Plant:
             config: how the model is stepped
             mass: factor of all masses and inertias
             friction: factor of the sliding friction of all geoms
+            pushes: pushes that come by themselves; None: none do
 
         Raises:
             TaskError: factors for a robot that moves by dynamics of the task's own, which know
-                neither
+                neither; pushes for one whose base does not float
         """
         model = task.compile(
             timestep=config.timestep, integrator=config.integrator, iterations=config.iterations
@@ -46,8 +55,13 @@ class Plant:
                 )
             model = perturbed(model, mass, friction, gain=1.0)
         self.model = model
-        self._task = task
+        self._task, self._pushes = task, pushes or PushConfig()
+        if self._pushes.impulse and (task.base is None or task.dynamics is not None):
+            raise TaskError(
+                f"task '{task.name}' has no floating base to push; leave push.impulse at 0"
+            )
         self.data = mujoco.MjData(self.model)
+        self._wrenches = dict[str, Array]()
         self.reset()
 
     @property
@@ -68,6 +82,7 @@ class Plant:
         """Back to the task's initial state."""
         # In place: a viewer may be looking at it.
         mujoco.mj_copyData(self.data, self.model, self._task.initial_data(self.model))
+        self._wrenches.clear()
 
     def step(self, control: ControlLaw, duration: float) -> None:
         """Advance by `duration` seconds, a multiple of the physics time step.
@@ -78,6 +93,8 @@ class Plant:
         """
         for _ in range(substeps(duration, self.model.opt.timestep, "a period")):
             self.data.ctrl[:] = control(self.data.qpos, self.data.qvel)
+            if self._pushes.impulse:
+                self._push_from_the_side()
             self._task.step(self.model, self.data)
 
     def push(self, body: str, force: Array, torque: Array) -> None:
@@ -91,7 +108,20 @@ class Plant:
             raise TaskError(
                 f"task '{self._task.name}' has dynamics of its own; a push does not act on them"
             )
-        self.data.body(body).xfrc_applied[:] = np.concatenate([force, torque])
+        self._wrenches[body] = np.concatenate([force, torque])
+        self.data.body(body).xfrc_applied[:] = self._wrenches[body]
+
+    def _push_from_the_side(self) -> None:
+        """Begin, go on with or end a push by parameters; one by `push` goes on beside it."""
+        base, number = self.data.body(self._task.base), int(self.time / self._pushes.every)
+        wrench = self._wrenches.get(str(self._task.base), np.zeros(6)).copy()
+        if number and self.time - number * self._pushes.every < PUSH_TIME:
+            x, y, _ = base.xmat.reshape(3, 3)[:, 0]
+            # From the left, to the robot's right, first. Straight up or down, it has no left.
+            left = np.array([-y, x]) / max(np.hypot(x, y), 1e-6)
+            side = -1.0 if number % 2 else 1.0
+            wrench[:2] += side * self._pushes.impulse / PUSH_TIME * left
+        base.xfrc_applied[:] = wrench
 
     def state(self, stamp: float) -> State:
         """The true state, with a stamp in s."""
