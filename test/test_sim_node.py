@@ -146,6 +146,21 @@ def test_a_duration_ends_the_node_with_exit_code_0(bring_up):
     assert running.ended() == {"sim": 0}
 
 
+def test_the_robot_is_pushed_from_its_side_every_so_often(bring_up):
+    from nav_msgs.msg import Odometry
+
+    # Without the first command the robot would be kept where it is.
+    pushes = {"push.impulse": 9.0, "push.every": 0.5}
+    _, pilot = bring_up(task="ant", hold_until_command=False, wait_for_subscribers=0, **pushes)
+    seen = []
+    pilot.node.create_subscription(Odometry, "odom", seen.append, 10)
+    pilot.spin_until(lambda: len(seen) > 75, "states of several pushes")
+    # In the base's frame, of a robot of 9 kg: to its right and to its left.
+    sideways = [message.twist.twist.linear.y for message in seen]
+    assert min(sideways) < -0.3
+    assert max(sideways) > 0.3
+
+
 def test_a_bad_command_is_rejected_and_the_last_one_stands(bring_up):
     running, pilot = bring_up(command_timeout=10.0)
     pilot.command(5.0)
