@@ -354,7 +354,7 @@ def untrained(path, task="cartpole", network=None, **changes):
         dataclasses.asdict(network),
         5,
         2,
-        plan_structure(config.planner),
+        {**plan_structure(config.planner), "rate": 50.0},
         versions=versions(),
     )
     torch.manual_seed(0)
@@ -448,6 +448,9 @@ def test_checkpoints_for_something_else_are_refused_in_one_line(tmp_path):
     refused("another model")
     untrained(path, network=DenoiserConfig(5, 1, 3))
     refused("its description says")
+    plan = read_description(untrained(path)).plan
+    untrained(path, plan={name: value for name, value in plan.items() if name != "rate"})
+    refused("does not say at which rate it plans; train it anew")
     with pytest.raises(ConfigError, match="needs policy\\.checkpoint"):
         controller("")
 

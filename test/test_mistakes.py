@@ -9,6 +9,7 @@ import torch
 from test_session import SIZES, Recorder, measure
 
 from diffusion_mpc.config import PlannerNodeConfig, load_parameters
+from diffusion_mpc.runtime.health import Level
 from diffusion_mpc.runtime.lockstep import TRIES, LockstepSession
 from diffusion_mpc.tasks import available_tasks, find_task
 from diffusion_mpc.tasks.base import TaskError
@@ -265,6 +266,29 @@ def test_what_raises_only_in_flight_is_told_and_a_run_in_lockstep_is_given_up(tm
     said = running._output.texts
     assert f"{line}; next try in 0.1 s" in said
     assert any(text.startswith("Traceback") and "return x.qpos[..., 7]" in text for text in said)
+
+
+FAILED_LATER = """weights = {}
+
+    def failed(self, x):
+        \"Off the rail.\"
+        return x.qpos[..., 7 if x.qpos[0, 0, 0] > 5.0 else 0] > 9.0
+"""
+
+
+def test_a_failure_that_cannot_be_judged_in_flight_is_told_and_control_goes_on(tmp_path):
+    file = task_file(tmp_path, "weights = {}", FAILED_LATER)
+    running = session(file)
+    running.start()
+    try:
+        measure(running, 3.0, position=6.0)
+        running._output.wait(lambda: running._output.commands, "a command")
+    finally:
+        level, text, _ = running.report()
+        running.stop()
+    assert level == Level.WARN
+    assert text.startswith("failed fails: IndexError: index 7 is out of bounds")
+    assert f"({file}, line " in text
 
 
 def test_a_module_beside_the_task_can_be_imported_and_its_line_is_told(tmp_path):

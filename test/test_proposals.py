@@ -46,7 +46,8 @@ def checkpoint(path, add=0.0, **changes):
     """An untrained policy for the small plans, or one whose parameters are moved."""
     config, _ = planner_config()
     plan = {"num_knots": 5, "horizon_steps": 20, "control_dt": config.planner.control_dt}
-    untrained(path, plan={**plan, "spline": config.planner.spline}, **changes)
+    plan |= {"spline": config.planner.spline, "rate": 50.0}
+    untrained(path, plan=plan, **changes)
     if add:
         network = Denoiser(DenoiserConfig(5, 1, 15, symmetric=True, width=16, depth=2))
         with torch.no_grad():

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import distributed
@@ -28,6 +27,7 @@ from diffusion_mpc.config import PlannerNodeConfig, SearchConfig, build, load_pa
 from diffusion_mpc.learning.dataset import Dataset
 from diffusion_mpc.learning.learners import LEARNERS, NetworkOptions
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
+from diffusion_mpc.learning.training_rows import TrainingRows
 from diffusion_mpc.learning.training_state import STATE, TrainingState, write_state
 from diffusion_mpc.names import CheckpointKind
 from diffusion_mpc.policy.checkpoint import (
@@ -38,18 +38,7 @@ from diffusion_mpc.policy.checkpoint import (
 )
 from diffusion_mpc.policy.denoiser import MovingAverage
 from diffusion_mpc.runtime.controller import plan_structure
-from diffusion_mpc.tasks import find_task
-from diffusion_mpc.tasks.mirror import Mirror
 from diffusion_mpc.versions import revision, versions
-
-BUFFER = 64
-"""Batches that are read from the data at once."""
-
-FITTED = 100_000
-"""Rows that the normalisation is taken from, at most."""
-
-VALIDATION = 10
-"""One episode in so many is kept for validation."""
 
 
 @dataclass(frozen=True)
@@ -111,24 +100,16 @@ class Training:
         self._require_one_rate()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
-        columns = self.data.columns("kind", "failed", "episode")
-        wanted = np.flatnonzero(kind.wanted(columns["kind"], columns["failed"]))
-        validated = columns["episode"][wanted] % VALIDATION == VALIDATION - 1
-        self._train, self._validation = wanted[~validated], wanted[validated]
-        if len(self._train) < options.batch:
+        self.rows = TrainingRows(self.data, kind, options.mirror)
+        if len(self.rows.train) < options.batch:
             raise ValueError(
-                f"there are {len(self._train)} rows to train on, fewer than a batch of "
+                f"there are {len(self.rows.train)} rows to train on, fewer than a batch of "
                 f"{options.batch}; collect more, or lower --batch"
             )
         torch.manual_seed(options.seed)
-        fitted = self._train[:: math.ceil(len(self._train) / FITTED)]
-        rows = self.data.rows(fitted, kind.fields)
-        self._mirror = self._find_mirror() if options.mirror else None
+        rows = self.rows.to_fit()
         self.learner = kind(rows, options.network, options.residual, options.history)
-        if self._mirror is not None:
-            reflected = self._mirror.rows(rows)
-            rows = {name: np.concatenate([x, reflected[name]]) for name, x in rows.items()}
-        self.learner.fit(rows)
+        self.learner.fit(self.rows.with_images(rows))
         self.module = self.learner.module.to(self.device)
         self.average = MovingAverage(self.module)
         self.optimizer = torch.optim.AdamW(
@@ -137,7 +118,7 @@ class Training:
             betas=(0.95, 0.999),
             weight_decay=options.weight_decay,
         )
-        self.per_epoch = len(self._train) // options.batch
+        self.per_epoch = len(self.rows.train) // options.batch
         self.log: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._resume()
@@ -175,8 +156,8 @@ class Training:
         return {
             "kind": self.options.kind,
             "task": self.data.index["task"],
-            "rows": len(self._train),
-            "validation_rows": len(self._validation),
+            "rows": len(self.rows.train),
+            "validation_rows": len(self.rows.validation),
             "epochs": len(self.log),
             "seconds": self.seconds,
             "last": self.log[-1],
@@ -187,10 +168,11 @@ class Training:
     def _epoch(self, epoch: int) -> float:
         """Train one epoch and return its mean loss."""
         o, losses = self.options, []
-        order = np.random.default_rng((o.seed, epoch)).permutation(self._train)
+        order = np.random.default_rng((o.seed, epoch)).permutation(self.rows.train)
         generator = torch.Generator().manual_seed(_mixed(o.seed, epoch, self.rank))
         self.module.train()
-        for step, rows in enumerate(self._batches(order)):
+        mine = slice(self.rank, None, self.processes)
+        for step, rows in enumerate(self.rows.batches(order, o.batch, mine)):
             rate = _rate(epoch * self.per_epoch + step, o.epochs * self.per_epoch, o.rate)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -198,7 +180,7 @@ class Training:
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
             ):
-                loss = self.learner.loss(self._shown(rows, generator), generator, self.device)
+                loss = self.learner.loss(self.rows.shown(rows, generator), generator, self.device)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._average_gradients()
@@ -215,37 +197,6 @@ class Training:
                 f"the data are of plans at {' and '.join(f'{r:g}' for r in sorted(rates))} Hz; "
                 "train on those of one rate, or a policy with --history 1"
             )
-
-    def _find_mirror(self) -> Mirror | None:
-        values = load_parameters(PlannerNodeConfig, self.data.index["parameters"])[1]
-        config = build(PlannerNodeConfig, values)
-        task = find_task(config.task)(config.model.file)
-        return Mirror(task) if task.sides is not None else None
-
-    def _shown(
-        self, rows: dict[str, NDArray[Any]], generator: torch.Generator
-    ) -> dict[str, NDArray[Any]]:
-        """Rows of a batch, half of them, by chance, as their mirror images."""
-        if self._mirror is None:
-            return rows
-        count = len(next(iter(rows.values())))
-        chosen = (torch.rand(count, generator=generator) < 0.5).numpy()
-        reflected = self._mirror.rows({name: x[chosen] for name, x in rows.items()})
-        shown = {name: x.copy() for name, x in rows.items()}
-        for name, x in reflected.items():
-            shown[name][chosen] = x
-        return shown
-
-    def _batches(self, order: NDArray[Any]) -> Iterator[dict[str, NDArray[Any]]]:
-        """Batches of rows in an order, this process's part of each."""
-        size, fields = self.options.batch, self.learner.fields
-        order = order[: self.per_epoch * size]
-        for begin in range(0, len(order), BUFFER * size):
-            chosen = order[begin : begin + BUFFER * size]
-            rows = self.data.rows(chosen, fields)
-            for first in range(0, len(chosen), size):
-                mine = slice(first + self.rank, first + size, self.processes)
-                yield {name: values[mine] for name, values in rows.items()}
 
     def _average_gradients(self) -> None:
         if self.processes == 1:
@@ -299,9 +250,7 @@ class Training:
     @torch.no_grad()
     def _validate(self) -> float:
         """Loss on the held-out episodes, on the training rows where there are none."""
-        chosen = self._validation if len(self._validation) else self._train
-        chosen = chosen[:: math.ceil(len(chosen) / 4096)]
-        rows = self.data.rows(chosen, self.learner.fields)
+        rows = self.rows.to_validate()
         generator = torch.Generator().manual_seed(0)
         return float(self.learner.loss(rows, generator, self.device))
 
@@ -320,7 +269,7 @@ class Training:
             residual=o.residual,
             training={
                 "data": " ".join(folder.name for folder in self.data.folders),
-                "rows": len(self._train),
+                "rows": len(self.rows.train),
                 "epochs": int(line["epoch"]) + 1,
                 "seconds": round(self.seconds, 1),
                 **{
@@ -338,7 +287,7 @@ class Training:
     def _save_state(self) -> None:
         about = {
             "options": asdict(self.options),
-            "rows": len(self._train),
+            "rows": len(self.rows.train),
             "log": self.log,
             "seconds": self.seconds,
         }
@@ -351,7 +300,7 @@ class Training:
         state = TrainingState(path, self.device)
         # What a training of before does not say was not there to be chosen.
         before = asdict(TrainOptions()) | state.about["options"] | {"rows": state.about["rows"]}
-        now = asdict(self.options) | {"rows": len(self._train)}
+        now = asdict(self.options) | {"rows": len(self.rows.train)}
         changed = [name for name in now if before.get(name) != now[name]]
         if changed:
             raise CheckpointError(

@@ -8,7 +8,6 @@ plan, as in receding-horizon control.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +60,7 @@ class DiffusionPolicy:
             )
         read_weights(path, self._denoiser)
         self._generator = torch.Generator()
-        self._spacing = 1.0 / float(self.description.plan.get("rate", math.inf))
+        self._spacing = 1.0 / float(self.description.plan["rate"])
         self._observations: list[tuple[float, Array]] = []
         self.reset(seed)
 

@@ -67,8 +67,11 @@ def require_plan(path: Path, description: Description, purpose: Purpose) -> None
     """Refuse a checkpoint that makes plans of another structure.
 
     Raises:
-        CheckpointError: knots, horizon, control step or spline are others
+        CheckpointError: knots, horizon, control step or spline are others, or it does not say how
+            far apart its observations are
     """
+    if "rate" not in description.plan:
+        raise CheckpointError(f"'{path}' does not say at which rate it plans; train it anew")
     for name, value in purpose.plan.items():
         if description.plan.get(name) != value:
             raise CheckpointError(

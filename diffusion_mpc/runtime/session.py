@@ -41,6 +41,7 @@ from diffusion_mpc.runtime.scheduling import resident_memory, scheduled
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.errors import TaskError
 from diffusion_mpc.tasks.measured import has_failed
+from diffusion_mpc.tasks.user_code import failure
 from diffusion_mpc.types import Plan, Reference, State
 
 MAX_BACK_OFF = 2.0
@@ -305,8 +306,14 @@ class PlannerSession(ABC):
 
     def _fallen(self) -> str:
         """That the robot has failed, by its task; empty while it has not."""
-        state, model = self._last_state, self.controller.backend.model
-        fallen = state is not None and has_failed(self.task, model, state)
+        state = self._last_state
+        try:
+            fallen = state is not None and has_failed(
+                self.task, self.controller.backend.model, state
+            )
+        except Exception as error:
+            # A task's own code: the one who asks for the health is told, and control goes on.
+            return str(failure("failed", self.task.failed, error))
         return "the robot has fallen, or failed otherwise" if fallen else ""
 
     @abstractmethod

@@ -1,0 +1,104 @@
+"""Rows that a network is trained and validated on, and how they are shown to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
+from diffusion_mpc.learning.dataset import Dataset, Rows
+from diffusion_mpc.learning.learners import Learner
+from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.mirror import Mirror
+
+BUFFER = 64
+"""Batches that are read from the data at once."""
+
+FITTED = 100_000
+"""Rows that the normalisation is taken from, at most."""
+
+VALIDATED = 4096
+"""Rows that are validated on, about."""
+
+VALIDATION = 10
+"""One episode in so many is kept for validation."""
+
+
+class TrainingRows:
+    """Rows of a data set that a kind of network learns from, and those kept for validation.
+
+    Attributes:
+        train, validation: (n,) their numbers in the data
+    """
+
+    def __init__(self, data: Dataset, kind: type[Learner], mirror: bool) -> None:
+        """Choose the rows.
+
+        Args:
+            data: the data
+            kind: what learns from them
+            mirror: show mirror images of half of the rows, where the task says its sides
+        """
+        self._data, self._fields = data, kind.fields
+        columns = data.columns("kind", "failed", "episode")
+        wanted = np.flatnonzero(kind.wanted(columns["kind"], columns["failed"]))
+        validated = columns["episode"][wanted] % VALIDATION == VALIDATION - 1
+        self.train, self.validation = wanted[~validated], wanted[validated]
+        self._mirror = self._find_mirror() if mirror else None
+
+    def to_fit(self) -> Rows:
+        """Some of the rows, for sizes and normalisation."""
+        return self._data.rows(_thinned(self.train, FITTED), self._fields)
+
+    def with_images(self, rows: Rows) -> Rows:
+        """Rows, followed by their mirror images where those are shown."""
+        if self._mirror is None:
+            return rows
+        images = self._mirror.rows(rows)
+        return {name: np.concatenate([x, images[name]]) for name, x in rows.items()}
+
+    def to_validate(self) -> Rows:
+        """Some rows of the episodes kept for validation, or of the others where there are none."""
+        kept = self.validation if len(self.validation) else self.train
+        return self._data.rows(_thinned(kept, VALIDATED), self._fields)
+
+    def batches(self, order: NDArray[np.intp], size: int, part: slice) -> Iterator[Rows]:
+        """Whole batches of rows in an order.
+
+        Args:
+            order: numbers of the rows
+            size: rows of a batch
+            part: rows of each batch that are wanted
+        """
+        order = order[: len(order) // size * size]
+        for begin in range(0, len(order), BUFFER * size):
+            rows = self._data.rows(order[begin : begin + BUFFER * size], self._fields)
+            for first in range(0, len(order[begin : begin + BUFFER * size]), size):
+                yield {name: x[first : first + size][part] for name, x in rows.items()}
+
+    def shown(self, rows: Rows, generator: torch.Generator) -> Rows:
+        """Rows of a batch, half of them, by chance, as their mirror images."""
+        if self._mirror is None:
+            return rows
+        count = len(next(iter(rows.values())))
+        chosen = (torch.rand(count, generator=generator) < 0.5).numpy()
+        reflected = self._mirror.rows({name: x[chosen] for name, x in rows.items()})
+        shown = {name: x.copy() for name, x in rows.items()}
+        for name, x in reflected.items():
+            shown[name][chosen] = x
+        return shown
+
+    def _find_mirror(self) -> Mirror | None:
+        values = load_parameters(PlannerNodeConfig, self._data.index["parameters"])[1]
+        config = build(PlannerNodeConfig, values)
+        task = find_task(config.task)(config.model.file)
+        return Mirror(task) if task.sides is not None else None
+
+
+def _thinned(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """Every so many of some numbers, so that they are no more than `most`."""
+    return numbers[:: max(1, math.ceil(len(numbers) / most))]
