@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from diffusion_mpc.learning.learners import NetworkOptions
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
 from diffusion_mpc.learning.train import Training, TrainOptions
+from diffusion_mpc.names import CheckpointKind
 from diffusion_mpc.policy.checkpoint import (
     CheckpointError,
     Description,
@@ -271,8 +273,8 @@ def test_rounds_of_different_rates_are_trained_on_by_a_policy_of_one_observation
     assert read_description(tmp_path / "one" / "last.safetensors").history == 1
 
 
-@pytest.mark.parametrize("kind", ["optimality", "value"])
-def test_the_other_kinds_train_too(tmp_path, kind):
+@pytest.mark.parametrize("kind", typing.get_args(CheckpointKind))
+def test_all_kinds_train(tmp_path, kind):
     made_data(tmp_path / "data")
     options = dataclasses.replace(OPTIONS, kind=kind)
     figures = Training((tmp_path / "data",), tmp_path / "run", options).run()
