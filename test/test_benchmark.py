@@ -20,6 +20,7 @@ from diffusion_mpc.benchmark.quality import Quality
 from diffusion_mpc.benchmark.renoising import Renoising
 from diffusion_mpc.benchmark.runs import Outcome, run_all
 from diffusion_mpc.benchmark.tune import Tune
+from diffusion_mpc.benchmark.warm_start import WarmStart
 from diffusion_mpc.cli import main
 from diffusion_mpc.config import ConfigError, PlannerNodeConfig, load_parameters
 from diffusion_mpc.intervals import compare, compare_columns, estimate
@@ -885,3 +886,24 @@ def test_integrators_are_compared_with_the_tasks_own(tmp_path):
     # The cart's joints have damping only, which Euler takes implicitly: the same trajectories.
     assert rows["euler 20 ms"]["less_own"]["difference"]["mean"] == pytest.approx(0.0, abs=1e-9)
     assert rows["implicitfast 10 ms"]["less_own"]["difference"]["mean"] != 0.0
+
+
+# Warm start
+
+
+def test_settings_hold_for_every_row_and_a_policy_for_its_own_only():
+    made = WarmStart(
+        settings=("planner.iterations=1", "planner.num_samples=6"), guidance=(0.0, 2.0), seeds=1
+    ).runs()
+
+    found = [run["parameters"] for run in made]
+    assert [run["kind"] for run in made] == [
+        "planner",
+        "planner + policy, guidance 0",
+        "planner + policy, guidance 2",
+        "policy",
+    ]
+    assert [run["samples"] for run in made] == [6, 6, 6, 1]
+    assert [x["planner.iterations"] for x in found] == [1, 1, 1, 1]
+    assert [x["policy.checkpoint"] for x in found] == ["", *["shipped:quadruped"] * 3]
+    assert [x.get("policy.guidance") for x in found] == [None, 0.0, 2.0, None]

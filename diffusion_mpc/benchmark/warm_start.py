@@ -16,6 +16,7 @@ from rich.table import Table
 
 from diffusion_mpc.arguments import SetOption, parse_settings
 from diffusion_mpc.benchmark.benchmark import Report, RunsBenchmark
+from diffusion_mpc.benchmark.case import Case
 from diffusion_mpc.benchmark.figures import (
     Row,
     difference,
@@ -92,9 +93,9 @@ class WarmStart(RunsBenchmark):
             ConfigError, TaskError, CheckpointError: an option names something unknown
         """
         kind = find_task(self.task)
-        given = parse_settings(self.settings)
-        defaults = load_parameters(PlannerNodeConfig, {"task": self.task})[1]
-        policy = str(self.policy or defaults["policy.checkpoint"])
+        case = Case(self.task, parse_settings(self.settings))
+        own = case.all_parameters()
+        policy = str(self.policy or own["policy.checkpoint"])
         if not policy:
             raise ConfigError(
                 f"task '{self.task}' has no policy of its own; name one with --policy"
@@ -111,16 +112,9 @@ class WarmStart(RunsBenchmark):
                     raise ConfigError(
                         f"there is no condition '{condition}'; there are {', '.join(CONDITIONS)}"
                     )
-                for samples, name, networks in self._kinds(
-                    policy, int(defaults["planner.num_samples"])
-                ):
-                    settings = {
-                        **split_sim(kind.demo)[0],
-                        "task": self.task,
-                        "policy.checkpoint": "",
-                        **given,
-                        **networks,
-                    }
+                for samples, name, networks in self._kinds(policy, int(own["planner.num_samples"])):
+                    # A network is only where the row says so, whatever the task's own are.
+                    settings = {**case.parameters(), "policy.checkpoint": "", **networks}
                     runs.append(
                         {
                             "task": self.task,
