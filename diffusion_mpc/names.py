@@ -49,7 +49,7 @@ TwistFrame = Literal["child", "header"]
 SafeCommand = Literal["zero", "hold", "damping"]
 """Commands for when control is lost."""
 
-CheckpointKind = Literal["policy", "optimality", "value"]
+CheckpointKind = Literal["policy", "optimality", "value", "diffuser"]
 """Kinds of networks, see `Description.kind`."""
 
 BodyName = Literal["mlp", "unet", "transformer"]

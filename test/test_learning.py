@@ -175,6 +175,10 @@ def made_data(folder, shards=3, rows=200):
             "kind": np.arange(rows, dtype=np.uint8) % 3,
             "failed": (np.arange(rows) >= rows - 10).astype(np.uint8),
             "episode": np.full(rows, 9, np.int32) * (number == 0) + np.int32(number),
+            "step": np.arange(rows, dtype=np.int32) // 3,
+            "state": random.uniform(-1.0, 1.0, (rows, 4)),
+            "action": random.uniform(-1.0, 1.0, (rows, 1)).astype(np.float32),
+            "reference": np.zeros((rows, 10), np.float32),
         }
         write_shard(folder, number, shard)
     parameters = {"task": "cartpole"}
@@ -276,7 +280,10 @@ def test_rounds_of_different_rates_are_trained_on_by_a_policy_of_one_observation
 @pytest.mark.parametrize("kind", typing.get_args(CheckpointKind))
 def test_all_kinds_train(tmp_path, kind):
     made_data(tmp_path / "data")
-    options = dataclasses.replace(OPTIONS, kind=kind)
+    network = dataclasses.replace(
+        OPTIONS.network, process="ddpm" if kind == "diffuser" else "flow"
+    )
+    options = dataclasses.replace(OPTIONS, kind=kind, network=network, horizon=8)
     figures = Training((tmp_path / "data",), tmp_path / "run", options).run()
 
     assert figures["last"]["loss"] < 2.0

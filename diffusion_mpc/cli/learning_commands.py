@@ -125,7 +125,7 @@ def train(
     output: Path | None = None,
     kind: CheckpointKind = "policy",
     body: BodyName = "mlp",
-    process: ProcessName = "flow",
+    process: ProcessName | None = None,
     prediction: Prediction = "sample",
     width: int = 256,
     depth: int = 3,
@@ -138,6 +138,7 @@ def train(
     mirror: bool = True,
     no_residual: bool = False,
     history: PositiveInt = 2,
+    horizon: PositiveInt = 32,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -149,9 +150,10 @@ def train(
     Args:
         data: folders of the data, the rounds of one task
         output: folder for checkpoints and logs (default: DATA_KIND beside the last of the data)
-        kind: policy, optimality (plans under the label that they are better than their like), value
+        kind: policy, optimality (plans under the label that they are better than their like),
+            value, diffuser (executed trajectories, for `collect --augment`)
         body: kind of network
-        process: generative process
+        process: generative process (default: flow; of a diffuser ddpm, its only one)
         prediction: quantity that the network predicts; with sample, an untrained one leaves the
             previous plan as it is
         width: units of a hidden layer; of a unet, channels at the first resolution
@@ -167,6 +169,7 @@ def train(
             plan: for robots whose plans differ from the previous one by chance only
         history: observations that a policy sees, 1 or 2: the one of a period before tells of what
             states do not, such as delays
+        horizon: steps of a diffuser's trajectories
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -178,7 +181,8 @@ def train(
     from diffusion_mpc.learning.train import Training, TrainOptions
 
     torch.set_num_threads(threads)
-    network = NetworkOptions(body, process, prediction, width, depth)
+    chosen = process or ("ddpm" if kind == "diffuser" else "flow")
+    network = NetworkOptions(body, chosen, prediction, width, depth)
     options = TrainOptions(
         kind,
         network,
@@ -192,6 +196,7 @@ def train(
         mirror=mirror,
         residual=not no_residual,
         history=history,
+        horizon=horizon,
     )
     figures = Training(data, output or data[-1].with_name(f"{data[-1].name}_{kind}"), options).run()
     if figures:

@@ -12,16 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diffusion_mpc.learning.plan_rows import PLAN, SAMPLE, SYNTHETIC
 from diffusion_mpc.names import BodyName, CheckpointKind, Prediction, ProcessName
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.diffuser import Diffuser, DiffuserConfig
 from diffusion_mpc.policy.diffusion_policy import condition
 from diffusion_mpc.policy.value import Value, ValueConfig
 
 Rows = Mapping[str, NDArray[Any]]
 """Rows of a data set by field, see `learning/dataset.py`."""
-
-PLAN, SAMPLE = 0, 1
-"""Kinds of rows: the plan itself, and one of its samples."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,14 @@ class Learner(ABC):
     """Network and loss of one kind of checkpoint.
 
     Attributes:
-        fields: fields of the data that it reads
+        fields: fields of the data that it reads; of trajectories, those of `ExecutedTrajectories`
+        trajectories: whether it learns from whole trajectories, not from rows
         history: observations that it sees, the newest ones
         module: the network
     """
 
     fields: ClassVar[tuple[str, ...]]
+    trajectories: ClassVar[bool] = False
     history: int
     module: nn.Module
 
@@ -74,9 +75,9 @@ class Learner(ABC):
     def wanted(kind: NDArray[Any], failed: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether rows of these kinds (n,) are learnt from, of a robot that had `failed` (n,).
 
-        What one plans that lies on the ground is no example.
+        What one plans that lies on the ground is no example; of synthetic states there is no plan.
         """
-        return (kind != SAMPLE) & (failed == 0)
+        return (kind != SAMPLE) & (kind != SYNTHETIC) & (failed == 0)
 
 
 class PolicyLearner(Learner):
@@ -167,7 +168,7 @@ class OptimalityLearner(PolicyLearner):
     @staticmethod
     def wanted(kind: NDArray[Any], failed: NDArray[Any]) -> NDArray[np.bool_]:
         """Samples as well: they are what the label tells apart."""
-        return np.asarray(failed == 0)
+        return np.asarray((kind != SYNTHETIC) & (failed == 0))
 
 
 class ValueLearner(Learner):
@@ -200,16 +201,75 @@ class ValueLearner(Learner):
 
     @staticmethod
     def wanted(kind: NDArray[Any], failed: NDArray[Any]) -> NDArray[np.bool_]:
-        """Executed states only, and of a fallen robot as well: a fall has to be dear."""
-        return np.asarray(kind == PLAN)
+        """Executed and synthetic states, and of a fallen robot as well: a fall has to be dear."""
+        return np.asarray((kind == PLAN) | (kind == SYNTHETIC))
+
+
+class DiffuserLearner(Learner):
+    """Model of executed trajectories (2205.09991) under the observation at their start.
+
+    The observation knows the reference, which states do not.
+    """
+
+    fields = ("states", "actions", "observation")
+    trajectories = True
+    history = 1
+
+    def __init__(
+        self, rows: Rows, options: NetworkOptions, residual: bool = True, history: int = 1
+    ) -> None:
+        """Build the network for data like these rows; it sees the newest observation alone.
+
+        Raises:
+            ValueError: the network is not to be what the paper's is
+        """
+        if (options.process, options.prediction) != ("ddpm", "sample"):
+            raise ValueError(
+                "a diffuser is a ddpm that predicts the sample; leave out --process and "
+                "--prediction"
+            )
+        self.config = DiffuserConfig(
+            states=rows["states"].shape[2],
+            actions=rows["actions"].shape[2],
+            horizon=rows["states"].shape[1],
+            condition=rows["observation"].shape[2],
+            body=options.body,
+            width=options.width,
+            depth=options.depth,
+        )
+        self.module = self.diffuser = Diffuser(self.config)
+
+    def network(self) -> dict[str, Any]:
+        """Arguments of the diffuser's configuration."""
+        return asdict(self.config)
+
+    def fit(self, rows: Rows) -> None:
+        """Limits of states, actions and observations."""
+        self.diffuser.fit_limits(self._trajectories(rows), self._seen(rows))
+
+    def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Denoising loss of the trajectories."""
+        return self.diffuser.loss(
+            self._trajectories(rows, device), generator, self._seen(rows, device)
+        )
+
+    @staticmethod
+    def _trajectories(rows: Rows, device: torch.device | str = "cpu") -> Tensor:
+        return _tensor(np.concatenate((rows["states"], rows["actions"]), axis=2), device)
+
+    @staticmethod
+    def _seen(rows: Rows, device: torch.device | str = "cpu") -> Tensor:
+        return _tensor(rows["observation"][:, -1], device)
 
 
 LEARNERS: dict[
-    CheckpointKind, type[PolicyLearner] | type[OptimalityLearner] | type[ValueLearner]
+    CheckpointKind,
+    type[PolicyLearner] | type[OptimalityLearner] | type[ValueLearner] | type[DiffuserLearner],
 ] = {
     "policy": PolicyLearner,
     "optimality": OptimalityLearner,
     "value": ValueLearner,
+    "diffuser": DiffuserLearner,
 }
 
 

@@ -13,8 +13,10 @@ from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks.measured import observe
 from diffusion_mpc.types import Array, Plan, Reference, State
 
-PLAN, SAMPLE, TAIL = 0, 1, 2
-"""Kinds of rows: a plan; one of its samples; its tail, at the state that it leads to."""
+PLAN, SAMPLE, TAIL, SYNTHETIC = 0, 1, 2, 3
+"""Kinds of rows: a plan; one of its samples; its tail, at the state that it leads to; and a step of
+a synthetic trajectory, see `learning/augment.py`.
+"""
 
 HISTORY = 2
 """Observations of a row."""

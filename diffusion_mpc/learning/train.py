@@ -59,6 +59,7 @@ class TrainOptions:
         mirror: show mirror images of half of the rows, where the task says its sides
         residual: of a policy, see `Description.residual`
         history: observations that a policy sees, no more than the data have
+        horizon: steps of a diffuser's trajectories
     """
 
     kind: CheckpointKind = "policy"
@@ -74,6 +75,7 @@ class TrainOptions:
     mirror: bool = True
     residual: bool = True
     history: int = 2
+    horizon: int = 32
 
 
 class Training:
@@ -100,7 +102,7 @@ class Training:
         self._require_one_rate()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
-        self.rows = TrainingRows(self.data, kind, options.mirror)
+        self.rows = TrainingRows(self.data, kind, options.mirror, options.horizon)
         if len(self.rows.train) < options.batch:
             raise ValueError(
                 f"there are {len(self.rows.train)} rows to train on, fewer than a batch of "
@@ -192,7 +194,8 @@ class Training:
 
     def _require_one_rate(self) -> None:
         rates = {_planner(index).rate for index in self.data.indices}
-        if len(rates) > 1 and (self.options.kind == "value" or self.options.history > 1):
+        o = self.options
+        if len(rates) > 1 and (o.kind in ("value", "diffuser") or o.history > 1):
             raise ValueError(
                 f"the data are of plans at {' and '.join(f'{r:g}' for r in sorted(rates))} Hz; "
                 "train on those of one rate, or a policy with --history 1"
@@ -218,7 +221,7 @@ class Training:
             self._save("last", line)
             o = self.options
             due = (epoch + 1) % o.evaluate_every == 0 or epoch + 1 == o.epochs
-            if o.trials and due and o.kind != "value":
+            if o.trials and due and o.kind in ("policy", "optimality"):
                 line |= evaluate_policy(
                     self.data.index, self.folder / "last.safetensors", o.trials, o.duration
                 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
 from diffusion_mpc.learning.dataset import Dataset, Rows
+from diffusion_mpc.learning.executed_trajectories import ExecutedTrajectories
 from diffusion_mpc.learning.learners import Learner
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.mirror import Mirror
@@ -24,6 +25,9 @@ FITTED = 100_000
 VALIDATED = 4096
 """Rows that are validated on, about."""
 
+TRAJECTORIES = 16
+"""Factor by which trajectories that are fitted to, validated on or read at once are fewer."""
+
 VALIDATION = 10
 """One episode in so many is kept for validation."""
 
@@ -35,24 +39,35 @@ class TrainingRows:
         train, validation: (n,) their numbers in the data
     """
 
-    def __init__(self, data: Dataset, kind: type[Learner], mirror: bool) -> None:
+    def __init__(self, data: Dataset, kind: type[Learner], mirror: bool, horizon: int) -> None:
         """Choose the rows.
 
         Args:
             data: the data
             kind: what learns from them
-            mirror: show mirror images of half of the rows, where the task says its sides
+            mirror: show mirror images of half of the rows, where the task says its sides;
+                trajectories have none
+            horizon: steps of a trajectory, where it learns from those
+
+        Raises:
+            DatasetError: the data have no such trajectories
         """
         self._data, self._fields = data, kind.fields
         columns = data.columns("kind", "failed", "episode")
-        wanted = np.flatnonzero(kind.wanted(columns["kind"], columns["failed"]))
+        self._trajectories = ExecutedTrajectories(data, horizon) if kind.trajectories else None
+        self._fewer = TRAJECTORIES if kind.trajectories else 1
+        wanted = (
+            np.flatnonzero(kind.wanted(columns["kind"], columns["failed"]))
+            if self._trajectories is None
+            else self._trajectories.first
+        )
         validated = columns["episode"][wanted] % VALIDATION == VALIDATION - 1
         self.train, self.validation = wanted[~validated], wanted[validated]
-        self._mirror = self._find_mirror() if mirror else None
+        self._mirror = self._find_mirror() if mirror and not kind.trajectories else None
 
     def to_fit(self) -> Rows:
         """Some of the rows, for sizes and normalisation."""
-        return self._data.rows(_thinned(self.train, FITTED), self._fields)
+        return self._read(_thinned(self.train, FITTED // self._fewer))
 
     def with_images(self, rows: Rows) -> Rows:
         """Rows, followed by their mirror images where those are shown."""
@@ -64,7 +79,7 @@ class TrainingRows:
     def to_validate(self) -> Rows:
         """Some rows of the episodes kept for validation, or of the others where there are none."""
         kept = self.validation if len(self.validation) else self.train
-        return self._data.rows(_thinned(kept, VALIDATED), self._fields)
+        return self._read(_thinned(kept, VALIDATED // self._fewer))
 
     def batches(self, order: NDArray[np.intp], size: int, part: slice) -> Iterator[Rows]:
         """Whole batches of rows in an order.
@@ -75,9 +90,10 @@ class TrainingRows:
             part: rows of each batch that are wanted
         """
         order = order[: len(order) // size * size]
-        for begin in range(0, len(order), BUFFER * size):
-            rows = self._data.rows(order[begin : begin + BUFFER * size], self._fields)
-            for first in range(0, len(order[begin : begin + BUFFER * size]), size):
+        most = BUFFER // self._fewer * size
+        for begin in range(0, len(order), most):
+            rows = self._read(order[begin : begin + most])
+            for first in range(0, len(order[begin : begin + most]), size):
                 yield {name: x[first : first + size][part] for name, x in rows.items()}
 
     def shown(self, rows: Rows, generator: torch.Generator) -> Rows:
@@ -91,6 +107,11 @@ class TrainingRows:
         for name, x in reflected.items():
             shown[name][chosen] = x
         return shown
+
+    def _read(self, numbers: NDArray[np.intp]) -> Rows:
+        if self._trajectories is not None:
+            return self._trajectories.rows(numbers)
+        return self._data.rows(numbers, self._fields)
 
     def _find_mirror(self) -> Mirror | None:
         values = load_parameters(PlannerNodeConfig, self._data.index["parameters"])[1]

@@ -43,7 +43,7 @@ class Description:
 
     Attributes:
         kind: "policy": plans (2303.04137); "optimality": plans under the label that they are better
-            than their like (2505.23458); "value": cost to go
+            than their like (2505.23458); "value": cost to go; "diffuser": trajectories (2205.09991)
         task: name of the task
         model_sha256: hash of the robot's compiled model, see `bags/model_text.py`
         network: arguments of the network's configuration

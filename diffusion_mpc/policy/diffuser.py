@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_mpc.names import BodyName
+from diffusion_mpc.policy.checkpoint import CheckpointError, read_description, read_weights
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.generative_processes import Adjust, SamplingStep
+from diffusion_mpc.policy.purpose import Purpose, require_fit
 
 TrajectoryCost = Callable[[Tensor], Tensor]
 """Differentiable costs (batch,) of trajectories (batch, horizon, states + actions)."""
@@ -22,6 +25,9 @@ starts: under the planned actions, or under a controller that follows the planne
 
 KNOWN_FRACTION = 0.75
 """Fraction of the training rows whose start, and of those whose goal, is given."""
+
+FLAGS = 3
+"""Numbers of the network's condition that say what is given."""
 
 COMMITTED_FRACTION = 0.25
 """Fraction of the training rows some of whose first actions are given."""
@@ -39,6 +45,8 @@ class DiffuserConfig:
         actions: size of an action
         horizon: rows (state, action) of a training trajectory
         goal: columns of the state that a goal fixes
+        condition: size of what a trajectory depends on beside what is given of it, such as the
+            observation at its start, which knows the reference
         body: kind of network; only the U-Net's horizon is free when sampling
         levels: noise levels
         width: channels of the U-Net at the first resolution, or units of a hidden layer
@@ -49,6 +57,7 @@ class DiffuserConfig:
     actions: int
     horizon: int
     goal: tuple[int, ...] = ()
+    condition: int = 0
     body: BodyName = "unet"
     levels: int = 20
     width: int = 32
@@ -127,7 +136,7 @@ class Diffuser(nn.Module):
                 length=config.horizon,
                 channels=config.states + config.actions,
                 # Whether start and goal are given, and the fraction of the actions that are.
-                condition=3,
+                condition=FLAGS + config.condition,
                 body=config.body,
                 process="ddpm",
                 prediction="sample",
@@ -137,21 +146,43 @@ class Diffuser(nn.Module):
             )
         )
 
-    def fit_limits(self, trajectories: Tensor) -> None:
-        """Set the normalisation from training trajectories (count, horizon, channels)."""
+    def fit_limits(self, trajectories: Tensor, conditions: Tensor | None = None) -> None:
+        """Set the normalisation from training data.
+
+        Args:
+            trajectories: (count, horizon, channels)
+            conditions: (count, condition); None where there are none
+        """
         rows = trajectories.flatten(0, 1)
         self.denoiser.sequence.fit(rows.amin(0), rows.amax(0))
+        if conditions is not None:
+            # What says what is given stays as it is.
+            low, high = -torch.ones(FLAGS), torch.ones(FLAGS)
+            self.denoiser.given.fit(
+                torch.cat((low, conditions.amin(0))), torch.cat((high, conditions.amax(0)))
+            )
 
-    def loss(self, trajectories: Tensor, generator: torch.Generator) -> Tensor:
-        """Training loss (), on trajectories some of whose entries are given and free of noise."""
+    def loss(
+        self,
+        trajectories: Tensor,
+        generator: torch.Generator,
+        conditions: Tensor | None = None,
+    ) -> Tensor:
+        """Training loss (), on trajectories some of whose entries are given and free of noise.
+
+        Args:
+            trajectories: (batch, horizon, channels)
+            generator: source of levels, noise, and of what is given, on the CPU
+            conditions: (batch, condition); None where there are none
+        """
         count, length, _ = trajectories.shape
         draws = torch.rand((3, count), generator=generator)
         lengths = torch.randint(1, max(2, length // 2), (count,), generator=generator)
         start, goal = draws[:2] < KNOWN_FRACTION
         committed = lengths * (draws[2] < COMMITTED_FRACTION)
         mask = self._mask(length, start, goal, committed)
-        condition = _condition(start, goal, committed / length)
-        return self.denoiser.loss(trajectories, condition.to(trajectories), generator, known=mask)
+        seen = _condition(start, goal, committed / length, conditions).to(trajectories)
+        return self.denoiser.loss(trajectories, seen, generator, known=mask)
 
     # Gradients go back through the network, where tensors of inference mode take no part.
     @torch.inference_mode(False)
@@ -167,6 +198,7 @@ class Diffuser(nn.Module):
         guidance: Guidance | None = None,
         adjust: Adjust | None = None,
         reconstruction: float = RECONSTRUCTION,
+        conditions: Tensor | None = None,
     ) -> Tensor:
         """Trajectories (count, horizon, states + actions) by DDPM's ancestral sampling.
 
@@ -184,10 +216,11 @@ class Diffuser(nn.Module):
             adjust: called with every iterate, normalised, after guidance and before what is given
                 is put in its place
             reconstruction: weight of the guidance to what is given; 0: none
+            conditions: (count, condition), where the configuration has one
 
         Raises:
-            ValueError: more actions are committed than the horizon has, or a goal is given to a
-                network without
+            ValueError: more actions are committed than the horizon has, a goal is given to a
+                network without, or the condition is not there
         """
         c, length = self.config, horizon or self.config.horizon
         prefix = 0 if committed is None else committed.shape[-2]
@@ -195,6 +228,8 @@ class Diffuser(nn.Module):
             raise ValueError(f"{prefix} actions are committed, more than the horizon of {length}")
         if goal is not None and not c.goal:
             raise ValueError("this network was trained without goals; sample without one")
+        if (0 if conditions is None else conditions.shape[-1]) != c.condition:
+            raise ValueError(f"this network was trained with {c.condition} conditions; give those")
         limits = self.denoiser.sequence
         noise = torch.randn(
             (count, length, c.states + c.actions), generator=generator, device=limits.centre.device
@@ -211,7 +246,7 @@ class Diffuser(nn.Module):
         mask = self._mask(length, *flags, prefix * ones).to(noise.device)
         known = Known(mask, limits.normalise(values))
         x = self.denoiser.sample(
-            _condition(*flags, ones * (prefix / length)).to(noise),
+            _condition(*flags, ones * (prefix / length), conditions).to(noise),
             known.put(noise),
             c.levels,
             adjust=self._adjust(known, guidance, adjust, reconstruction),
@@ -286,5 +321,26 @@ def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return torch.autograd.grad(function(leaf).sum(), leaf)[0]
 
 
-def _condition(start: Tensor, goal: Tensor, committed: Tensor) -> Tensor:
-    return torch.stack((start.float(), goal.float(), committed.float()), dim=-1)
+def _condition(start: Tensor, goal: Tensor, committed: Tensor, others: Tensor | None) -> Tensor:
+    flags = torch.stack((start.float(), goal.float(), committed.float()), dim=-1)
+    return flags if others is None else torch.cat((flags.to(others), others), dim=-1)
+
+
+def read_diffuser(path: Path, purpose: Purpose) -> tuple[Diffuser, float]:
+    """Diffuser of a checkpoint, and the time between two rows of its trajectories, s.
+
+    Raises:
+        CheckpointError: it cannot be read, or is for something else
+    """
+    description = read_description(path)
+    require_fit(path, description, purpose, ("diffuser",))
+    try:
+        network = dict(description.network)
+        model = Diffuser(DiffuserConfig(**{**network, "goal": tuple(network["goal"])}))
+        period = 1.0 / float(description.plan["rate"])
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"the network in '{path}' cannot be built: {error!r}; train it anew"
+        ) from None
+    read_weights(path, model)
+    return model.eval(), period

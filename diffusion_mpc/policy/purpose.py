@@ -39,7 +39,8 @@ def require_fit(
     Raises:
         CheckpointError: it is of another kind, or for another task, model or observation
     """
-    wanted = "value" if kinds == ("value",) else "policy"
+    # Policies are of several kinds, of which the first names them all.
+    wanted = kinds[0]
     if description.kind not in kinds:
         raise CheckpointError(
             f"'{path}' is a {description.kind}, no {wanted}; train one with `diffusion-mpc train`"

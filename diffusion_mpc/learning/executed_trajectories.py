@@ -1,0 +1,75 @@
+"""Parts of recorded episodes, as a model of trajectories learns from them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
+from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
+from diffusion_mpc.learning.plan_rows import PLAN
+from diffusion_mpc.learning.relative_states import RelativeStates
+from diffusion_mpc.tasks import find_task
+
+
+class ExecutedTrajectories:
+    """Executed states and actions of consecutive steps under one reference, without a failure.
+
+    Attributes:
+        first: (n,) numbers of the rows in the data at which such a part begins
+        last: (n,) and ends
+    """
+
+    def __init__(self, data: Dataset, horizon: int) -> None:
+        """Find them.
+
+        Args:
+            data: the data
+            horizon: steps of a part
+
+        Raises:
+            DatasetError: no episode has as many, or the robot has actuators with states, which data
+                do not have
+        """
+        self._data = data
+        columns = data.columns("kind", "failed", "episode", "step", "reference")
+        executed = np.flatnonzero((columns["kind"] == PLAN) & (columns["failed"] == 0))
+        before, after = executed[: 1 - horizon or None], executed[horizon - 1 :]
+        whole = columns["episode"][before] == columns["episode"][after]
+        # Rows of an episode are in the order of its steps; one without a plan is missing.
+        whole &= columns["step"][after] - columns["step"][before] == horizon - 1
+        whole &= (columns["reference"][before] == columns["reference"][after]).all(1)
+        self.first, self.last = before[whole], after[whole]
+        if not len(self.first):
+            raise DatasetError(
+                f"no episode in '{data.folders[0]}' has {horizon} steps under one reference; "
+                "lower --horizon"
+            )
+        values = load_parameters(PlannerNodeConfig, data.index["parameters"])[1]
+        config = build(PlannerNodeConfig, values)
+        task = find_task(config.task)(config.model.file)
+        if task.model.na:
+            raise DatasetError(
+                f"actuators of task '{task.name}' have states, which the data do not have; "
+                "trajectories of them are not modelled"
+            )
+        self._relative = RelativeStates(task)
+        self._steps = np.zeros(len(data), np.int64)
+        self._steps[executed] = np.arange(len(executed))
+        self._executed, self.horizon = executed, horizon
+
+    def rows(self, first: NDArray[np.intp]) -> Rows:
+        """Parts that begin at some of the rows `first`, (n,).
+
+        Returns:
+            `states` (n, horizon, states), see `RelativeStates`; `actions` (n, horizon, nu),
+            normalised; `observation` (n, history, obs) at the first step
+        """
+        steps = self._executed[self._steps[first][:, None] + np.arange(self.horizon)]
+        found = self._data.rows(steps.ravel(), ("state", "action"))
+        shape = (len(first), self.horizon, -1)
+        return {
+            "states": self._relative.encode(found["state"].reshape(shape)).astype(np.float32),
+            "actions": found["action"].reshape(shape),
+            "observation": self._data.rows(first, ("observation",))["observation"],
+        }
