@@ -27,7 +27,6 @@ from diffusion_mpc.config import (
 from diffusion_mpc.learning.collect import (
     CollectOptions,
     collect,
-    drop_unfinished,
     shard_rows,
     teacher_settings,
 )
@@ -40,6 +39,7 @@ from diffusion_mpc.learning.dataset import (
 )
 from diffusion_mpc.learning.learners import NetworkOptions
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
+from diffusion_mpc.learning.shard_folder import drop_unfinished
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
 from diffusion_mpc.learning.train import Training, TrainOptions
 from diffusion_mpc.names import CheckpointKind
@@ -280,9 +280,7 @@ def test_rounds_of_different_rates_are_trained_on_by_a_policy_of_one_observation
 @pytest.mark.parametrize("kind", typing.get_args(CheckpointKind))
 def test_all_kinds_train(tmp_path, kind):
     made_data(tmp_path / "data")
-    network = dataclasses.replace(
-        OPTIONS.network, process="ddpm" if kind == "diffuser" else "flow"
-    )
+    network = dataclasses.replace(OPTIONS.network, process="ddpm" if kind == "diffuser" else "flow")
     options = dataclasses.replace(OPTIONS, kind=kind, network=network, horizon=8)
     figures = Training((tmp_path / "data",), tmp_path / "run", options).run()
 

@@ -29,8 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffusion_mpc.config import (
     SIM,
@@ -44,22 +42,13 @@ from diffusion_mpc.config import (
     require_parameter,
     split_sim,
 )
-from diffusion_mpc.learning.dataset import (
-    INDEX,
-    DatasetError,
-    Rows,
-    open_shard,
-    read_index,
-    shard_name,
-    write_index,
-    write_shard,
-)
+from diffusion_mpc.learning.dataset import Rows, open_shard, shard_name, write_index
 from diffusion_mpc.learning.old_states import old_states_of_bags, old_states_of_data, plan_again
 from diffusion_mpc.learning.plan_rows import PLAN
+from diffusion_mpc.learning.shard_folder import begin_folder, make_missing
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions, TeacherEpisode
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.versions import model_hash, revision, versions
-from diffusion_mpc.workers import WorkersError, completed
 
 EPISODES = 4
 """Episodes of a shard."""
@@ -101,21 +90,30 @@ def teacher_settings(task: str, given: Mapping[str, str]) -> dict[str, Value]:
     Raises:
         ConfigError, TaskError: as `load_parameters`
     """
-    kind, model = find_task(task), model_file(given)
-    # A shipped policy would be a teacher of itself.
-    values: dict[str, Value] = {
+    kind = find_task(task)
+    known = parameters(PlannerNodeConfig, kind, model_file(given))
+    more = {
+        f"planner.{name}": factor * int(known[f"planner.{name}"].default)
+        for name, factor in (("num_samples", 4), ("iterations", 2))
+    }
+    return {
         "task": task,
         "backend.threads": 1,
+        # A shipped policy would be a teacher of itself.
         "policy.checkpoint": "",
         **kind.demo,
+        **more,
+        **parse_given(task, given),
     }
+
+
+def parse_given(task: str, given: Mapping[str, str]) -> dict[str, Value]:
+    """Values of the texts that `teacher_settings` takes."""
+    kind, model = find_task(task), model_file(given)
     planned, simulated = split_sim(given)
+    values = dict[str, Value]()
     for config, texts, prefix in ((PlannerNodeConfig, planned, ""), (SimConfig, simulated, SIM)):
         known = parameters(config, kind, model)
-        if config is PlannerNodeConfig:
-            for name, factor in (("num_samples", 4), ("iterations", 2)):
-                parameter = known[f"planner.{name}"]
-                values[parameter.name] = factor * int(parameter.default)
         for name, text in texts.items():
             require_parameter(name, known)
             values[prefix + name] = known[name].parse(text)
@@ -142,19 +140,15 @@ def collect(
     """
     settings = teacher_settings(task, given)
     about = _about(task, settings, options)
-    folder.mkdir(parents=True, exist_ok=True)
-    _require_same(folder, about)
-    for line in drop_unfinished(folder):
-        Console(stderr=True).print(f"note: {line}", highlight=False, soft_wrap=True)
+    begin_folder(folder, about, ("task", "model_sha256", "parameters", "options", "old_states"))
     # Wrong settings end here, in one line, not in every worker.
     TeacherEpisode(settings, 0, options.episode)
     episodes = -(-options.episodes // EPISODES)
     old = _old_states(options, settings, about)
     shards = episodes - (-len(old["time"]) // STATES if old else 0)
     began = time.perf_counter()
-    made = _make_missing(
-        folder, partial(shard_rows, settings, options.episode, episodes, old), options, shards
-    )
+    work = partial(shard_rows, settings, options.episode, episodes, old)
+    made = make_missing(folder, work, shards, options.processes, options.ray_address)
     seconds = time.perf_counter() - began
     write_index(folder, about, range(shards))
     plans = pairs = falls = 0
@@ -182,22 +176,6 @@ def collect(
         "falls": falls,
         "mean_cost": float(np.mean(cost)) if cost else None,
     }
-
-
-def drop_unfinished(folder: Path) -> list[str]:
-    """Put shards that were cut short aside; one line for each that was."""
-    lines = []
-    for part in sorted(folder.glob(".shard-*.part")):
-        part.unlink()
-        lines.append(f"'{part}' was not finished; its episodes are made again")
-    for path in sorted(folder.glob("shard-*.safetensors")):
-        try:
-            open_shard(path)
-        except DatasetError as error:
-            aside = path.with_suffix(".unreadable")
-            path.replace(aside)
-            lines.append(f"{error}; it is kept as '{aside.name}', its episodes are made again")
-    return lines
 
 
 def shard_rows(
@@ -239,30 +217,6 @@ def _old_states(
     return {name: np.concatenate([rows[name] for rows in found]) for name in next(iter(found), {})}
 
 
-def _make_missing(folder: Path, work: partial[Rows], options: CollectOptions, shards: int) -> int:
-    """Rows of the shards that were missing, in several processes."""
-    missing = [n for n in range(shards) if not (folder / shard_name(n)).is_file()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    made, began, console = 0, time.perf_counter(), Console(stderr=True)
-
-    def inform(text: str) -> None:
-        console.print(f"note: {text}", highlight=False, soft_wrap=True)
-
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("collect", total=shards, completed=shards - len(missing))
-        try:
-            for number, rows in completed(
-                work, missing, options.processes, options.ray_address, inform
-            ):
-                write_shard(folder, number, rows)
-                made += len(rows["kind"])
-                rate = made / (time.perf_counter() - began)
-                progress.update(bar, advance=1, description=f"{rate:.0f} pairs/s")
-        except WorkersError as error:
-            raise DatasetError(f"{error}; the shards that are done stay") from None
-    return made
-
-
 def _about(task: str, settings: Mapping[str, Value], options: CollectOptions) -> dict[str, Any]:
     planned = split_sim(settings)[0]
     config = build(PlannerNodeConfig, load_parameters(PlannerNodeConfig, planned)[1])
@@ -284,20 +238,3 @@ def _said_of_old_states(options: CollectOptions) -> dict[str, Any]:
         "replan": str(options.replan or ""),
         "replan_fraction": options.replan_fraction if options.replan else 0.0,
     }
-
-
-def _require_same(folder: Path, about: Mapping[str, Any]) -> None:
-    """Refuse a folder of other data."""
-    if not (folder / INDEX).is_file():
-        write_index(folder, about, ())
-        return
-    before = read_index(folder)
-    # What data of before do not say was not there to be chosen.
-    before["options"] = asdict(EpisodeOptions()) | before["options"]
-    before.setdefault("old_states", _said_of_old_states(CollectOptions()))
-    for name in ("task", "model_sha256", "parameters", "options", "old_states"):
-        if before[name] != about[name]:
-            raise DatasetError(
-                f"'{folder}' has data of another {name.replace('_', ' ')}; name another folder "
-                "with --output"
-            )

@@ -17,7 +17,8 @@ class ExecutedTrajectories:
 
     Attributes:
         first: (n,) numbers of the rows in the data at which such a part begins
-        last: (n,) and ends
+        relative: numbers of its states
+        horizon: steps of a part
     """
 
     def __init__(self, data: Dataset, horizon: int) -> None:
@@ -39,7 +40,7 @@ class ExecutedTrajectories:
         # Rows of an episode are in the order of its steps; one without a plan is missing.
         whole &= columns["step"][after] - columns["step"][before] == horizon - 1
         whole &= (columns["reference"][before] == columns["reference"][after]).all(1)
-        self.first, self.last = before[whole], after[whole]
+        self.first = before[whole]
         if not len(self.first):
             raise DatasetError(
                 f"no episode in '{data.folders[0]}' has {horizon} steps under one reference; "
@@ -53,7 +54,7 @@ class ExecutedTrajectories:
                 f"actuators of task '{task.name}' have states, which the data do not have; "
                 "trajectories of them are not modelled"
             )
-        self._relative = RelativeStates(task)
+        self.relative = RelativeStates(task)
         self._steps = np.zeros(len(data), np.int64)
         self._steps[executed] = np.arange(len(executed))
         self._executed, self.horizon = executed, horizon
@@ -68,8 +69,9 @@ class ExecutedTrajectories:
         steps = self._executed[self._steps[first][:, None] + np.arange(self.horizon)]
         found = self._data.rows(steps.ravel(), ("state", "action"))
         shape = (len(first), self.horizon, -1)
+        states = found["state"].reshape(shape)
         return {
-            "states": self._relative.encode(found["state"].reshape(shape)).astype(np.float32),
+            "states": self.relative.encode(states, states[:, 0]).astype(np.float32),
             "actions": found["action"].reshape(shape),
             "observation": self._data.rows(first, ("observation",))["observation"],
         }

@@ -45,9 +45,14 @@ class RelativeStates:
             q = self._base[0]
             self._reference[q : q + 7] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
-    def encode(self, states: Array) -> Array:
-        """Numbers (..., T, size) of trajectories (..., T, nq + nv)."""
-        seen = self._seen_from(states, states[..., 0, :])
+    def encode(self, states: Array, first: Array) -> Array:
+        """Numbers (..., T, size) of trajectories (..., T, nq + nv).
+
+        Args:
+            states: the trajectories
+            first: as `decode`
+        """
+        seen = self._seen_from(states, first)
         qpos, qvel = seen[..., : self._nq], seen[..., self._nq :]
         encoded = np.empty((*states.shape[:-1], self.size))
         encoded[..., self._nv :] = qvel

@@ -123,6 +123,32 @@ class DiffusionPolicy:
         plans = sample.double().numpy() + (0.0 if base is None else base)
         return np.asarray(plans.clip(-1.0, 1.0))
 
+    @torch.inference_mode()
+    def act(self, observations: Array, steps: int, guidance: float) -> Array:
+        """First actions (batch, nu) in [-1, 1] of plans for many observations at once.
+
+        Of plans that begin from no noise: they stand for the middle of the policy's distribution.
+
+        Args:
+            observations: (batch, history, obs) the newest last
+            steps: sampling steps
+            guidance: weight of the label, where the network has one
+
+        Raises:
+            ValueError: the policy adds to a previous plan, which these states have not
+        """
+        if self.description.residual:
+            raise ValueError(
+                "the policy adds to a previous plan, and there is none; train one with "
+                "--no-residual"
+            )
+        config = self._denoiser.config
+        seen = torch.from_numpy(condition(observations, None)).float()
+        noise = torch.zeros((len(seen), config.length, config.channels))
+        label = noise.new_ones((len(seen), 1)) if config.label else None
+        sample = self._denoiser.sample(seen, noise, steps, label, guidance)
+        return np.asarray(sample[:, 0].double().numpy().clip(-1.0, 1.0))
+
 
 def condition(observations: Array, previous: Array | None) -> Array:
     """Condition (batch, c) of the network.

@@ -128,7 +128,8 @@ class Controller:
             config.prediction.enabled,
         )
 
-    def _purpose(self, config: PlannerNodeConfig, checkpoint: str) -> Purpose:
+    def purpose(self, config: PlannerNodeConfig, checkpoint: str) -> Purpose:
+        """What a checkpoint of some name has to fit."""
         start = initial_state(self.task, self.backend.model)
         observation = observe(self.task, self.backend.model, start, Reference())
         own = self.task.path == type(self.task).model_path
@@ -151,7 +152,7 @@ class Controller:
             return None
         name = config.policy.checkpoint
         try:
-            return DiffusionPolicy(locate(name), self._purpose(config, name), config.planner.seed)
+            return DiffusionPolicy(locate(name), self.purpose(config, name), config.planner.seed)
         except CheckpointError as error:
             if config.planner.algorithm == "policy":
                 raise
@@ -163,7 +164,7 @@ class Controller:
         if not name:
             return None
         try:
-            network, period = read_value(locate(name), self._purpose(config, name))
+            network, period = read_value(locate(name), self.purpose(config, name))
         except CheckpointError as error:
             self.missing.append(f"planning without the value: {error}")
             return None
