@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts.types import PositiveInt
 
@@ -15,14 +16,17 @@ from diffusion_mpc.arguments import (
 )
 from diffusion_mpc.names import BodyName, CheckpointKind, Prediction, ProcessName
 
+if TYPE_CHECKING:
+    from diffusion_mpc.learning.augment import AugmentOptions
+
 
 def collect(
     task: str,
     /,
     *,
     output: Path | None = None,
-    episodes: int | None = None,
-    duration: float = 8.0,
+    episodes: PositiveInt | None = None,
+    duration: float | None = None,
     samples: int = 4,
     tails: int = 2,
     push: float = 0.4,
@@ -34,6 +38,10 @@ def collect(
     bags: tuple[Path, ...] = (),
     replan: Path | None = None,
     replan_fraction: float = 0.25,
+    augment: Path | None = None,
+    diffuser: Path | None = None,
+    strength: float = 1.0,
+    largest_error: float = 0.0,
     processes: int = 0,
     ray_address: str = "",
     seed: int = 0,
@@ -46,13 +54,19 @@ def collect(
     where --set says nothing else; it controls the robot in lockstep, from random starts, under
     references that change, pushes, other masses and frictions, and late states.
 
+    With --augment it enlarges such data without a robot: by trajectories that a model of them
+    (`train --kind diffuser`) makes near a policy, each step of which is checked against MuJoCo.
+
     example: diffusion-mpc collect quadruped --episodes 64 --output runs/data/quadruped
 
     Args:
         task: name of the task, or a Python file that defines one
-        output: folder for the data (default: runs/data/TASK)
-        episodes: number of episodes (default: 64; none beside --bags)
-        duration: simulated time of an episode, s
+        output: folder for the data (default: runs/data/TASK; with --augment, the data's name and
+            _synthetic)
+        episodes: number of episodes (default: 64; none beside --bags), or of synthetic
+            trajectories (default: 1024)
+        duration: simulated time of an episode, s (default: 8; of a synthetic trajectory, that of
+            those that the model was trained on, and others of a unet alone)
         samples: rows that a plan gives of its samples
         tails: rows that a plan gives of its later parts
         push: largest push, as a change of velocity in m/s
@@ -67,12 +81,19 @@ def collect(
         bags: recorded runs, or folders of them, whose states are planned from again
         replan: former data of the task, whose states are planned from again
         replan_fraction: fraction of their states
+        augment: data of the task that are enlarged
+        diffuser: model of their trajectories (default: DATA_diffuser/best.safetensors)
+        strength: strength of the guidance of such trajectories to the policy of --policy, lambda of
+            2404.06356; 0: as in the data
+        largest_error: error of a step against MuJoCo, in standard deviations of what a step
+            changes, from which on such a trajectory is cut off; 0: none is
         processes: worker processes; 0: one per core
         ray_address: work on a Ray cluster: its address, or auto for that on this machine
         seed: same seed, same data
         settings: planner parameter, or sim.NAME=VALUE; can be repeated
         json: file to write the figures to
     """
+    from diffusion_mpc.learning.augment import AugmentOptions
     from diffusion_mpc.learning.collect import CollectOptions
     from diffusion_mpc.learning.collect import collect as run
     from diffusion_mpc.learning.teacher_episode import EpisodeOptions
@@ -85,9 +106,29 @@ def collect(
         given["policy.checkpoint"] = policy if shipped else str(Path(policy).resolve())
     if deployed and not policy:
         raise ValueError("--deployed is a planner with a policy; name one with --policy")
+    if augment is not None:
+        return _augment(
+            task,
+            output or augment.with_name(f"{augment.name}_synthetic"),
+            given,
+            AugmentOptions(
+                augment,
+                str(diffuser or augment.with_name(f"{augment.name}_diffuser") / "best.safetensors"),
+                episodes or 1024,
+                strength,
+                duration or 0.0,
+                largest_error,
+                processes,
+                ray_address,
+                seed,
+            ),
+            json,
+        )
+    if diffuser is not None:
+        raise ValueError("--diffuser is a model of the data of --augment; name those as well")
     rows, steps = _samples_and_steps(deployed) if deployed else (0, 0)
     course = EpisodeOptions(
-        duration=duration,
+        duration=8.0 if duration is None else duration,
         samples=samples,
         tails=tails,
         push=push,
@@ -106,6 +147,17 @@ def collect(
         given,
         CollectOptions(wanted, processes, course, bags, replan, replan_fraction, ray_address),
     )
+    print_figures(figures)
+    write_json(figures, json)
+    return 0
+
+
+def _augment(
+    task: str, folder: Path, given: dict[str, str], options: AugmentOptions, json: Path | None
+) -> int:
+    from diffusion_mpc.learning.augment import augment
+
+    figures = augment(task, folder, given, options)
     print_figures(figures)
     write_json(figures, json)
     return 0

@@ -164,7 +164,8 @@ def _shapes(shard: Shard) -> dict[str, tuple[int, ...]]:
 class Dataset:
     """Rows of one folder or several, in the order of folders and shards.
 
-    Several are rounds of one task: of the same model and rows.
+    Several are rounds of one task: of the same model and rows. Of fields that only some of them
+    have, as synthetic ones, there is none.
 
     Attributes:
         folders: the folders
@@ -193,10 +194,11 @@ class Dataset:
             if not mine:
                 raise DatasetError(f"no shard in '{folder}' can be read; collect anew")
             self._shards += mine
-            if _shapes(mine[0]) != _shapes(self._shards[0]):
+            here, there = _shapes(mine[0]), _shapes(self._shards[0])
+            if any(here[name] != there[name] for name in here.keys() & there.keys()):
                 raise DatasetError(
-                    f"the rows of '{folder}' have other fields or shapes than those of "
-                    f"'{folders[0]}'; collect them with the same parameters"
+                    f"the rows of '{folder}' have other shapes than those of '{folders[0]}'; "
+                    "collect them with the same parameters"
                 )
         self._ends = np.cumsum([len(shard) for shard in self._shards])
 
@@ -219,8 +221,13 @@ class Dataset:
 
     @cached_property
     def fields(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Shape of one row and type, by field."""
-        return {name: (v.shape[1:], v.dtype) for name, v in self._shards[0].fields.items()}
+        """Shape of one row and type, by field that all shards have."""
+        names = set.intersection(*(set(shard.fields) for shard in self._shards))
+        return {
+            name: (values.shape[1:], values.dtype)
+            for name, values in self._shards[0].fields.items()
+            if name in names
+        }
 
     def columns(self, *names: str) -> Rows:
         """Whole fields, in memory."""

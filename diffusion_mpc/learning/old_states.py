@@ -23,7 +23,7 @@ from diffusion_mpc.estimation.frames import pose_to_goal
 from diffusion_mpc.estimation.reference import parameter_reference
 from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
 from diffusion_mpc.learning.executed import costs_to_go, executed_costs
-from diffusion_mpc.learning.plan_rows import PLAN, TYPES, TaughtPlan, as_arrays
+from diffusion_mpc.learning.plan_rows import PLAN, SYNTHETIC, TYPES, TaughtPlan, as_arrays
 from diffusion_mpc.message_fields import xyz, xyzw
 from diffusion_mpc.planner.score import NoFeasibleSampleError
 from diffusion_mpc.planner.spline import Spline
@@ -56,7 +56,7 @@ STATS, STATS_TYPE = "planner/stats", "diffusion_mpc/msg/PlannerStats"
 
 
 def old_states_of_data(folder: Path, fraction: float, seed: int, about: Mapping[str, Any]) -> Rows:
-    """A fraction of the states of former data, chosen by chance.
+    """A fraction of the states of former data or of synthetic ones, chosen by chance.
 
     Args:
         folder: the data
@@ -76,7 +76,7 @@ def old_states_of_data(folder: Path, fraction: float, seed: int, about: Mapping[
             raise DatasetError(
                 f"'{folder}' has data of another {name.replace('_', ' ')}; name others"
             )
-    plans = np.flatnonzero(data.columns("kind")["kind"] == PLAN)
+    plans = np.flatnonzero(np.isin(data.columns("kind")["kind"], (PLAN, SYNTHETIC)))
     count = max(1, round(fraction * len(plans)))
     chosen = np.sort(np.random.default_rng(seed).choice(plans, count, replace=False))
     rows = data.rows(chosen, [name for name in KEPT if name != "before"] + ["observation"])

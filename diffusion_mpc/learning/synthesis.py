@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusion_mpc.config import PlannerNodeConfig, Value, build, cost_weights, load_parameters
 from diffusion_mpc.learning.dataset import Dataset, DatasetError
+from diffusion_mpc.learning.executed import executed_costs
 from diffusion_mpc.learning.executed_trajectories import ExecutedTrajectories
 from diffusion_mpc.policy.checkpoint import locate
 from diffusion_mpc.policy.diffuser import read_diffuser
@@ -62,7 +63,7 @@ class Synthesis:
     """
 
     def __init__(
-        self, data: Path, diffuser: str, settings: Mapping[str, Value], horizon: int = 0
+        self, data: Path, diffuser: str, settings: Mapping[str, Value], duration: float = 0.0
     ) -> None:
         """Read model and policy.
 
@@ -70,7 +71,7 @@ class Synthesis:
             data: recorded data
             diffuser: name of the model's checkpoint
             settings: parameters of the planner node, with the policy's
-            horizon: steps of a trajectory; 0: as the model was trained on
+            duration: of a trajectory, s; 0: as the model was trained on
 
         Raises:
             CheckpointError: model or policy cannot be read, or are for something else
@@ -87,6 +88,7 @@ class Synthesis:
         self.controller = Controller(self._task, config, self._weights)
         assert self.controller.policy is not None, "algorithm policy has read it"
         self._policy, self._config = self.controller.policy, config.policy
+        self._search = config.planner
         path = locate(diffuser)
         self._model, self.period = read_diffuser(path, self.controller.purpose(config, diffuser))
         if abs(self.period * config.planner.rate - 1.0) > 1e-6:
@@ -95,10 +97,11 @@ class Synthesis:
                 f"{config.planner.rate:g} Hz; train it on these data"
             )
         trained = self._model.config
-        self.horizon = horizon or trained.horizon
+        self.horizon = round(duration / self.period) or trained.horizon
         if self.horizon != trained.horizon and trained.body != "unet":
             raise ValueError(
-                f"'{path}' is a {trained.body} of {trained.horizon} steps; only a unet has others"
+                f"'{path}' is a {trained.body} of {trained.horizon * self.period:g} s; only a unet "
+                "makes trajectories of another length"
             )
         self.data = Dataset(data)
         if self.data.index["task"] != self._task.name:
@@ -213,3 +216,40 @@ class Synthesis:
             )
             moved[place] = np.concatenate([planned.qpos[1], planned.qvel[1]])
         return moved
+
+    def recorded_error(self, seed: int, count: int = 64) -> float:
+        """Mean error of the dynamics of some recorded trajectories.
+
+        It is not 0: robots that were recorded were pushed, and were not all the nominal model.
+        """
+        random = np.random.default_rng(seed)
+        first = random.choice(self.executed.first, min(count, len(self.executed.first)), False)
+        found, starts = self.executed.rows(first), self.starts(first)
+        states = self._relative.decode(found["states"].astype(float), starts.states)
+        return float(self.check(states, found["actions"].astype(float)).mean())
+
+    def costs(
+        self, time: float, reference: Reference, states: Array, actions: Array
+    ) -> tuple[Array, Array]:
+        """Cost (T,) and failure (T,) of the steps of one trajectory, see `executed_costs`."""
+        nq = self._task.model.nq
+        visited = [
+            State(time + self.period * step, state[:nq], state[nq:])
+            for step, state in enumerate(states)
+        ]
+        references = len(visited) * [reference]
+        return executed_costs(
+            self._task, self._task.model, self._weights, visited, actions, references
+        )
+
+    def knots(self, actions: Array) -> Array:
+        """Knots (T, num_knots, nu) that give the actions (T, nu) from each step on.
+
+        By least squares; after the last action, it goes on.
+        """
+        objective, search = self.controller.objective, self._search
+        to_knots = np.linalg.pinv(objective.spline.to_controls.double().numpy())
+        later = np.floor(np.arange(to_knots.shape[1]) * search.control_dt / self.period + 1e-6)
+        steps = np.arange(len(actions))[:, None] + later.astype(int)
+        followed = actions[np.minimum(steps, len(actions) - 1)]
+        return np.asarray((to_knots @ followed).clip(-1.0, 1.0))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
-from diffusion_mpc.learning.dataset import Dataset, Rows
+from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
 from diffusion_mpc.learning.executed_trajectories import ExecutedTrajectories
 from diffusion_mpc.learning.learners import Learner
 from diffusion_mpc.tasks import find_task
@@ -53,6 +53,11 @@ class TrainingRows:
             DatasetError: the data have no such trajectories
         """
         self._data, self._fields = data, kind.fields
+        missing = [] if kind.trajectories else sorted(set(kind.fields) - set(data.fields))
+        if missing:
+            raise DatasetError(
+                f"some of the data have no field '{missing[0]}'; leave synthetic data out"
+            )
         columns = data.columns("kind", "failed", "episode")
         self._trajectories = ExecutedTrajectories(data, horizon) if kind.trajectories else None
         self._fewer = TRAJECTORIES if kind.trajectories else 1

@@ -1,0 +1,197 @@
+"""Synthetic trajectories near a policy: they begin in the data, MuJoCo says how wrong they are."""
+
+import dataclasses
+
+import mujoco
+import numpy as np
+import pytest
+
+from diffusion_mpc.cli import learning_commands
+from diffusion_mpc.learning.augment import AugmentOptions, augment
+from diffusion_mpc.learning.collect import CollectOptions, collect
+from diffusion_mpc.learning.dataset import Dataset, DatasetError
+from diffusion_mpc.learning.learners import NetworkOptions
+from diffusion_mpc.learning.teacher_episode import EpisodeOptions
+from diffusion_mpc.learning.train import Training, TrainOptions
+from diffusion_mpc.policy.checkpoint import CheckpointError
+from diffusion_mpc.tasks import find_task
+
+TEACHER = {"planner.num_samples": "16", "planner.iterations": "2"}
+COURSE = EpisodeOptions(duration=0.8, samples=1, tails=1, delays=0)
+SMALL = NetworkOptions(width=64, depth=2)
+DDPM = dataclasses.replace(SMALL, process="ddpm")
+SYNTHETIC = 3
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    """Data of the cartpole, a model of their trajectories, and a policy."""
+    folder = tmp_path_factory.mktemp("learnt")
+    data = folder / "data"
+    collect("cartpole", data, TEACHER, CollectOptions(12, 1, COURSE))
+    for kind, network, epochs in (("diffuser", DDPM, 60), ("policy", SMALL, 10)):
+        options = TrainOptions(kind, network, epochs, 64, residual=False, horizon=8)
+        Training((data,), folder / kind, options).run()
+    return folder
+
+
+def options(learnt, **others):
+    given = {"strength": 1.0, "trajectories": 64, "processes": 1, **others}
+    return AugmentOptions(learnt / "data", str(learnt / "diffuser" / "best.safetensors"), **given)
+
+
+def policy(learnt):
+    return {"policy.checkpoint": str(learnt / "policy" / "best.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def synthetic(learnt):
+    figures = augment("cartpole", learnt / "synthetic", policy(learnt), options(learnt))
+    return Dataset(learnt / "synthetic"), figures
+
+
+def test_trajectories_begin_in_states_of_the_data(learnt, synthetic):
+    data, _ = synthetic
+    rows = data.columns("step", "state", "kind", "observation", "reference")
+    recorded = Dataset(learnt / "data").columns("state", "observation")
+
+    assert (rows["kind"] == SYNTHETIC).all()
+    for row in np.flatnonzero(rows["step"] == 0):
+        (same,) = np.nonzero((recorded["state"] == rows["state"][row]).all(1))
+        assert len(same)
+        np.testing.assert_allclose(
+            recorded["observation"][same[0]], rows["observation"][row], atol=1e-5
+        )
+
+
+def test_the_stored_error_is_the_distance_to_where_mujoco_comes(learnt, synthetic):
+    data, figures = synthetic
+    rows = data.columns("episode", "step", "state", "action", "dynamics_error")
+    task = find_task("cartpole")()
+    model = task.model
+    # The model that plans are made with, stepped for a period of 20 ms.
+    steps = round(0.02 / model.opt.timestep)
+    recorded = Dataset(learnt / "data").columns("kind", "state", "episode")
+    plans = recorded["kind"] == 0
+    change = np.diff(recorded["state"][plans], axis=0)
+    scale = change[np.diff(recorded["episode"][plans]) == 0].std(0)
+    found, expected = [], []
+    for row in range(len(data) - 1):
+        if rows["episode"][row + 1] != rows["episode"][row]:
+            continue
+        moved = mujoco.MjData(model)
+        moved.qpos[:], moved.qvel[:] = np.split(rows["state"][row], 2)
+        moved.ctrl[:] = task.action_centre + task.action_reach * rows["action"][row]
+        mujoco.mj_step(model, moved, steps)
+        apart = rows["state"][row + 1] - np.concatenate([moved.qpos, moved.qvel])
+        expected.append(np.sqrt(np.square(apart / scale).mean()))
+        found.append(rows["dynamics_error"][row])
+
+    # The scale is of all recorded steps here, and of those of whole trajectories there.
+    assert np.corrcoef(found, expected)[0, 1] > 0.999
+    assert np.median(np.array(found) / expected) == pytest.approx(1.0, abs=0.1)
+    # The robots that were recorded differ in mass; the model of their trajectories is no exact one.
+    assert figures["dynamics_error_recorded"] < 0.2 < figures["dynamics_error"]
+
+
+def test_the_same_seed_makes_the_same_trajectories_and_goes_on_after_a_kill(learnt, synthetic):
+    data, _ = synthetic
+    folder = learnt / "twice"
+    figures = augment("cartpole", folder, policy(learnt), options(learnt, trajectories=128))
+    first = (folder / "shard-00000.safetensors").read_bytes()
+    second = (folder / "shard-00001.safetensors").read_bytes()
+    assert figures["new_rows"] == 2 * len(data)
+    assert first == (learnt / "synthetic" / "shard-00000.safetensors").read_bytes()
+    assert first != second
+
+    (folder / "shard-00001.safetensors").write_bytes(second[:-100])
+    figures = augment("cartpole", folder, policy(learnt), options(learnt, trajectories=128))
+
+    assert figures["new_rows"] == len(data)
+    assert (folder / "shard-00001.safetensors").read_bytes() == second
+    with pytest.raises(DatasetError, match="another options; name another folder"):
+        augment("cartpole", folder, policy(learnt), options(learnt, strength=2.0))
+
+
+def test_guidance_brings_actions_nearer_to_the_policy(learnt):
+    apart = [
+        augment("cartpole", learnt / f"by{s:g}", policy(learnt), options(learnt, strength=s))[
+            "policy_distance"
+        ]
+        for s in (0.0, 3.0, 30.0)
+    ]
+
+    assert apart[0] > apart[1] > apart[2]
+
+
+def test_trajectories_end_where_they_leave_the_dynamics(learnt, synthetic):
+    errors = synthetic[0].columns("dynamics_error")["dynamics_error"]
+    limit = float(np.quantile(errors, 0.9))
+
+    augment("cartpole", learnt / "cut", policy(learnt), options(learnt, largest_error=limit))
+
+    cut = Dataset(learnt / "cut").columns("dynamics_error", "episode", "step")
+    assert cut["dynamics_error"].max() <= limit
+    for episode in np.unique(cut["episode"]):
+        steps = cut["step"][cut["episode"] == episode]
+        np.testing.assert_array_equal(steps, np.arange(len(steps)))
+    with pytest.raises(DatasetError, match="no step of 64 trajectories has an error below 1e-12"):
+        augment("cartpole", learnt / "none", policy(learnt), options(learnt, largest_error=1e-12))
+
+
+def test_a_value_learns_from_synthetic_states_and_a_policy_does_not(learnt, synthetic, tmp_path):
+    both = learnt / "data", learnt / "synthetic"
+    value = TrainOptions("value", SMALL, 1, 64)
+
+    alone = Training(both[:1], tmp_path / "one", value).run()
+    figures = Training(both, tmp_path / "both", value).run()
+
+    trained = np.unique(synthetic[0].columns("episode")["episode"]) % 10 != 9
+    assert figures["rows"] == alone["rows"] + 7 * trained.sum()
+    with pytest.raises(DatasetError, match="no field 'knots'; leave synthetic data out"):
+        Training(both, tmp_path / "policy", TrainOptions("policy", SMALL, 1, 64))
+
+
+def test_synthetic_states_are_planned_from_again(learnt, synthetic, tmp_path):
+    again = CollectOptions(0, 1, COURSE, replan=learnt / "synthetic", replan_fraction=0.02)
+
+    figures = collect("cartpole", tmp_path / "again", TEACHER, again)
+
+    states = synthetic[0].columns("state")["state"]
+    assert figures["old_states"] == round(0.02 * len(states))
+    for state in Dataset(tmp_path / "again").columns("state")["state"]:
+        assert (states == state).all(1).any()
+
+
+def test_what_does_not_fit_is_refused_in_one_line(learnt, tmp_path):
+    def refused(match, error=ValueError, **others):
+        with pytest.raises(error, match=match) as caught:
+            learning_commands.collect(
+                "cartpole", **{"augment": learnt / "data", "output": tmp_path / "out", **others}
+            )
+        assert "\n" not in str(caught.value)
+
+    own, model = (learnt / kind / "best.safetensors" for kind in ("policy", "diffuser"))
+    refused("needs the policy that it is tilted to; name it by --policy", diffuser=model)
+    refused("there is no checkpoint '.*data_diffuser", CheckpointError, policy=str(own))
+    refused("is a policy, no diffuser", CheckpointError, policy=str(own), diffuser=own)
+    refused("is a diffuser, no policy", CheckpointError, policy=str(model), diffuser=model)
+    refused(
+        "steps of 0.02 s, and the data are of plans at 25 Hz",
+        policy=str(own),
+        diffuser=model,
+        settings=("planner.rate=25",),
+    )
+    refused(
+        "is a mlp of 0.16 s; only a unet makes trajectories of another length",
+        policy=str(own),
+        diffuser=model,
+        duration=1.0,
+    )
+    refused("--diffuser is a model of the data of --augment", augment=None, diffuser=model)
+    Training((learnt / "data",), tmp_path / "residual", TrainOptions("policy", SMALL, 1, 64)).run()
+    refused(
+        "adds to a previous plan, and there is none; train one with --no-residual",
+        policy=str(tmp_path / "residual" / "best.safetensors"),
+        diffuser=model,
+    )
