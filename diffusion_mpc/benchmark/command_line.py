@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from diffusion_mpc.benchmark.augmentation import Augmentation
 from diffusion_mpc.benchmark.black_box import BlackBox
 from diffusion_mpc.benchmark.delay import Delay
 from diffusion_mpc.benchmark.generative import Generative
@@ -30,6 +31,7 @@ for benchmark in (
     BlackBox,
     Generative,
     TrajectoryDiffusion,
+    Augmentation,
     WarmStart,
     Soak,
 ):

@@ -90,12 +90,7 @@ def augment(
         ConfigError, TaskError: a parameter is not one
     """
     index = read_index(options.data)
-    settings = {
-        **index["parameters"],
-        **parse_given(task, given),
-        "task": task,
-        "planner.algorithm": "policy",
-    }
+    settings = {**augment_settings(options.data, given), "task": task}
     # What does not fit ends here, in one line, not in every worker.
     synthesis = Synthesis(options.data, options.diffuser, settings, options.duration)
     said = {
@@ -137,6 +132,18 @@ def augment(
         "mean_cost": float(whole["cost"].mean()),
         "failed": float(whole["failed"].mean()),
     }
+
+
+def augment_settings(data: Path, given: Mapping[str, str]) -> dict[str, Value]:
+    """Parameters of the data, but for those given, and of a policy that plans alone.
+
+    Raises:
+        ConfigError, TaskError: a parameter is not one
+        DatasetError: there are no such data
+    """
+    recorded = read_index(data)["parameters"]
+    given_values = parse_given(str(recorded["task"]), given)
+    return {**recorded, **given_values, "planner.algorithm": "policy"}
 
 
 def synthetic_rows(settings: Mapping[str, Value], options: AugmentOptions, number: int) -> Rows:

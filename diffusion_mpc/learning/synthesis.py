@@ -135,12 +135,12 @@ class Synthesis:
         """
 
         def log_density(numbers: Tensor, actions: Tensor) -> Tensor:
-            states = self._relative.decode(numbers.double().numpy(), starts.states)
+            states = self.decode(starts, numbers.double().numpy())
             wanted = torch.from_numpy(self.policy_actions(starts, states)).to(actions)
             # Of a normal distribution of unit variance about what the policy would do.
             return -0.5 * (actions - wanted).square().sum(-1)
 
-        first = self._relative.encode(starts.states[:, None], starts.states)[:, 0]
+        first = self.encode(starts, starts.states[:, None])[:, 0]
         made = self._model.sample(
             len(starts.times),
             generator,
@@ -150,7 +150,7 @@ class Synthesis:
             adjust=policy_guidance(self._model, log_density, strength) if strength else None,
         )
         numbers, actions = (x.double().numpy() for x in self._model.split(made))
-        states = self._relative.decode(numbers, starts.states)
+        states = self.decode(starts, numbers)
         # Rounded by the network's precision, it would be no state of the data.
         states[:, 0] = starts.states
         return states, actions.clip(-1.0, 1.0)
@@ -224,9 +224,20 @@ class Synthesis:
         """
         random = np.random.default_rng(seed)
         first = random.choice(self.executed.first, min(count, len(self.executed.first)), False)
-        found, starts = self.executed.rows(first), self.starts(first)
-        states = self._relative.decode(found["states"].astype(float), starts.states)
-        return float(self.check(states, found["actions"].astype(float)).mean())
+        return float(self.check(*self.recorded(first, self.starts(first))).mean())
+
+    def recorded(self, rows: NDArray[np.intp], starts: Starts) -> tuple[Array, Array]:
+        """States and actions, as `sample`, that were recorded at the rows of some starts."""
+        found = self.executed.rows(rows)
+        return self.decode(starts, found["states"].astype(float)), found["actions"].astype(float)
+
+    def encode(self, starts: Starts, states: Array) -> Array:
+        """Numbers (n, T, size) of trajectories (n, T, nq + nv), see `RelativeStates`."""
+        return self._relative.encode(states, starts.states)
+
+    def decode(self, starts: Starts, numbers: Array) -> Array:
+        """The inverse of `encode`."""
+        return self._relative.decode(numbers, starts.states)
 
     def costs(
         self, time: float, reference: Reference, states: Array, actions: Array

@@ -66,7 +66,7 @@ class TrainingRows:
             if self._trajectories is None
             else self._trajectories.first
         )
-        validated = columns["episode"][wanted] % VALIDATION == VALIDATION - 1
+        validated = is_validated(columns["episode"][wanted])
         self.train, self.validation = wanted[~validated], wanted[validated]
         self._mirror = self._find_mirror() if mirror and not kind.trajectories else None
 
@@ -123,6 +123,11 @@ class TrainingRows:
         config = build(PlannerNodeConfig, values)
         task = find_task(config.task)(config.model.file)
         return Mirror(task) if task.sides is not None else None
+
+
+def is_validated(episodes: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether episodes (n,) are kept for validation."""
+    return np.asarray(episodes % VALIDATION == VALIDATION - 1)
 
 
 def _thinned(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
