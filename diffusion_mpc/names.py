@@ -52,6 +52,9 @@ SafeCommand = Literal["zero", "hold", "damping"]
 CheckpointKind = Literal["policy", "optimality", "value", "diffuser"]
 """Kinds of networks, see `Description.kind`."""
 
+FusionName = Literal["rows", "max_rule"]
+"""Ways in which a policy's plan takes part in a search."""
+
 BodyName = Literal["mlp", "unet", "transformer"]
 """Bodies of networks."""
 

@@ -10,8 +10,16 @@ import pytest
 import torch
 from test_learning import planner_config, untrained
 
-from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.config import (
+    ConfigError,
+    PlannerNodeConfig,
+    build,
+    cost_weights,
+    load_parameters,
+)
+from diffusion_mpc.planner.demonstration import ChunkGuide
 from diffusion_mpc.planner.proposals import proposed_rows, replace_rows, take_proposal
+from diffusion_mpc.planner.score import search_costs
 from diffusion_mpc.policy.checkpoint import locate, read_description, save_checkpoint
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.generative_processes import make_process
@@ -112,10 +120,12 @@ def test_a_policys_cheapest_plan_is_taken_as_it_is_where_no_sample_is_cheaper(co
     assert figures.tolist() == [2.0, float(least < others), least, others]
 
 
+@pytest.mark.parametrize("fusion", ["rows", "max_rule"])
 @pytest.mark.parametrize("algorithm", ["mbd", "mppi", "cem", "predictive_sampling"])
-def test_an_untrained_policy_changes_nothing_to_the_last_digit(tmp_path, algorithm):
+def test_an_untrained_policy_changes_nothing_to_the_last_digit(tmp_path, algorithm, fusion):
     named = {"planner.algorithm": algorithm}
-    policy = controller(**named, **{"policy.checkpoint": checkpoint(tmp_path / "p.safetensors")})
+    learnt = {"policy.checkpoint": checkpoint(tmp_path / "p.safetensors"), "policy.fusion": fusion}
+    policy = controller(**named, **learnt)
 
     assert policy.policy is not None
     np.testing.assert_array_equal(knots(policy), knots(controller(**named)))
@@ -145,6 +155,81 @@ def test_a_policys_plans_are_rolled_out_like_the_others_and_reported(tmp_path):
         assert policy.failure == ""
     assert (made[-1].knots != plans(controller())[-1].knots).any()
     np.testing.assert_array_equal(made[-1].knots, again[-1].knots)
+
+
+def test_a_chunk_is_demonstrated_where_it_rolls_out_at_its_own_cost(tmp_path):
+    loop = controller()
+    problem = loop.objective.pose(initial_state(loop.task, loop.backend.model), Reference())
+    mean = loop.objective.origin
+    samples = torch.linspace(-0.9, 0.9, 7, dtype=mean.dtype)[:, None, None].expand(-1, 5, 1)
+    chunk = samples[5:6]
+
+    guided = ChunkGuide(loop.objective, 0.5).ahead(chunk, mean, problem)
+    found = loop.objective.evaluate(dataclasses.replace(problem, demonstration=guided), samples)
+
+    alone = loop.objective.evaluate(problem, samples)
+    assert float(guided.cost) == pytest.approx(float(alone.costs[5]))
+    # Cart and pole at each step; the sample that is the chunk is granted its cost, others more.
+    torch.testing.assert_close(guided.positions, alone.qpos[5])
+    assert int(found.demo_costs.argmin()) == 5
+    assert float(found.demo_costs[5]) == pytest.approx(float(guided.cost))
+    # By hand: mean over steps of the squared distance, no further than .5, in units of .5.
+    apart = (alone.qpos[1] - alone.qpos[5]).norm(dim=-1).clamp(max=0.5) / 0.5
+    expected = float(guided.cost) + float(apart.square().mean())
+    assert float(found.demo_costs[1]) == pytest.approx(expected)
+
+
+def test_the_mean_or_a_chunk_that_diverges_demonstrates_nothing(tmp_path):
+    loop = controller()
+    problem = loop.objective.pose(initial_state(loop.task, loop.backend.model), Reference())
+    mean = loop.objective.origin
+    samples = torch.linspace(-0.9, 0.9, 7, dtype=mean.dtype)[:, None, None].expand(-1, 5, 1)
+    alone = loop.objective.evaluate(problem, samples)
+
+    for chunk in (mean[None], torch.full_like(mean, torch.nan)[None]):
+        guided = ChunkGuide(loop.objective, 0.5).ahead(chunk, mean, problem)
+        found = loop.objective.evaluate(dataclasses.replace(problem, demonstration=guided), samples)
+
+        assert guided.cost == torch.inf
+        torch.testing.assert_close(search_costs(found), search_costs(alone))
+
+
+def test_by_the_max_rule_a_good_chunk_draws_the_samples_and_a_dear_one_does_not(tmp_path):
+    path = checkpoint(tmp_path / "p.safetensors", add=0.3)
+    named = {"policy.checkpoint": path, "policy.fusion": "max_rule"}
+    task = find_task("cartpole")()
+    tilted = initial_state(task, task.model)
+    tilted.qpos[1] += 0.4
+
+    def plan(loop):
+        return loop.plan(tilted, Reference(), 0.0)
+
+    good = plan(controller(**{"planner.num_samples": 512, "planner.iterations": 8})).knots
+    alone = plan(controller())
+    loop, dear = controller(**named), controller(**named)
+    proposer = loop.planner._proposer
+    proposer.policy = Broken(proposer.policy, lambda *_: good[None])
+    proposer = dear.planner._proposer
+    proposer.policy = Broken(proposer.policy, lambda *_: -good[None])
+
+    drawn, kept = plan(loop), plan(dear)
+
+    assert drawn.stats.policy.rows == kept.stats.policy.rows == 1
+    assert drawn.stats.policy.cost < drawn.stats.policy.planner_cost
+    assert drawn.stats.policy.weight > 0.0
+    assert (drawn.knots != alone.knots).any()
+    assert kept.stats.policy.cost > kept.stats.policy.planner_cost
+    assert kept.stats.policy.weight == 0.0
+    np.testing.assert_array_equal(kept.knots, alone.knots)
+
+
+def test_a_chunk_and_a_demonstration_are_refused_in_one_line(tmp_path):
+    named = {"policy.checkpoint": checkpoint(tmp_path / "p.safetensors")}
+    both = {"policy.fusion": "max_rule", "planner.demonstration": "round_the_wall.csv"}
+    config, terms = planner_config(task="car", **named, **both)
+
+    with pytest.raises(ConfigError, match=r"leave planner\.demonstration empty"):
+        Controller(find_task("car")(), config, terms)
 
 
 def test_a_bad_policy_ends_with_one_sample_and_a_good_one_gets_its_rows_back(tmp_path):

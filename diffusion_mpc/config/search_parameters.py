@@ -11,6 +11,7 @@ from diffusion_mpc.names import (
     AlgorithmName,
     BackendChoice,
     Capture,
+    FusionName,
     Integrator,
     SplineKind,
 )
@@ -191,6 +192,13 @@ class PolicyConfig:
         "",
         "Checkpoint of a policy, whose plans are among the samples of every plan, or executed as "
         "they are with planner.algorithm policy: a file, or shipped:NAME; empty: none.",
+        rebuilt=True,
+    )
+    fusion: FusionName = param(
+        "rows",
+        "Part of the policy in a plan; rows: its plans are among the samples of the first "
+        "denoising step; max_rule: where one rolls out, samples are drawn to in all steps, as to "
+        "planner.demonstration, as long as it costs less than they do.",
         rebuilt=True,
     )
     fraction: float = param(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from diffusion_mpc.config import SearchConfig
-from diffusion_mpc.planner.objective import Demonstration, Objective, Problem
+from diffusion_mpc.planner.objective import Demonstration, Objective, Problem, Trajectories
 from diffusion_mpc.tasks.cost import columns
 from diffusion_mpc.tasks.measured import rows_of, trajectory
 from diffusion_mpc.types import Array, RolloutBatch, State
@@ -93,6 +93,58 @@ class Guide:
             columns=self._columns,
             distance=self._config.demonstration_distance,
             cost=self._objective.terms(x, problem).sum(),
+        )
+
+
+class ChunkGuide:
+    """A policy's plan as a demonstration: where it rolls out, and what it costs there."""
+
+    def __init__(self, objective: Objective, distance: float) -> None:
+        """Take all positions but rotations of free bodies.
+
+        Args:
+            objective: what the planner minimises
+            distance: distance from which a position counts as far off, m or rad
+        """
+        self._objective, self._distance = objective, distance
+        self._columns = tuple(q for q, _ in positions_of(objective.backend.model).values())
+
+    def ahead(self, chunk: torch.Tensor, mean: torch.Tensor, problem: Problem) -> Demonstration:
+        """The plan's own trajectory in a problem.
+
+        Args:
+            chunk: (1, num_knots, nu) knots of the plan; the mean itself demonstrates nothing
+            mean: (num_knots, nu) where the search starts
+            problem: the problem, without a demonstration
+        """
+        made = self._objective.evaluate(problem, chunk)
+        something = (chunk[0] != mean).any()
+        # The backend may use the memory of the trajectory again.
+        positions = columns(made.qpos[0], self._columns).nan_to_num().clone()
+        cost = made.costs[0].where(something & made.costs[0].isfinite(), torch.inf)
+        return Demonstration(positions, self._columns, self._distance, cost)
+
+    @staticmethod
+    def figures(
+        problem: Problem, trajectories: Trajectories, weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Figures (4,) of a plan in a denoising step, as `take_proposal` has them.
+
+        The number of plans, the weight of the samples that are granted its cost, its cost, and the
+        least of the samples'.
+        """
+        assert problem.demonstration is not None
+        assert trajectories.demo_costs is not None
+        cost = trajectories.costs.new_tensor(0.0) + problem.demonstration.cost
+        there = cost.isfinite()
+        drawn = (trajectories.demo_costs < trajectories.costs).to(weights.dtype)
+        return torch.stack(
+            (
+                there.to(weights.dtype),
+                (weights * drawn).sum(),
+                cost.where(there, 0.0),
+                trajectories.costs.nan_to_num(nan=torch.inf).amin(),
+            )
         )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from diffusion_mpc.config import ConfigError, PolicyConfig, SearchConfig
 from diffusion_mpc.planner.captured_search import CapturedSearch, SearchWork, capture_searches
-from diffusion_mpc.planner.demonstration import DemonstratedPath, Guide
+from diffusion_mpc.planner.demonstration import ChunkGuide, DemonstratedPath, Guide
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.packing import send
 from diffusion_mpc.planner.policy_alone import make_algorithm
@@ -232,7 +232,10 @@ class Planner:
         config, algorithm, sigmas = self._settings
         steps, start = steps or config.iterations, self._warm_start
         mean = self._shifted(start, state.stamp, reference) if shifted is None else shifted
-        rows = 0 if self._proposer is None else config.num_samples // 2
+        chunk = None
+        if self._fuses:
+            chunk = ChunkGuide(self.objective, config.demonstration_distance)
+        rows = 0 if self._proposer is None else 1 if self._fuses else config.num_samples // 2
         given = np.zeros((0, *mean.shape)) if proposed is None else proposed.knots
         if config.algorithm == "policy" and len(given):
             mean = given[0]
@@ -253,8 +256,16 @@ class Planner:
             proposals=proposals,
             proposal_noise=noise,
         )
-        search = Search(self.objective, algorithm, steps, self._traces, self._guide, self._elites)
+        search = Search(
+            self.objective, algorithm, steps, self._traces, self._guide, self._elites, chunk
+        )
         return search, inputs
+
+    @property
+    def _fuses(self) -> bool:
+        """Whether a plan of the policy is a demonstration."""
+        searches = self._proposer is not None and self._settings[0].algorithm != "policy"
+        return searches and self._sampling.fusion == "max_rule"
 
     def _shifted(self, start: SearchStart, now: float, reference: Reference) -> Array:
         """Knots (num_knots, nu) that the search starts from.
@@ -284,7 +295,7 @@ class Planner:
         config, sampling = self._settings[0], self._sampling
         alone = config.algorithm == "policy"
         allowed = int(sampling.fraction * config.num_samples)
-        rows = 1 if alone else self._proposer.rows(allowed)
+        rows = 1 if alone or self._fuses else self._proposer.rows(allowed)
         made = self._proposer(
             state, reference, shifted, rows, sampling, math.inf if alone else budget
         )

@@ -12,7 +12,7 @@ from typing import Generic
 import torch
 
 from diffusion_mpc.planner.algorithm import Algorithm, Belief
-from diffusion_mpc.planner.demonstration import Guide
+from diffusion_mpc.planner.demonstration import ChunkGuide, Guide
 from diffusion_mpc.planner.objective import Objective, Problem, ProblemInput, Trajectories, Values
 from diffusion_mpc.planner.packing import pack_tensors, shapes_of, unpack
 from diffusion_mpc.planner.proposals import proposed_rows, replace_rows, take_proposal
@@ -112,6 +112,7 @@ class Search:
         traces: number of the cheapest samples whose positions are wanted
         guide: where the demonstrated path comes from, or None
         elites: number of the cheapest samples whose knots are wanted
+        chunk: where the first proposal becomes a demonstration; None: proposals are samples
     """
 
     objective: Objective
@@ -120,6 +121,7 @@ class Search:
     traces: int
     guide: Guide | None
     elites: int = 0
+    chunk: ChunkGuide | None = None
 
     def __call__(
         self,
@@ -141,7 +143,7 @@ class Search:
         for step in range(self.steps):
             knots = algorithm.sample(belief, step, noise[step])
             mine = None
-            if step == 0 and len(inputs.proposals):
+            if step == 0 and len(inputs.proposals) and self.chunk is None:
                 rows = proposed_rows(len(knots), algorithm.antithetic)
                 knots, mine = replace_rows(
                     knots, rows, inputs.mean, inputs.proposals, inputs.proposal_noise
@@ -156,6 +158,8 @@ class Search:
                 belief, weights = algorithm.update(belief, knots, own)
                 mean, weights, proposed = take_proposal(knots, ranks, mine, belief.mean, weights)
                 belief = replace(belief, mean=mean)
+            if step == 0 and self.chunk is not None:
+                proposed = self.chunk.figures(problem, trajectories, weights)
             if trajectories.violation is not None:
                 kept.append(knots[_cheapest(ranks, 1)])
             if go_on is not None and step + 1 < self.steps and not go_on(step):
@@ -180,6 +184,9 @@ class Search:
             problem = replace(
                 problem, demonstration=self.guide.ahead(inputs.demonstrated.long(), problem)
             )
+        if self.chunk is not None and len(inputs.proposals):
+            chunk, mean = inputs.proposals[:1], inputs.mean
+            problem = replace(problem, demonstration=self.chunk.ahead(chunk, mean, problem))
         hyperparameters = self.algorithm.unpack(inputs.hyperparameters)
         belief = Belief(
             inputs.mean,

@@ -19,7 +19,7 @@ import torch
 from diffusion_mpc.bags.demonstrations import read_demonstration
 from diffusion_mpc.command.command import constant_control
 from diffusion_mpc.command.follower import needs_planned_states
-from diffusion_mpc.config import PlannerNodeConfig, SearchConfig
+from diffusion_mpc.config import ConfigError, PlannerNodeConfig, SearchConfig
 from diffusion_mpc.estimation.actuator_states import ActuatorStates
 from diffusion_mpc.estimation.predictor import Predictor
 from diffusion_mpc.names import BackendName
@@ -104,6 +104,11 @@ class Controller:
         )
         named = config.planner.demonstration
         demonstration = read_demonstration(named, task) if named else None
+        if named and config.policy.checkpoint and config.policy.fusion == "max_rule":
+            raise ConfigError(
+                "policy.fusion max_rule makes the policy's plan the demonstration; leave "
+                "planner.demonstration empty, or set policy.fusion to rows"
+            )
         self.policy = self._read_policy(config)
         drawn = self._traces(config) if traces is None else traces
         self.planner = Planner(
