@@ -31,16 +31,16 @@ class RelativeStates:
         self._base = task.observed.base
         self._reference = model.qpos0.copy()
         self._quaternions = list[tuple[int, int]]()
-        self._plain = list[tuple[int, int]]()
+        self._scalars = list[tuple[int, int]]()
         for joint in range(model.njnt):
             q, v = int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint])
             if model.jnt_type[joint] == kinds.mjJNT_FREE:
-                self._plain += [(q + i, v + i) for i in range(3)]
+                self._scalars += [(q + i, v + i) for i in range(3)]
                 self._quaternions.append((q + 3, v + 3))
             elif model.jnt_type[joint] == kinds.mjJNT_BALL:
                 self._quaternions.append((q, v))
             else:
-                self._plain.append((q, v))
+                self._scalars.append((q, v))
         if self._base is not None:
             q = self._base[0]
             self._reference[q : q + 7] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
@@ -56,7 +56,7 @@ class RelativeStates:
         qpos, qvel = seen[..., : self._nq], seen[..., self._nq :]
         encoded = np.empty((*states.shape[:-1], self.size))
         encoded[..., self._nv :] = qvel
-        q, v = np.array(self._plain, int).reshape(-1, 2).T
+        q, v = np.array(self._scalars, int).reshape(-1, 2).T
         encoded[..., v] = qpos[..., q] - self._reference[q]
         for place, column in self._quaternions:
             encoded[..., column : column + 3] = _vector(
@@ -73,7 +73,7 @@ class RelativeStates:
         """
         states = np.empty((*encoded.shape[:-1], self._nq + self._nv))
         states[..., self._nq :] = encoded[..., self._nv :]
-        q, v = np.array(self._plain, int).reshape(-1, 2).T
+        q, v = np.array(self._scalars, int).reshape(-1, 2).T
         states[..., q] = encoded[..., v] + self._reference[q]
         for place, column in self._quaternions:
             turned = Rotation.from_rotvec(encoded[..., column : column + 3].reshape(-1, 3))

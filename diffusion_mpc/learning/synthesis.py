@@ -156,7 +156,7 @@ class Synthesis:
         return states, actions.clip(-1.0, 1.0)
 
     def policy_actions(self, starts: Starts, states: Array) -> Array:
-        """What the policy does (n, T, nu) in states (n, T, nq + nv) of trajectories."""
+        """Actions of the policy (n, T, nu) in states (n, T, nq + nv) of trajectories."""
         seen = self.observations(starts, states)
         flat = seen[:, :, -self._policy.description.history :].reshape(
             -1, self._policy.description.history, seen.shape[-1]

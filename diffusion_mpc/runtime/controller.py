@@ -134,7 +134,7 @@ class Controller:
         )
 
     def purpose(self, config: PlannerNodeConfig, checkpoint: str) -> Purpose:
-        """What a checkpoint of some name has to fit."""
+        """The purpose that a checkpoint of some name has to fit."""
         start = initial_state(self.task, self.backend.model)
         observation = observe(self.task, self.backend.model, start, Reference())
         own = self.task.path == type(self.task).model_path
