@@ -5,16 +5,27 @@ import dataclasses
 import mujoco
 import numpy as np
 import pytest
+import torch
 
 from diffusion_mpc.cli import learning_commands
-from diffusion_mpc.learning.augment import AugmentOptions, augment
+from diffusion_mpc.config import PlannerNodeConfig, build, cost_weights, load_parameters
+from diffusion_mpc.learning.augment import (
+    AugmentOptions,
+    augment,
+    augment_settings,
+    synthetic_rows,
+)
 from diffusion_mpc.learning.collect import CollectOptions, collect
 from diffusion_mpc.learning.dataset import Dataset, DatasetError
 from diffusion_mpc.learning.learners import NetworkOptions
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
 from diffusion_mpc.learning.train import Training, TrainOptions
 from diffusion_mpc.policy.checkpoint import CheckpointError
+from diffusion_mpc.policy.trajectory_policy import TrajectoryPolicy
+from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
+from diffusion_mpc.tasks.measured import initial_state
+from diffusion_mpc.types import Reference
 
 TEACHER = {"planner.num_samples": "16", "planner.iterations": "2"}
 COURSE = EpisodeOptions(duration=0.8, samples=1, tails=1, delays=0)
@@ -113,30 +124,30 @@ def test_the_same_seed_makes_the_same_trajectories_and_goes_on_after_a_kill(lear
         augment("cartpole", folder, policy(learnt), options(learnt, strength=2.0))
 
 
+def rows_of(learnt, **others):
+    """Rows of one shard, made in this process."""
+    settings = augment_settings(learnt / "data", policy(learnt))
+    return synthetic_rows(settings, options(learnt, **others), 0)
+
+
 def test_guidance_brings_actions_nearer_to_the_policy(learnt):
-    apart = [
-        augment("cartpole", learnt / f"by{s:g}", policy(learnt), options(learnt, strength=s))[
-            "policy_distance"
-        ]
-        for s in (0.0, 3.0, 30.0)
-    ]
+    apart = [rows_of(learnt, strength=s)["policy_distance"].mean() for s in (0.0, 3.0, 30.0)]
 
     assert apart[0] > apart[1] > apart[2]
 
 
 def test_trajectories_end_where_they_leave_the_dynamics(learnt, synthetic):
-    errors = synthetic[0].columns("dynamics_error")["dynamics_error"]
-    limit = float(np.quantile(errors, 0.9))
+    limit = float(np.quantile(synthetic[0].columns("dynamics_error")["dynamics_error"], 0.9))
 
-    augment("cartpole", learnt / "cut", policy(learnt), options(learnt, largest_error=limit))
+    cut = rows_of(learnt, largest_error=limit)
 
-    cut = Dataset(learnt / "cut").columns("dynamics_error", "episode", "step")
     assert cut["dynamics_error"].max() <= limit
+    assert len(cut["step"]) < len(synthetic[0])
     for episode in np.unique(cut["episode"]):
         steps = cut["step"][cut["episode"] == episode]
         np.testing.assert_array_equal(steps, np.arange(len(steps)))
     with pytest.raises(DatasetError, match="no step of 64 trajectories has an error below 1e-12"):
-        augment("cartpole", learnt / "none", policy(learnt), options(learnt, largest_error=1e-12))
+        rows_of(learnt, largest_error=1e-12)
 
 
 def test_a_value_learns_from_synthetic_states_and_a_policy_does_not(learnt, synthetic, tmp_path):
@@ -175,7 +186,7 @@ def test_what_does_not_fit_is_refused_in_one_line(learnt, tmp_path):
     refused("needs the policy that it is tilted to; name it by --policy", diffuser=model)
     refused("there is no checkpoint '.*data_diffuser", CheckpointError, policy=str(own))
     refused("is a policy, no diffuser", CheckpointError, policy=str(own), diffuser=own)
-    refused("is a diffuser, no policy", CheckpointError, policy=str(model), diffuser=model)
+    refused("is a diffuser, whose actions are no function", policy=str(model), diffuser=model)
     refused(
         "steps of 0.02 s, and the data are of plans at 25 Hz",
         policy=str(own),
@@ -195,3 +206,62 @@ def test_what_does_not_fit_is_refused_in_one_line(learnt, tmp_path):
         policy=str(tmp_path / "residual" / "best.safetensors"),
         diffuser=model,
     )
+
+
+def plans_of(learnt, count=3, **named):
+    values = {"task": "cartpole", "planner.num_samples": 16, "policy.steps": 20, **named}
+    values["policy.checkpoint"] = str(learnt / "diffuser" / "best.safetensors")
+    _, found = load_parameters(PlannerNodeConfig, values)
+    task = find_task("cartpole")()
+    loop = Controller(task, build(PlannerNodeConfig, found), cost_weights(found))
+    state = initial_state(task, loop.backend.model)
+    made = [
+        loop.plan(dataclasses.replace(state, stamp=0.02 * n), Reference(), 0.02 * n)
+        for n in range(count)
+    ]
+    return loop, made
+
+
+def test_a_diffusers_actions_are_plans_alone_and_among_the_samples(learnt):
+    for named, rows in (({"planner.algorithm": "policy"}, 0), ({}, 4)):
+        loop, made = plans_of(learnt, **named)
+        _, again = plans_of(learnt, **named)
+
+        assert isinstance(loop.policy, TrajectoryPolicy)
+        for plan, same in zip(made, again, strict=True):
+            np.testing.assert_array_equal(plan.knots, same.knots)
+            assert plan.stats.policy.failure == ""
+        assert made[0].stats.policy.rows == rows
+        assert (made[0].knots != made[1].knots).any()
+
+
+def test_a_diffusers_plan_gives_its_actions_and_then_holds_the_last(learnt):
+    loop, _ = plans_of(learnt)
+    policy, spline = loop.policy, loop.objective.spline
+    horizon = policy._model.config.horizon
+    actions = torch.linspace(-0.5, 0.4, horizon)[:, None]
+
+    class Known:
+        config = policy._model.config
+
+        def split(self, trajectories):
+            return trajectories[..., :4], trajectories[..., 4:]
+
+        def sample(self, count, generator, **others):
+            assert others["conditions"].shape == (count, self.config.condition)
+            return torch.cat((torch.zeros(horizon, 4), actions), dim=1).expand(count, -1, -1)
+
+    policy._model = Known()
+    knots = policy.propose(np.zeros((len(spline.knot_times), 1)), 2, 20, 1.0)
+
+    wanted = np.concatenate([actions.numpy(), np.full((50 - horizon, 1), 0.4)])
+    nearest, *_ = np.linalg.lstsq(spline.to_controls.numpy(), wanted, rcond=None)
+    np.testing.assert_allclose(knots, np.stack([nearest, nearest]).clip(-1.0, 1.0), atol=1e-6)
+
+
+def test_a_diffuser_is_evaluated_in_closed_loop_while_it_is_trained(learnt, tmp_path):
+    evaluated = TrainOptions("diffuser", DDPM, 1, 64, horizon=8, trials=1, duration=0.2)
+
+    figures = Training((learnt / "data",), tmp_path / "run", evaluated).run()
+
+    assert figures["last"]["cost"] > 0.0

@@ -203,7 +203,7 @@ def train(
         data: folders of the data, the rounds of one task
         output: folder for checkpoints and logs (default: DATA_KIND beside the last of the data)
         kind: policy, optimality (plans under the label that they are better than their like),
-            value, diffuser (executed trajectories, for `collect --augment`)
+            value, diffuser (executed trajectories, as a policy and for `collect --augment`)
         body: kind of network
         process: generative process (default: flow; of a diffuser ddpm, its only one)
         prediction: quantity that the network predicts; with sample, an untrained one leaves the

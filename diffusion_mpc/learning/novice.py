@@ -11,7 +11,7 @@ from typing import Protocol
 from diffusion_mpc.config import PolicyConfig
 from diffusion_mpc.learning.plan_rows import TaughtPlan
 from diffusion_mpc.planner.score import NoFeasibleSampleError
-from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
+from diffusion_mpc.policy.policy import Policy
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.types import Array
 
@@ -31,7 +31,7 @@ class Novice(Protocol):
 class LearntPolicy:
     """The policy by itself."""
 
-    def __init__(self, policy: DiffusionPolicy, config: PolicyConfig) -> None:
+    def __init__(self, policy: Policy, config: PolicyConfig) -> None:
         """Take a policy, and the parameters of its sampling."""
         self._policy, self._config = policy, config
 

@@ -233,13 +233,12 @@ def _plans(
     """
     topic = messages.find_topic(STATS, (STATS_TYPE,), [])
     stats = {m.content.plan_id: m.content for m in messages.on(topic)}
-    to_knots = np.linalg.pinv(spline.to_controls.numpy())
     plans = {}
     for plan in planned_controls(messages, bag, task):
         same = abs(plan.control_dt - config.planner.control_dt) < 1e-9
         if not (same and len(plan.controls) == len(spline.to_controls)):
             continue
-        knots = to_knots @ task.normalise(torch.from_numpy(plan.controls)).numpy()
+        knots = spline.to_knots @ task.normalise(torch.from_numpy(plan.controls)).numpy()
         reference = parameter_reference(config)
         if (said := stats.get(plan.number)) is not None:
             reference = Reference(

@@ -22,6 +22,7 @@ from diffusion_mpc.learning.executed import executed_costs
 from diffusion_mpc.learning.executed_trajectories import ExecutedTrajectories
 from diffusion_mpc.policy.checkpoint import locate
 from diffusion_mpc.policy.diffuser import read_diffuser
+from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
 from diffusion_mpc.policy.policy_guided import SyntheticData, policy_guidance
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
@@ -86,7 +87,11 @@ class Synthesis:
         self._task = find_task(config.task)(config.model.file)
         self._weights = cost_weights(values)
         self.controller = Controller(self._task, config, self._weights)
-        assert self.controller.policy is not None, "algorithm policy has read it"
+        if not isinstance(self.controller.policy, DiffusionPolicy):
+            raise ValueError(
+                f"'{config.policy.checkpoint}' is a diffuser, whose actions are no function of "
+                "states; name a policy by --policy"
+            )
         self._policy, self._config = self.controller.policy, config.policy
         self._search = config.planner
         path = locate(diffuser)
@@ -258,9 +263,8 @@ class Synthesis:
 
         By least squares; after the last action, it goes on.
         """
-        objective, search = self.controller.objective, self._search
-        to_knots = np.linalg.pinv(objective.spline.to_controls.double().numpy())
-        later = np.floor(np.arange(to_knots.shape[1]) * search.control_dt / self.period + 1e-6)
+        to_knots, control_dt = self.controller.objective.spline.to_knots, self._search.control_dt
+        later = np.floor(np.arange(to_knots.shape[1]) * control_dt / self.period + 1e-6)
         steps = np.arange(len(actions))[:, None] + later.astype(int)
         followed = actions[np.minimum(steps, len(actions) - 1)]
         return np.asarray((to_knots @ followed).clip(-1.0, 1.0))

@@ -221,7 +221,7 @@ class Training:
             self._save("last", line)
             o = self.options
             due = (epoch + 1) % o.evaluate_every == 0 or epoch + 1 == o.epochs
-            if o.trials and due and o.kind in ("policy", "optimality"):
+            if o.trials and due and o.kind != "value":
                 line |= evaluate_policy(
                     self.data.index, self.folder / "last.safetensors", o.trials, o.duration
                 )

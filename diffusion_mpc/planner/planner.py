@@ -25,7 +25,7 @@ from diffusion_mpc.planner.score import NoFeasibleSampleError, effective_sample_
 from diffusion_mpc.planner.search import Search, SearchInput, SearchResult, to_host
 from diffusion_mpc.planner.stagnation import StagnationDetector
 from diffusion_mpc.planner.step_budget import StepBudget
-from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
+from diffusion_mpc.policy.policy import Policy
 from diffusion_mpc.tasks.measured import initial_state
 from diffusion_mpc.types import Array, Plan, PlanStats, PolicyStats, Reference, State
 
@@ -58,7 +58,7 @@ class Planner:
         config: SearchConfig,
         traces: int = 0,
         demonstration: DemonstratedPath | None = None,
-        policy: DiffusionPolicy | None = None,
+        policy: Policy | None = None,
         elites: int = 0,
     ) -> None:
         """Prepare the search.

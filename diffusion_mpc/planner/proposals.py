@@ -18,7 +18,7 @@ import torch
 
 from diffusion_mpc.config import PolicyConfig
 from diffusion_mpc.planner.spline import Spline
-from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
+from diffusion_mpc.policy.policy import Policy
 from diffusion_mpc.tasks.base import Task
 from diffusion_mpc.tasks.cost import constant
 from diffusion_mpc.tasks.measured import observe
@@ -62,9 +62,7 @@ class Proposer:
             bad policy costs one sample
     """
 
-    def __init__(
-        self, task: Task, model: mujoco.MjModel, spline: Spline, policy: DiffusionPolicy
-    ) -> None:
+    def __init__(self, task: Task, model: mujoco.MjModel, spline: Spline, policy: Policy) -> None:
         """Take what observations and plans depend on."""
         self._task, self._model, self._spline, self.policy = task, model, spline, policy
         self._scratch = mujoco.MjData(model)

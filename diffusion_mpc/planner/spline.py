@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -56,6 +56,14 @@ class Spline:
         # Sent to a device once, not with every plan.
         self._to_controls = lru_cache(maxsize=4)(self.to_controls.to)
         self._shift_by = cached(self._later_weights, maxsize=16)
+
+    @cached_property
+    def to_knots(self) -> Array:
+        """Matrix (num_knots, horizon_steps) from controls to knots that give them most nearly.
+
+        By least squares.
+        """
+        return np.asarray(np.linalg.pinv(self.to_controls.numpy()))
 
     def controls(self, knots: torch.Tensor) -> torch.Tensor:
         """Controls (..., horizon_steps, nu) of knots (..., num_knots, nu), both in [-1, 1]."""

@@ -199,6 +199,7 @@ class Diffuser(nn.Module):
         adjust: Adjust | None = None,
         reconstruction: float = RECONSTRUCTION,
         conditions: Tensor | None = None,
+        steps: int | None = None,
     ) -> Tensor:
         """Trajectories (count, horizon, states + actions) by DDPM's ancestral sampling.
 
@@ -217,6 +218,7 @@ class Diffuser(nn.Module):
                 is put in its place
             reconstruction: weight of the guidance to what is given; 0: none
             conditions: (count, condition), where the configuration has one
+            steps: evaluations of the network; None: one at each of its levels
 
         Raises:
             ValueError: more actions are committed than the horizon has, a goal is given to a
@@ -248,7 +250,7 @@ class Diffuser(nn.Module):
         x = self.denoiser.sample(
             _condition(*flags, ones * (prefix / length), conditions).to(noise),
             known.put(noise),
-            c.levels,
+            steps or c.levels,
             adjust=self._adjust(known, guidance, adjust, reconstruction),
             eta=1.0,
             generator=generator,

@@ -21,6 +21,7 @@ from diffusion_mpc.policy.checkpoint import (
     read_weights,
 )
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.policy import Policy
 from diffusion_mpc.policy.purpose import Purpose, require_fit, require_plan
 from diffusion_mpc.types import Array
 
@@ -28,15 +29,8 @@ KINDS: tuple[CheckpointKind, ...] = ("policy", "optimality")
 """Kinds of checkpoints that plans can be sampled from."""
 
 
-class DiffusionPolicy:
-    """Policy from a checkpoint, for one thread.
-
-    Between two plans it keeps the newest observations and the state of its random generator, which
-    is its own.
-
-    Attributes:
-        description: what the checkpoint says of itself
-    """
+class DiffusionPolicy(Policy):
+    """Policy whose network samples plans."""
 
     def __init__(self, path: Path, purpose: Purpose, seed: int = 0) -> None:
         """Read a checkpoint.
@@ -44,49 +38,22 @@ class DiffusionPolicy:
         Raises:
             CheckpointError: it cannot be read, or is for something else
         """
-        self.description = read_description(path)
-        require_fit(path, self.description, purpose, KINDS)
-        require_plan(path, self.description, purpose)
+        description = read_description(path)
+        require_fit(path, description, purpose, KINDS)
+        require_plan(path, description, purpose)
+        super().__init__(description, seed)
         try:
-            config = DenoiserConfig(**self.description.network)
+            config = DenoiserConfig(**description.network)
             self._denoiser = Denoiser(config).eval()
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"the network in '{path}' cannot be built: {error}") from None
-        wanted = condition_size(self.description, purpose.actions)
+        wanted = condition_size(description, purpose.actions)
         if (config.length, config.channels, config.condition) != wanted:
             raise CheckpointError(
                 f"the network in '{path}' is of sizes {config.length}, {config.channels}, "
                 f"{config.condition}; its description says {wanted}; train it anew"
             )
         read_weights(path, self._denoiser)
-        self._generator = torch.Generator()
-        self._spacing = 1.0 / float(self.description.plan["rate"])
-        self._observations: list[tuple[float, Array]] = []
-        self.reset(seed)
-
-    def reset(self, seed: int) -> None:
-        """Forget the observations and begin the random sequence anew."""
-        self._observations.clear()
-        self._generator.manual_seed(seed)
-
-    def observe(self, observation: Array, time: float) -> None:
-        """Take the observation (obs,) of a new state, which is of some time, s."""
-        self._observations.append((time, observation))
-        oldest = time - self.description.history * self._spacing
-        while self._observations[0][0] < oldest:
-            del self._observations[0]
-
-    def seen(self) -> Array:
-        """Observations (history, obs), the newest last.
-
-        Those that are nearest to being as far apart as in the data: plans may be made at another
-        rate, and may be late.
-        """
-        newest, count = self._observations[-1][0], self.description.history
-        wanted = [newest - k * self._spacing for k in reversed(range(count))]
-        return np.stack(
-            [min(self._observations, key=lambda seen: abs(seen[0] - t))[1] for t in wanted]
-        )
 
     @torch.inference_mode()
     def propose(
@@ -98,16 +65,7 @@ class DiffusionPolicy:
         level: float = 1.0,
         observations: Array | None = None,
     ) -> Array:
-        """Plans (rows, num_knots, nu) in [-1, 1] from the newest observations.
-
-        Args:
-            previous: (num_knots, nu) the previous plan, shifted to now
-            rows: number of plans
-            steps: sampling steps; of a DDPM, no more than it has levels
-            guidance: weight of the label, where the network has one
-            level: noise level that sampling begins at, see `GenerativeProcess.sample`
-            observations: (history, obs) in place of the newest ones
-        """
+        """Plans (rows, num_knots, nu), see `Policy.propose`."""
         base = previous if self.description.residual else None
         if base is None:
             # Where there is no previous plan, there is none to be noised again in part.

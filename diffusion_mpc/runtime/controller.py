@@ -26,9 +26,11 @@ from diffusion_mpc.names import BackendName
 from diffusion_mpc.planner.objective import Objective
 from diffusion_mpc.planner.planner import Planner
 from diffusion_mpc.planner.terminal_value import TerminalValue
-from diffusion_mpc.policy.checkpoint import SHIPPED, CheckpointError, locate
+from diffusion_mpc.policy.checkpoint import SHIPPED, CheckpointError, locate, read_description
 from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
+from diffusion_mpc.policy.policy import Policy
 from diffusion_mpc.policy.purpose import Purpose
+from diffusion_mpc.policy.trajectory_policy import TrajectoryPolicy
 from diffusion_mpc.policy.value import read_value
 from diffusion_mpc.rollout import make_backend
 from diffusion_mpc.runtime.backend_choice import ChosenBackend, choose
@@ -147,7 +149,7 @@ class Controller:
             plan_structure(config.planner),
         )
 
-    def _read_policy(self, config: PlannerNodeConfig) -> DiffusionPolicy | None:
+    def _read_policy(self, config: PlannerNodeConfig) -> Policy | None:
         """The policy; None where none is named, or where it does not fit and can be done without.
 
         Raises:
@@ -157,7 +159,10 @@ class Controller:
             return None
         name = config.policy.checkpoint
         try:
-            return DiffusionPolicy(locate(name), self.purpose(config, name), config.planner.seed)
+            path, purpose, seed = locate(name), self.purpose(config, name), config.planner.seed
+            if read_description(path).kind == "diffuser":
+                return TrajectoryPolicy(path, purpose, self.objective.spline.to_knots, seed)
+            return DiffusionPolicy(path, purpose, seed)
         except CheckpointError as error:
             if config.planner.algorithm == "policy":
                 raise
