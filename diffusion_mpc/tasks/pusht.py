@@ -43,6 +43,7 @@ class PushT(Task):
         "planner.horizon_steps": 40,
         "planner.num_knots": 10,
         "planner.num_samples": 96,
+        "policy.checkpoint": "shipped:pusht",
         **TWO_STEPS,
     }
 
