@@ -31,7 +31,7 @@ from diffusion_mpc.config import (
     split_sim,
 )
 from diffusion_mpc.config.renamed import GAINS, RENAMED
-from diffusion_mpc.names import ActuatorKind, Capture, ObjectType, OutputType, hint
+from diffusion_mpc.names import ActuatorKind, Capture, FusionName, ObjectType, OutputType, hint
 from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.spline import DEGREES
 from diffusion_mpc.rollout import BACKENDS
@@ -220,6 +220,7 @@ def test_choices_are_those_of_the_registries_that_they_name():
     assert choices.pop("planner.spline") == DEGREES.keys()
     assert choices.pop("backend.name") == BACKENDS.keys() | {"auto"}
     assert choices.pop("backend.capture") == set(get_args(Capture))
+    assert choices.pop("policy.fusion") == set(get_args(FusionName))
     assert (
         choices.pop("model.integrator")
         == INTEGRATORS.keys()

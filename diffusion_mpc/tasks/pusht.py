@@ -42,7 +42,7 @@ class PushT(Task):
         "planner.control_dt": 0.05,
         "planner.horizon_steps": 40,
         "planner.num_knots": 10,
-        "planner.num_samples": 96,
+        "planner.num_samples": 48,
         "policy.checkpoint": "shipped:pusht",
         **TWO_STEPS,
     }
