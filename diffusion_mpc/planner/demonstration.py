@@ -135,7 +135,8 @@ class ChunkGuide:
         """
         assert problem.demonstration is not None
         assert trajectories.demo_costs is not None
-        cost = trajectories.costs.new_tensor(0.0) + problem.demonstration.cost
+        cost = problem.demonstration.cost
+        assert isinstance(cost, torch.Tensor), "of `ahead`; nothing here waits for the device"
         there = cost.isfinite()
         drawn = (trajectories.demo_costs < trajectories.costs).to(weights.dtype)
         return torch.stack(
