@@ -198,7 +198,8 @@ class PolicyConfig:
         "rows",
         "Part of the policy in a plan; rows: its plans are among the samples of the first "
         "denoising step; max_rule: where one rolls out, samples are drawn to in all steps, as to "
-        "planner.demonstration, as long as it costs less than they do.",
+        "planner.demonstration, as long as it costs less than they do; it harms where samples are "
+        "few.",
         rebuilt=True,
     )
     fraction: float = param(
