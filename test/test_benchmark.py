@@ -28,6 +28,8 @@ from diffusion_mpc.planner.algorithms import ALGORITHMS
 from diffusion_mpc.planner.packing import pack_tensors, send
 from diffusion_mpc.planner.sampler import draw_noise
 from diffusion_mpc.planner.search import SearchInput
+from diffusion_mpc.policy.checkpoint import Description, save_checkpoint
+from diffusion_mpc.policy.value import Value, ValueConfig
 from diffusion_mpc.rollout.backend import is_multiple
 from diffusion_mpc.rollout.cpu import CpuBackend
 from diffusion_mpc.run_file import RunFile
@@ -907,3 +909,25 @@ def test_settings_hold_for_every_row_and_a_policy_for_its_own_only():
     assert [x["planner.iterations"] for x in found] == [1, 1, 1, 1]
     assert [x["policy.checkpoint"] for x in found] == ["", *["shipped:quadruped"] * 3]
     assert [x.get("policy.guidance") for x in found] == [None, 0.0, 2.0, None]
+
+
+def test_a_value_is_compared_where_there_is_no_policy(tmp_path):
+    path = tmp_path / "value.safetensors"
+    description = Description(
+        kind="value",
+        task="walker2d",
+        model_sha256="",
+        network={"observation": 17},
+        observation=17,
+        history=1,
+        plan={"rate": 50.0},
+    )
+    save_checkpoint(path, Value(ValueConfig(17)), description)
+
+    made = WarmStart(task="walker2d", value=path, samples=(8,), seeds=1).runs()
+
+    assert [run["kind"] for run in made] == ["planner", "planner + value"]
+    named = [run["parameters"].get("value.checkpoint", "") for run in made]
+    assert named == ["", str(path)]
+    with pytest.raises(ConfigError, match="no policy of its own; name one with --policy, or a"):
+        WarmStart(task="walker2d", seeds=1).runs()

@@ -61,7 +61,7 @@ class WarmStart(RunsBenchmark):
 
     Attributes:
         task: name of the task, or its file
-        policy: checkpoint of a policy (default: the task's own)
+        policy: checkpoint of a policy (default: the task's own; none where there is a value alone)
         value: checkpoint of a value
         bad: checkpoint that is to do no harm, as a further row; can be repeated
         samples: samples of a denoising step (default: the task's own)
@@ -96,11 +96,13 @@ class WarmStart(RunsBenchmark):
         case = Case(self.task, parse_settings(self.settings))
         own = case.all_parameters()
         policy = str(self.policy or own["policy.checkpoint"])
-        if not policy:
+        if not policy and self.value is None:
             raise ConfigError(
-                f"task '{self.task}' has no policy of its own; name one with --policy"
+                f"task '{self.task}' has no policy of its own; name one with --policy, or a value "
+                "with --value"
             )
-        files = [file for file in (locate(policy), self.value, *self.bad) if file is not None]
+        policies = [locate(policy)] if policy else []
+        files = [*policies, *([] if self.value is None else [self.value]), *self.bad]
         for file in files:
             read_description(file)
         # A network that was trained anew has other results under the same name.
@@ -136,13 +138,14 @@ class WarmStart(RunsBenchmark):
         with_policy: dict[str, Value] = {"policy.checkpoint": policy}
         with_value: dict[str, Value] = {"value.checkpoint": str(self.value or "")}
         named: list[tuple[str, dict[str, Value]]] = [("planner", {})]
-        for weight in self.guidance or (None,):
+        for weight in (self.guidance or (None,)) if policy else ():
             label = "" if weight is None else f", guidance {weight:g}"
             guided: dict[str, Value] = {} if weight is None else {"policy.guidance": weight}
             named.append((f"planner + policy{label}", {**with_policy, **guided}))
         if self.value is not None:
             named.append(("planner + value", with_value))
-            named.append(("all", {**with_policy, **with_value}))
+            if policy:
+                named.append(("all", {**with_policy, **with_value}))
         named += [
             (f"planner + bad policy {i}", {"policy.checkpoint": str(file)})
             for i, file in enumerate(self.bad, 1)
@@ -154,7 +157,7 @@ class WarmStart(RunsBenchmark):
                 for samples in self.samples or (own,)
                 for name, networks in named
             ),
-            (1, "policy", alone),
+            *([(1, "policy", alone)] if policy else []),
         ]
 
     @staticmethod
