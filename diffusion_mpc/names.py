@@ -52,6 +52,9 @@ SafeCommand = Literal["zero", "hold", "damping"]
 CheckpointKind = Literal["policy", "optimality", "value", "diffuser"]
 """Kinds of networks, see `Description.kind`."""
 
+PlanTarget = Literal["planned", "executed"]
+"""Plans that a policy learns: the teacher's, or those that give what was executed after all."""
+
 FusionName = Literal["rows", "max_rule"]
 """Ways in which a policy's plan takes part in a search."""
 

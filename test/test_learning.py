@@ -37,12 +37,14 @@ from diffusion_mpc.learning.dataset import (
     write_index,
     write_shard,
 )
-from diffusion_mpc.learning.learners import NetworkOptions
+from diffusion_mpc.learning.learners import NetworkOptions, PolicyLearner
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
 from diffusion_mpc.learning.shard_folder import drop_unfinished
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
 from diffusion_mpc.learning.train import Training, TrainOptions
+from diffusion_mpc.learning.training_rows import TrainingRows, planner_of
 from diffusion_mpc.names import CheckpointKind
+from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.policy.checkpoint import (
     CheckpointError,
     Description,
@@ -286,6 +288,43 @@ def test_all_kinds_train(tmp_path, kind):
 
     assert figures["last"]["loss"] < 2.0
     assert read_description(tmp_path / "run" / "last.safetensors").kind == kind
+
+
+def test_a_policy_learns_plans_that_give_what_was_executed(collected):
+    data = Dataset(collected[0])
+    made = planner_of(data.index)
+    # Plans of a second that was executed in 10 steps only cannot be learnt from.
+    with pytest.raises(DatasetError, match=r"no episode in .* has 50 steps under one reference"):
+        TrainingRows(data, PolicyLearner, False, 32, "executed")
+    data.index["parameters"] = {**data.index["parameters"], "planner.horizon_steps": 8}
+    spline = Spline(made.num_knots, 8, made.control_dt, made.spline)
+
+    rows = TrainingRows(data, PolicyLearner, False, 32, "executed")
+    chosen = rows.train[:10]
+    shown = next(rows.batches(chosen, len(chosen), slice(None)))
+
+    columns = data.columns("kind", "episode", "step", "action", "observation")
+    for number, knots, seen in zip(chosen, shown["knots"], shown["observation"], strict=True):
+        later = [
+            np.flatnonzero(
+                (columns["kind"] == 0)
+                & (columns["episode"] == columns["episode"][number])
+                & (columns["step"] == columns["step"][number] + k)
+            )[0]
+            for k in range(8)
+        ]
+        executed = columns["action"][later].astype(float)
+        nearest, *_ = np.linalg.lstsq(spline.to_controls.numpy(), executed, rcond=None)
+        np.testing.assert_allclose(knots, nearest.clip(-1.0, 1.0), atol=1e-5)
+        np.testing.assert_array_equal(seen, columns["observation"][number])
+
+
+def test_only_a_policy_learns_what_was_executed(tmp_path):
+    made_data(tmp_path / "data")
+    options = dataclasses.replace(OPTIONS, kind="optimality", target="executed")
+
+    with pytest.raises(ValueError, match="--target executed is for --kind policy, not optimality"):
+        Training((tmp_path / "data",), tmp_path / "run", options)
 
 
 TWO_PROCESSES = """

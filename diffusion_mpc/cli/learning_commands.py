@@ -14,7 +14,7 @@ from diffusion_mpc.arguments import (
     print_figures,
     write_json,
 )
-from diffusion_mpc.names import BodyName, CheckpointKind, Prediction, ProcessName
+from diffusion_mpc.names import BodyName, CheckpointKind, PlanTarget, Prediction, ProcessName
 
 if TYPE_CHECKING:
     from diffusion_mpc.learning.augment import AugmentOptions
@@ -191,6 +191,7 @@ def train(
     no_residual: bool = False,
     history: PositiveInt = 2,
     horizon: PositiveInt = 32,
+    target: PlanTarget = "planned",
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -222,6 +223,8 @@ def train(
         history: observations that a policy sees, 1 or 2: the one of a period before tells of what
             states do not, such as delays
         horizon: steps of a diffuser's trajectories
+        target: plans that a policy learns: those that the teacher made, or those that give what was
+            executed in the end, of which a plan is the first action only; the rest it changes again
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -249,6 +252,7 @@ def train(
         residual=not no_residual,
         history=history,
         horizon=horizon,
+        target=target,
     )
     figures = Training(data, output or data[-1].with_name(f"{data[-1].name}_{kind}"), options).run()
     if figures:

@@ -44,7 +44,7 @@ class ExecutedTrajectories:
         if not len(self.first):
             raise DatasetError(
                 f"no episode in '{data.folders[0]}' has {horizon} steps under one reference; "
-                "lower --horizon"
+                "collect longer ones, or lower --horizon"
             )
         values = load_parameters(PlannerNodeConfig, data.index["parameters"])[1]
         config = build(PlannerNodeConfig, values)
@@ -66,8 +66,7 @@ class ExecutedTrajectories:
             `states` (n, horizon, states), see `RelativeStates`; `actions` (n, horizon, nu),
             normalised; `observation` (n, history, obs) at the first step
         """
-        steps = self._executed[self._steps[first][:, None] + np.arange(self.horizon)]
-        found = self._data.rows(steps.ravel(), ("state", "action"))
+        found = self._data.rows(self._within(first), ("state", "action"))
         shape = (len(first), self.horizon, -1)
         states = found["state"].reshape(shape)
         return {
@@ -75,3 +74,13 @@ class ExecutedTrajectories:
             "actions": found["action"].reshape(shape),
             "observation": self._data.rows(first, ("observation",))["observation"],
         }
+
+    def actions(self, first: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Actions (n, horizon, nu) of `rows`."""
+        found = self._data.rows(self._within(first), ("action",))["action"]
+        return found.reshape(len(first), self.horizon, -1)
+
+    def _within(self, first: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Numbers of the rows of all steps, part by part."""
+        steps = self._steps[first][:, None] + np.arange(self.horizon)
+        return np.asarray(self._executed[steps.ravel()])

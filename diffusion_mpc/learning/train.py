@@ -23,13 +23,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import distributed
 
-from diffusion_mpc.config import PlannerNodeConfig, SearchConfig, build, load_parameters
 from diffusion_mpc.learning.dataset import Dataset
 from diffusion_mpc.learning.learners import LEARNERS, NetworkOptions
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
-from diffusion_mpc.learning.training_rows import TrainingRows
+from diffusion_mpc.learning.training_rows import TrainingRows, planner_of
 from diffusion_mpc.learning.training_state import STATE, TrainingState, write_state
-from diffusion_mpc.names import CheckpointKind
+from diffusion_mpc.names import CheckpointKind, PlanTarget
 from diffusion_mpc.policy.checkpoint import (
     CheckpointError,
     Description,
@@ -60,6 +59,7 @@ class TrainOptions:
         residual: of a policy, see `Description.residual`
         history: observations that a policy sees, no more than the data have
         horizon: steps of a diffuser's trajectories
+        target: plans that a policy learns
     """
 
     kind: CheckpointKind = "policy"
@@ -76,6 +76,7 @@ class TrainOptions:
     residual: bool = True
     history: int = 2
     horizon: int = 32
+    target: PlanTarget = "planned"
 
 
 class Training:
@@ -100,9 +101,13 @@ class Training:
                 # Of a training that was killed while it wrote; the file itself is whole.
                 part.unlink()
         self._require_one_rate()
+        if options.target == "executed" and options.kind != "policy":
+            raise ValueError(
+                f"--target executed is for --kind policy, not {options.kind}; leave it out"
+            )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
-        self.rows = TrainingRows(self.data, kind, options.mirror, options.horizon)
+        self.rows = TrainingRows(self.data, kind, options.mirror, options.horizon, options.target)
         if len(self.rows.train) < options.batch:
             raise ValueError(
                 f"there are {len(self.rows.train)} rows to train on, fewer than a batch of "
@@ -193,7 +198,7 @@ class Training:
         return float(np.mean(losses))
 
     def _require_one_rate(self) -> None:
-        rates = {_planner(index).rate for index in self.data.indices}
+        rates = {planner_of(index).rate for index in self.data.indices}
         o = self.options
         if len(rates) > 1 and (o.kind in ("value", "diffuser") or o.history > 1):
             raise ValueError(
@@ -260,7 +265,7 @@ class Training:
     def _save(self, name: str, line: Mapping[str, Any]) -> None:
         index, o = self.data.index, self.options
         _, observation = self.data.fields["observation"][0]
-        planner = _planner(index)
+        planner = planner_of(index)
         description = Description(
             kind=o.kind,
             task=index["task"],
@@ -325,12 +330,6 @@ class Training:
             for name, value in self.log[-1].items():
                 if name != "epoch" and isinstance(value, int | float):
                     writer.add_scalar(name, value, self.log[-1]["epoch"])
-
-
-def _planner(index: Mapping[str, Any]) -> SearchConfig:
-    """Parameters of the teacher's search."""
-    values = load_parameters(PlannerNodeConfig, index["parameters"])[1]
-    return build(PlannerNodeConfig, values).planner
 
 
 def _rate(step: int, steps: int, rate: float) -> float:

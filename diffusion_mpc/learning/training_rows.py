@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
+from diffusion_mpc.config import PlannerNodeConfig, SearchConfig, build, load_parameters
 from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
 from diffusion_mpc.learning.executed_trajectories import ExecutedTrajectories
 from diffusion_mpc.learning.learners import Learner
+from diffusion_mpc.names import PlanTarget
+from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.mirror import Mirror
 
@@ -39,7 +42,14 @@ class TrainingRows:
         train, validation: (n,) their numbers in the data
     """
 
-    def __init__(self, data: Dataset, kind: type[Learner], mirror: bool, horizon: int) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        kind: type[Learner],
+        mirror: bool,
+        horizon: int,
+        target: PlanTarget = "planned",
+    ) -> None:
         """Choose the rows.
 
         Args:
@@ -48,6 +58,7 @@ class TrainingRows:
             mirror: show mirror images of half of the rows, where the task says its sides;
                 trajectories have none
             horizon: steps of a trajectory, where it learns from those
+            target: plans that a policy learns
 
         Raises:
             DatasetError: the data have no such trajectories
@@ -59,8 +70,18 @@ class TrainingRows:
                 f"some of the data have no field '{missing[0]}'; leave synthetic data out"
             )
         columns = data.columns("kind", "failed", "episode")
-        self._trajectories = ExecutedTrajectories(data, horizon) if kind.trajectories else None
-        self._fewer = TRAJECTORIES if kind.trajectories else 1
+        search = planner_of(data.index)
+        control_times = np.arange(search.horizon_steps) * search.control_dt
+        steps = np.floor(control_times * search.rate + 1e-6).astype(int)
+        self._steps, self._to_knots = steps, None
+        if target == "executed":
+            horizon = int(steps[-1]) + 1
+            self._to_knots = Spline(
+                search.num_knots, search.horizon_steps, search.control_dt, search.spline
+            ).to_knots
+        by_trajectory = kind.trajectories or target == "executed"
+        self._trajectories = ExecutedTrajectories(data, horizon) if by_trajectory else None
+        self._fewer = TRAJECTORIES if by_trajectory else 1
         wanted = (
             np.flatnonzero(kind.wanted(columns["kind"], columns["failed"]))
             if self._trajectories is None
@@ -114,15 +135,26 @@ class TrainingRows:
         return shown
 
     def _read(self, numbers: NDArray[np.intp]) -> Rows:
-        if self._trajectories is not None:
+        if self._trajectories is None:
+            return self._data.rows(numbers, self._fields)
+        if self._to_knots is None:
             return self._trajectories.rows(numbers)
-        return self._data.rows(numbers, self._fields)
+        rows = self._data.rows(numbers, self._fields)
+        executed = self._trajectories.actions(numbers)[:, self._steps]
+        rows["knots"] = (self._to_knots @ executed).clip(-1.0, 1.0).astype(np.float32)
+        return rows
 
     def _find_mirror(self) -> Mirror | None:
         values = load_parameters(PlannerNodeConfig, self._data.index["parameters"])[1]
         config = build(PlannerNodeConfig, values)
         task = find_task(config.task)(config.model.file)
         return Mirror(task) if task.sides is not None else None
+
+
+def planner_of(index: Mapping[str, Any]) -> SearchConfig:
+    """Parameters of the teacher's search, of an index of data."""
+    values = load_parameters(PlannerNodeConfig, index["parameters"])[1]
+    return build(PlannerNodeConfig, values).planner
 
 
 def is_validated(episodes: NDArray[np.integer]) -> NDArray[np.bool_]:
