@@ -28,7 +28,14 @@ class Ant(Task):
     base = "torso"
     keyframe = "home"
     # With noise that is widest at the beginning of the horizon, it stumbles in one trial of seven.
-    defaults = {"planner.num_knots": 4, "planner.horizon_steps": 18, "planner.noise_growth": 1.5}
+    defaults = {
+        "planner.num_knots": 4,
+        "planner.horizon_steps": 18,
+        "planner.noise_growth": 1.5,
+        # With the policy, half of the samples that it takes alone.
+        "planner.num_samples": 16,
+        "policy.checkpoint": "shipped:ant",
+    }
     demo = {"command.vx": 1.0}
 
     @cost(weight=1.0, unit="m/s")
