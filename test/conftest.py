@@ -27,6 +27,8 @@ CARTPOLE = {
     "planner.num_samples": 8,
     "planner.horizon_steps": 10,
     "planner.num_knots": 3,
+    # A policy that ships makes plans of other knots.
+    "policy.checkpoint": "",
     "backend.threads": 1,
 }
 
