@@ -1,6 +1,7 @@
 """Synthetic trajectories near a policy: they begin in the data, MuJoCo says how wrong they are."""
 
 import dataclasses
+import json
 
 import mujoco
 import numpy as np
@@ -174,6 +175,17 @@ def test_synthetic_states_are_planned_from_again(learnt, synthetic, tmp_path):
         assert (states == state).all(1).any()
 
 
+def test_a_policy_that_controlled_in_the_data_is_not_taken_for_the_target(learnt, tmp_path):
+    again = tmp_path / "again"
+    again.mkdir()
+    index = json.loads((learnt / "data" / "index.json").read_text())
+    index["parameters"] |= policy(learnt)
+    (again / "index.json").write_text(json.dumps(index))
+
+    assert augment_settings(again, {})["policy.checkpoint"] == ""
+    assert augment_settings(again, policy(learnt))["policy.checkpoint"].endswith("best.safetensors")
+
+
 def test_what_does_not_fit_is_refused_in_one_line(learnt, tmp_path):
     def refused(match, error=ValueError, **others):
         with pytest.raises(error, match=match) as caught:
@@ -184,6 +196,7 @@ def test_what_does_not_fit_is_refused_in_one_line(learnt, tmp_path):
 
     own, model = (learnt / kind / "best.safetensors" for kind in ("policy", "diffuser"))
     refused("needs the policy that it is tilted to; name it by --policy", diffuser=model)
+    refused("--episodes is 0; .* 1 at least", policy=str(own), diffuser=model, episodes=0)
     refused("there is no checkpoint '.*data_diffuser", CheckpointError, policy=str(own))
     refused("is a policy, no diffuser", CheckpointError, policy=str(own), diffuser=own)
     refused("is a diffuser, whose actions are no function", policy=str(model), diffuser=model)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,8 +42,9 @@ from diffusion_mpc.learning.learners import NetworkOptions, PolicyLearner
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
 from diffusion_mpc.learning.shard_folder import drop_unfinished
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
+from diffusion_mpc.learning.teacher_of_data import teacher_of
 from diffusion_mpc.learning.train import Training, TrainOptions
-from diffusion_mpc.learning.training_rows import TrainingRows, planner_of
+from diffusion_mpc.learning.training_rows import TrainingRows
 from diffusion_mpc.names import CheckpointKind
 from diffusion_mpc.planner.spline import Spline
 from diffusion_mpc.policy.checkpoint import (
@@ -158,6 +160,19 @@ def test_other_data_are_not_mixed_in(collected):
         collect("cartpole", folder, SMALL, CollectOptions(4, 1, longer))
     with pytest.raises(DatasetError, match="another task"):
         collect("pusht", folder, SMALL, CollectOptions(4, 1, COURSE))
+
+
+def test_data_of_a_release_that_knew_fewer_options_are_gone_on_with(collected, tmp_path):
+    shutil.copytree(collected[0], tmp_path / "older")
+    index = json.loads((tmp_path / "older" / "index.json").read_text())
+    for name in ("deployed_samples", "deployed_steps", "policy_time"):
+        del index["options"][name]
+    del index["old_states"]
+    (tmp_path / "older" / "index.json").write_text(json.dumps(index))
+
+    figures = collect("cartpole", tmp_path / "older", SMALL, CollectOptions(8, 1, COURSE))
+
+    assert figures["new_pairs"] == 0
 
 
 def made_data(folder, shards=3, rows=200):
@@ -292,7 +307,7 @@ def test_all_kinds_train(tmp_path, kind):
 
 def test_a_policy_learns_plans_that_give_what_was_executed(collected):
     data = Dataset(collected[0])
-    made = planner_of(data.index)
+    made = teacher_of(data.index).planner
     # Plans of a second that was executed in 10 steps only cannot be learnt from.
     with pytest.raises(DatasetError, match=r"no episode in .* has 50 steps under one reference"):
         TrainingRows(data, PolicyLearner, False, 32, "executed")

@@ -131,13 +131,15 @@ def test_an_untrained_policy_changes_nothing_to_the_last_digit(tmp_path, algorit
     np.testing.assert_array_equal(knots(policy), knots(controller(**named)))
 
 
-def test_a_fraction_of_zero_changes_nothing_to_the_last_digit(tmp_path):
+@pytest.mark.parametrize("fusion", ["rows", "max_rule"])
+def test_a_fraction_of_zero_changes_nothing_to_the_last_digit(tmp_path, fusion):
     path = checkpoint(tmp_path / "p.safetensors", add=0.3)
+    named = {"policy.checkpoint": path, "policy.fraction": 0.0, "policy.fusion": fusion}
 
-    np.testing.assert_array_equal(
-        knots(controller(**{"policy.checkpoint": path, "policy.fraction": 0.0})),
-        knots(controller()),
-    )
+    loop = controller(**named)
+
+    np.testing.assert_array_equal(knots(loop), knots(controller()))
+    assert plans(loop)[-1].stats.policy.rows == 0
 
 
 def test_a_policys_plans_are_rolled_out_like_the_others_and_reported(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts.types import PositiveInt
+from cyclopts.types import NonNegativeInt, PositiveInt
 
 from diffusion_mpc.arguments import (
     OutputFile,
@@ -25,7 +25,7 @@ def collect(
     /,
     *,
     output: Path | None = None,
-    episodes: PositiveInt | None = None,
+    episodes: NonNegativeInt | None = None,
     duration: float | None = None,
     samples: int = 4,
     tails: int = 2,
@@ -114,7 +114,7 @@ def collect(
             AugmentOptions(
                 augment,
                 str(diffuser or augment.with_name(f"{augment.name}_diffuser") / "best.safetensors"),
-                episodes or 1024,
+                1024 if episodes is None else episodes,
                 strength,
                 duration or 0.0,
                 largest_error,

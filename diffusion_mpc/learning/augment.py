@@ -89,6 +89,8 @@ def augment(
         CheckpointError, DatasetError, ValueError: as `Synthesis`
         ConfigError, TaskError: a parameter is not one
     """
+    if options.trajectories < 1:
+        raise ValueError("--episodes is 0; --augment makes that many trajectories, 1 at least")
     index = read_index(options.data)
     settings = {**augment_settings(options.data, given), "task": task}
     # What does not fit ends here, in one line, not in every worker.
@@ -143,7 +145,9 @@ def augment_settings(data: Path, given: Mapping[str, str]) -> dict[str, Value]:
     """
     recorded = read_index(data)["parameters"]
     given_values = parse_given(str(recorded["task"]), given)
-    return {**recorded, **given_values, "planner.algorithm": "policy"}
+    # Not the policy that may have controlled when the data were collected.
+    none: dict[str, Value] = {"policy.checkpoint": ""}
+    return {**recorded, **none, **given_values, "planner.algorithm": "policy"}
 
 
 def synthetic_rows(settings: Mapping[str, Value], options: AugmentOptions, number: int) -> Rows:

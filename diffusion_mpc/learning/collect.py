@@ -140,7 +140,12 @@ def collect(
     """
     settings = teacher_settings(task, given)
     about = _about(task, settings, options)
-    begin_folder(folder, about, ("task", "model_sha256", "parameters", "options", "old_states"))
+    same = ("task", "model_sha256", "parameters", "options", "old_states")
+    before = {
+        "options": asdict(EpisodeOptions()),
+        "old_states": _said_of_old_states(CollectOptions()),
+    }
+    begin_folder(folder, about, same, before)
     # Wrong settings end here, in one line, not in every worker.
     TeacherEpisode(settings, 0, options.episode)
     episodes = -(-options.episodes // EPISODES)

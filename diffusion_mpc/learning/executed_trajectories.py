@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_mpc.config import PlannerNodeConfig, build, load_parameters
 from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
 from diffusion_mpc.learning.plan_rows import PLAN
 from diffusion_mpc.learning.relative_states import RelativeStates
-from diffusion_mpc.tasks import find_task
+from diffusion_mpc.learning.teacher_of_data import task_of
 
 
 class ExecutedTrajectories:
@@ -17,7 +18,6 @@ class ExecutedTrajectories:
 
     Attributes:
         first: (n,) numbers of the rows in the data at which such a part begins
-        relative: numbers of its states
         horizon: steps of a part
     """
 
@@ -29,8 +29,7 @@ class ExecutedTrajectories:
             horizon: steps of a part
 
         Raises:
-            DatasetError: no episode has as many, or the robot has actuators with states, which data
-                do not have
+            DatasetError: no episode has as many
         """
         self._data = data
         columns = data.columns("kind", "failed", "episode", "step", "reference")
@@ -46,18 +45,24 @@ class ExecutedTrajectories:
                 f"no episode in '{data.folders[0]}' has {horizon} steps under one reference; "
                 "collect longer ones, or lower --horizon"
             )
-        values = load_parameters(PlannerNodeConfig, data.index["parameters"])[1]
-        config = build(PlannerNodeConfig, values)
-        task = find_task(config.task)(config.model.file)
+        self._steps = np.zeros(len(data), np.int64)
+        self._steps[executed] = np.arange(len(executed))
+        self._executed, self.horizon = executed, horizon
+
+    @cached_property
+    def relative(self) -> RelativeStates:
+        """Numbers of the states.
+
+        Raises:
+            DatasetError: the robot has actuators with states, which the data do not have
+        """
+        task = task_of(self._data.index)
         if task.model.na:
             raise DatasetError(
                 f"actuators of task '{task.name}' have states, which the data do not have; "
                 "trajectories of them are not modelled"
             )
-        self.relative = RelativeStates(task)
-        self._steps = np.zeros(len(data), np.int64)
-        self._steps[executed] = np.arange(len(executed))
-        self._executed, self.horizon = executed, horizon
+        return RelativeStates(task)
 
     def rows(self, first: NDArray[np.intp]) -> Rows:
         """Parts that begin at some of the rows `first`, (n,).

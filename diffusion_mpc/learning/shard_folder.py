@@ -23,22 +23,31 @@ from diffusion_mpc.learning.dataset import (
 from diffusion_mpc.workers import WorkersError, completed
 
 
-def begin_folder(folder: Path, about: Mapping[str, Any], same: Sequence[str]) -> None:
+def begin_folder(
+    folder: Path,
+    about: Mapping[str, Any],
+    same: Sequence[str],
+    before: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Make a folder for data, or find it as it was left.
 
     Args:
         folder: the folder
         about: as `write_index`
         same: entries that data which are there already must agree in
+        before: what such an entry has where the data that are there do not say it: it was not there
+            to be chosen when they were collected
 
     Raises:
         DatasetError: the folder has other data
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / INDEX).is_file():
-        before = read_index(folder)
+        there = read_index(folder)
+        for name, values in (before or {}).items():
+            there[name] = {**values, **there.get(name, {})}
         for name in same:
-            if before.get(name) != about[name]:
+            if there.get(name) != about[name]:
                 raise DatasetError(
                     f"'{folder}' has data of another {name.replace('_', ' ')}; name another folder "
                     "with --output"

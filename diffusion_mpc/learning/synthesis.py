@@ -24,6 +24,7 @@ from diffusion_mpc.policy.checkpoint import locate
 from diffusion_mpc.policy.diffuser import read_diffuser
 from diffusion_mpc.policy.diffusion_policy import DiffusionPolicy
 from diffusion_mpc.policy.policy_guided import SyntheticData, policy_guidance
+from diffusion_mpc.policy.trajectory_policy import steps_of_controls
 from diffusion_mpc.runtime.controller import Controller
 from diffusion_mpc.tasks import find_task
 from diffusion_mpc.tasks.measured import trajectory
@@ -93,7 +94,7 @@ class Synthesis:
                 "states; name a policy by --policy"
             )
         self._policy, self._config = self.controller.policy, config.policy
-        self._search = config.planner
+        self._control_dt = config.planner.control_dt
         path = locate(diffuser)
         self._model, self.period = read_diffuser(path, self.controller.purpose(config, diffuser))
         if abs(self.period * config.planner.rate - 1.0) > 1e-6:
@@ -263,8 +264,8 @@ class Synthesis:
 
         By least squares; after the last action, it goes on.
         """
-        to_knots, control_dt = self.controller.objective.spline.to_knots, self._search.control_dt
-        later = np.floor(np.arange(to_knots.shape[1]) * control_dt / self.period + 1e-6)
-        steps = np.arange(len(actions))[:, None] + later.astype(int)
+        to_knots = self.controller.objective.spline.to_knots
+        later = steps_of_controls(to_knots.shape[1], self._control_dt, self.period)
+        steps = np.arange(len(actions))[:, None] + later
         followed = actions[np.minimum(steps, len(actions) - 1)]
         return np.asarray((to_knots @ followed).clip(-1.0, 1.0))

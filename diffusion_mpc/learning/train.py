@@ -26,7 +26,8 @@ from torch import distributed
 from diffusion_mpc.learning.dataset import Dataset
 from diffusion_mpc.learning.learners import LEARNERS, NetworkOptions
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
-from diffusion_mpc.learning.training_rows import TrainingRows, planner_of
+from diffusion_mpc.learning.teacher_of_data import teacher_of
+from diffusion_mpc.learning.training_rows import TrainingRows
 from diffusion_mpc.learning.training_state import STATE, TrainingState, write_state
 from diffusion_mpc.names import CheckpointKind, PlanTarget
 from diffusion_mpc.policy.checkpoint import (
@@ -198,7 +199,7 @@ class Training:
         return float(np.mean(losses))
 
     def _require_one_rate(self) -> None:
-        rates = {planner_of(index).rate for index in self.data.indices}
+        rates = {teacher_of(index).planner.rate for index in self.data.indices}
         o = self.options
         if len(rates) > 1 and (o.kind in ("value", "diffuser") or o.history > 1):
             raise ValueError(
@@ -265,7 +266,7 @@ class Training:
     def _save(self, name: str, line: Mapping[str, Any]) -> None:
         index, o = self.data.index, self.options
         _, observation = self.data.fields["observation"][0]
-        planner = planner_of(index)
+        planner = teacher_of(index).planner
         description = Description(
             kind=o.kind,
             task=index["task"],

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffusion_mpc.config import PlannerNodeConfig, SearchConfig, build, load_parameters
 from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
 from diffusion_mpc.learning.executed_trajectories import ExecutedTrajectories
 from diffusion_mpc.learning.learners import Learner
+from diffusion_mpc.learning.teacher_of_data import task_of, teacher_of
 from diffusion_mpc.names import PlanTarget
 from diffusion_mpc.planner.spline import Spline
-from diffusion_mpc.tasks import find_task
+from diffusion_mpc.policy.trajectory_policy import steps_of_controls
 from diffusion_mpc.tasks.mirror import Mirror
+from diffusion_mpc.types import Array
 
 BUFFER = 64
 """Batches that are read from the data at once."""
@@ -70,15 +70,13 @@ class TrainingRows:
                 f"some of the data have no field '{missing[0]}'; leave synthetic data out"
             )
         columns = data.columns("kind", "failed", "episode")
-        search = planner_of(data.index)
-        control_times = np.arange(search.horizon_steps) * search.control_dt
-        steps = np.floor(control_times * search.rate + 1e-6).astype(int)
-        self._steps, self._to_knots = steps, None
+        self._to_knots: Array | None = None
         if target == "executed":
-            horizon = int(steps[-1]) + 1
-            self._to_knots = Spline(
-                search.num_knots, search.horizon_steps, search.control_dt, search.spline
-            ).to_knots
+            search = teacher_of(data.index).planner
+            dt, count = search.control_dt, search.horizon_steps
+            self._steps = steps_of_controls(count, dt, 1.0 / search.rate)
+            self._to_knots = Spline(search.num_knots, count, dt, search.spline).to_knots
+            horizon = int(self._steps[-1]) + 1
         by_trajectory = kind.trajectories or target == "executed"
         self._trajectories = ExecutedTrajectories(data, horizon) if by_trajectory else None
         self._fewer = TRAJECTORIES if by_trajectory else 1
@@ -145,16 +143,8 @@ class TrainingRows:
         return rows
 
     def _find_mirror(self) -> Mirror | None:
-        values = load_parameters(PlannerNodeConfig, self._data.index["parameters"])[1]
-        config = build(PlannerNodeConfig, values)
-        task = find_task(config.task)(config.model.file)
+        task = task_of(self._data.index)
         return Mirror(task) if task.sides is not None else None
-
-
-def planner_of(index: Mapping[str, Any]) -> SearchConfig:
-    """Parameters of the teacher's search, of an index of data."""
-    values = load_parameters(PlannerNodeConfig, index["parameters"])[1]
-    return build(PlannerNodeConfig, values).planner
 
 
 def is_validated(episodes: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -80,6 +80,7 @@ class Planner:
         """
         self.objective = objective
         self._guide = None if demonstration is None else Guide(objective, config, demonstration)
+        self._chunk = ChunkGuide(objective, config.demonstration_distance)
         self._traces, self._elites = traces, elites
         self._origin = objective.origin
         self._noise = NoiseSource(self._origin)
@@ -232,9 +233,7 @@ class Planner:
         config, algorithm, sigmas = self._settings
         steps, start = steps or config.iterations, self._warm_start
         mean = self._shifted(start, state.stamp, reference) if shifted is None else shifted
-        chunk = None
-        if self._fuses:
-            chunk = ChunkGuide(self.objective, config.demonstration_distance)
+        chunk = self._chunk if self._fuses else None
         rows = 0 if self._proposer is None else 1 if self._fuses else config.num_samples // 2
         given = np.zeros((0, *mean.shape)) if proposed is None else proposed.knots
         if config.algorithm == "policy" and len(given):
@@ -295,7 +294,7 @@ class Planner:
         config, sampling = self._settings[0], self._sampling
         alone = config.algorithm == "policy"
         allowed = int(sampling.fraction * config.num_samples)
-        rows = 1 if alone or self._fuses else self._proposer.rows(allowed)
+        rows = 1 if alone else self._proposer.rows(min(allowed, 1) if self._fuses else allowed)
         made = self._proposer(
             state, reference, shifted, rows, sampling, math.inf if alone else budget
         )

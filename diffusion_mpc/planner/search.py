@@ -184,7 +184,7 @@ class Search:
             problem = replace(
                 problem, demonstration=self.guide.ahead(inputs.demonstrated.long(), problem)
             )
-        if self.chunk is not None and len(inputs.proposals):
+        if self.chunk is not None:
             chunk, mean = inputs.proposals[:1], inputs.mean
             problem = replace(problem, demonstration=self.chunk.ahead(chunk, mean, problem))
         hyperparameters = self.algorithm.unpack(inputs.hyperparameters)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_mpc.names import BodyName
-from diffusion_mpc.policy.checkpoint import CheckpointError, read_description, read_weights
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
 from diffusion_mpc.policy.generative_processes import Adjust, SamplingStep
-from diffusion_mpc.policy.purpose import Purpose, require_fit
+from diffusion_mpc.policy.purpose import Purpose, read_network
 
 TrajectoryCost = Callable[[Tensor], Tensor]
 """Differentiable costs (batch,) of trajectories (batch, horizon, states + actions)."""
@@ -334,15 +333,10 @@ def read_diffuser(path: Path, purpose: Purpose) -> tuple[Diffuser, float]:
     Raises:
         CheckpointError: it cannot be read, or is for something else
     """
-    description = read_description(path)
-    require_fit(path, description, purpose, ("diffuser",))
-    try:
-        network = dict(description.network)
-        model = Diffuser(DiffuserConfig(**{**network, "goal": tuple(network["goal"])}))
-        period = 1.0 / float(description.plan["rate"])
-    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
-        raise CheckpointError(
-            f"the network in '{path}' cannot be built: {error!r}; train it anew"
-        ) from None
-    read_weights(path, model)
+    model, period = read_network(
+        path,
+        purpose,
+        "diffuser",
+        lambda network: Diffuser(DiffuserConfig(**{**network, "goal": tuple(network["goal"])})),
+    )
     return model.eval(), period

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import nn
 
 from diffusion_mpc.names import CheckpointKind
-from diffusion_mpc.policy.checkpoint import CheckpointError, Description
+from diffusion_mpc.policy.checkpoint import (
+    CheckpointError,
+    Description,
+    read_description,
+    read_weights,
+)
 from diffusion_mpc.versions import versions
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,38 @@ def require_fit(
             f"'{path}' is a {wanted} for another model of task '{purpose.task}'; train it anew, or "
             "leave model.path as it was"
         )
+
+
+def read_network(
+    path: Path,
+    purpose: Purpose,
+    kind: CheckpointKind,
+    make: Callable[[Mapping[str, Any]], NetworkT],
+) -> tuple[NetworkT, float]:
+    """Network of a checkpoint that sees the newest observation, and the period of its data, s.
+
+    Args:
+        path: the checkpoint
+        purpose: what it has to fit
+        kind: kind that it has to be of
+        make: the network, untrained, of `Description.network`
+
+    Raises:
+        CheckpointError: it cannot be read, or is for something else
+    """
+    description = read_description(path)
+    require_fit(path, description, purpose, (kind,))
+    try:
+        network = make(description.network)
+        period = 1.0 / float(description.plan["rate"])
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"the network in '{path}' cannot be built: {error!r}; train it anew"
+        ) from None
+    if description.history != 1:
+        raise CheckpointError(f"'{path}' sees more than the newest observation; train it anew")
+    read_weights(path, network)
+    return network, period
 
 
 def require_plan(path: Path, description: Description, purpose: Purpose) -> None:

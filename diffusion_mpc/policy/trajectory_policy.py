@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diffusion_mpc.policy.checkpoint import read_description
 from diffusion_mpc.policy.diffuser import read_diffuser
@@ -36,8 +37,7 @@ class TrajectoryPolicy(Policy):
         super().__init__(read_description(path), seed)
         self._model, period = read_diffuser(path, purpose)
         self._to_knots = to_knots
-        times = np.arange(to_knots.shape[1]) * float(purpose.plan["control_dt"])
-        steps = np.floor(times / period + 1e-6).astype(int)
+        steps = steps_of_controls(to_knots.shape[1], float(purpose.plan["control_dt"]), period)
         self._steps = np.minimum(steps, self._model.config.horizon - 1)
 
     @torch.inference_mode()
@@ -63,3 +63,8 @@ class TrajectoryPolicy(Policy):
         )
         actions = self._model.split(made)[1].double().numpy().clip(-1.0, 1.0)
         return np.asarray((self._to_knots @ actions[:, self._steps]).clip(-1.0, 1.0))
+
+
+def steps_of_controls(count: int, control_dt: float, period: float) -> NDArray[np.int64]:
+    """Steps of a trajectory, `period` (s) apart, in force at controls, `control_dt` (s) apart."""
+    return np.floor(np.arange(count) * control_dt / period + 1e-6).astype(np.int64)

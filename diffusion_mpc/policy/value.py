@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffusion_mpc.policy.checkpoint import CheckpointError, read_description, read_weights
+from diffusion_mpc.policy.checkpoint import CheckpointError
 from diffusion_mpc.policy.denoiser import WITHIN
 from diffusion_mpc.policy.normaliser import Limits
-from diffusion_mpc.policy.purpose import Purpose, require_fit
+from diffusion_mpc.policy.purpose import Purpose, read_network
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,9 @@ def read_value(path: Path, purpose: Purpose) -> tuple[Value, float]:
     Raises:
         CheckpointError: it cannot be read, or is for something else
     """
-    description = read_description(path)
-    require_fit(path, description, purpose, ("value",))
-    try:
-        value = Value(ValueConfig(**description.network))
-        period = 1.0 / float(description.plan["rate"])
-    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
-        raise CheckpointError(
-            f"the network in '{path}' cannot be built: {error!r}; train it anew"
-        ) from None
-    if description.history != 1 or value.config.observation != purpose.observation:
+    value, period = read_network(
+        path, purpose, "value", lambda network: Value(ValueConfig(**network))
+    )
+    if value.config.observation != purpose.observation:
         raise CheckpointError(f"'{path}' sees more than the newest observation; train it anew")
-    read_weights(path, value)
     return value, period
