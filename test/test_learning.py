@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -54,6 +55,7 @@ from diffusion_mpc.policy.checkpoint import (
     save_checkpoint,
 )
 from diffusion_mpc.policy.denoiser import Denoiser, DenoiserConfig
+from diffusion_mpc.policy.normaliser import Excess
 from diffusion_mpc.policy.value import Value, ValueConfig
 from diffusion_mpc.runtime.controller import Controller, plan_structure
 from diffusion_mpc.tasks import find_task
@@ -388,15 +390,33 @@ def test_a_folder_of_another_training_is_refused(tmp_path):
         Training((tmp_path / "data",), tmp_path / "big", dataclasses.replace(OPTIONS, batch=10_000))
 
 
-def test_a_value_takes_the_worse_of_its_members():
+def test_a_value_takes_the_worse_of_its_members_and_stays_within_the_costs_of_its_data():
     torch.manual_seed(0)
     value = Value(ValueConfig(3, width=8, depth=1))
+    costs = torch.tensor([-2.0, -1.0, -1.0, 40.0])
+    value.cost.fit(costs)
     seen = torch.rand(16, 3)
 
-    each = torch.stack([member(seen)[:, 0] for member in value.members])
+    each = torch.stack([member(seen)[:, 0] for member in value.members]).clamp(min=0.0)
 
-    torch.testing.assert_close(value(seen), each.amax(0))
-    assert (each[0] != each[1]).all()
+    torch.testing.assert_close(value(seen), -2.0 + each.expm1().amax(0))
+    assert (each[0] != each[1]).any()
+    with torch.no_grad():
+        for bias, limit in ((-9.0, -2.0), (9.0, 40.0)):
+            for member in value.members:
+                member[-1].bias.fill_(bias)
+            torch.testing.assert_close(value(seen), torch.full((16,), limit))
+
+
+def test_costs_are_learnt_as_logarithms_of_their_excess_so_that_a_fall_leaves_room_for_the_rest():
+    excess = Excess()
+    costs = torch.tensor([-2.0, 1.0, 1.0, 301.0])
+    excess.fit(costs)
+
+    logarithms = excess.normalise(costs)
+
+    torch.testing.assert_close(logarithms, torch.tensor([0.0, math.log(2), math.log(2), 4.62497]))
+    torch.testing.assert_close(excess.restore(logarithms), costs)
 
 
 def planner_config(**values):

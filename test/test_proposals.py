@@ -362,7 +362,7 @@ def test_a_policy_that_does_not_fit_is_left_out_and_named(tmp_path):
 def value_checkpoint(path, cost):
     """A value that thinks `cost` of every state."""
     network = Value(ValueConfig(5, 8, 1))
-    network.cost.fit(torch.tensor([cost - 1.0]), torch.tensor([cost + 1.0]))
+    network.cost.fit(torch.tensor([cost, cost + 1.0]))
     network.given.fit(-torch.ones(5), torch.ones(5))
     with torch.no_grad():
         for member in network.members:

@@ -190,9 +190,9 @@ class ValueLearner(Learner):
         return asdict(self.config)
 
     def fit(self, rows: Rows) -> None:
-        """Limits of observations and costs."""
+        """Limits of observations, and units of costs."""
         self.value.given.fit(*_limits(rows["observation"][:, -1]))
-        self.value.cost.fit(*_limits(rows["cost_to_go"][:, None]))
+        self.value.cost.fit(_tensor(rows["cost_to_go"]))
 
     def loss(self, rows: Rows, generator: torch.Generator, device: torch.device) -> Tensor:
         """Mean squared error."""

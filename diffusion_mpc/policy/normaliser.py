@@ -1,4 +1,4 @@
-"""Normalisation by the limits of the training data, kept with the weights."""
+"""Normalisation by the training data, kept with the weights."""
 
 from __future__ import annotations
 
@@ -43,3 +43,39 @@ class Limits(nn.Module):
     def restore(self, x: Tensor) -> Tensor:
         """From [-1, 1] to the data's units."""
         return x * self.reach + self.centre
+
+
+class Excess(nn.Module):
+    """Map of costs to the logarithm of their excess over the least one.
+
+    In units of the median excess. Falls cost a hundred times what walking does: on a linear scale
+    they would take all of the range, and walking well and walking badly would be one number. After
+    symlog (DreamerV3, 2301.04104, eq. 9), with the finest resolution at the least cost, not at 0.
+    """
+
+    least: Tensor
+    unit: Tensor
+    most: Tensor
+
+    def __init__(self) -> None:
+        """Begin with the logarithm of positive costs; `fit` sets the units."""
+        super().__init__()
+        self.register_buffer("least", torch.zeros(()))
+        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("most", torch.tensor(torch.inf))
+
+    def fit(self, costs: Tensor) -> None:
+        """Set the units from costs (n,)."""
+        excess = costs - costs.amin()
+        median = excess.median()
+        self.least.copy_(costs.amin())
+        self.unit.copy_(median.where(median > FLAT, torch.ones_like(median)))
+        self.most.copy_(self.normalise(costs.amax()))
+
+    def normalise(self, cost: Tensor) -> Tensor:
+        """From costs to logarithms."""
+        return ((cost - self.least) / self.unit).clamp(min=0.0).log1p()
+
+    def restore(self, logarithm: Tensor) -> Tensor:
+        """From logarithms to costs, none outside those that it was fitted to."""
+        return self.least + self.unit * logarithm.clamp(min=0.0).minimum(self.most).expm1()

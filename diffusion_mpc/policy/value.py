@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffusion_mpc.policy.checkpoint import CheckpointError
 from diffusion_mpc.policy.denoiser import WITHIN
-from diffusion_mpc.policy.normaliser import Limits
+from diffusion_mpc.policy.normaliser import Excess, Limits
 from diffusion_mpc.policy.purpose import Purpose, read_network
 
 
@@ -33,13 +33,16 @@ class ValueConfig:
 
 
 class Value(nn.Module):
-    """Ensemble of networks, the worst of which counts: costs are not to be thought too low."""
+    """Ensemble of networks, the worst of which counts: costs are not to be thought too low.
+
+    Nor lower than the least of the training data, which a search would find.
+    """
 
     def __init__(self, config: ValueConfig) -> None:
         """Build it untrained, without normalisation."""
         super().__init__()
         self.config = config
-        self.given, self.cost = Limits(config.observation), Limits(1)
+        self.given, self.cost = Limits(config.observation), Excess()
         sizes = [config.observation] + config.depth * [config.width]
         self.members = nn.ModuleList(
             nn.Sequential(
@@ -55,17 +58,16 @@ class Value(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """Cost to go (batch,) of observations (batch, obs): the largest of the members'."""
-        return self.cost.restore(self._predict(observation).amax(0)[:, None])[:, 0]
+        return self.cost.restore(self._predict(observation).amax(0))
 
     def loss(self, observation: Tensor, cost_to_go: Tensor) -> Tensor:
-        """Mean squared error () of all members, in normalised units.
+        """Mean squared error () of all members, in logarithms.
 
         Args:
             observation: (batch, obs)
             cost_to_go: (batch,)
         """
-        target = self.cost.normalise(cost_to_go[:, None])[:, 0]
-        return (self._predict(observation) - target).square().mean()
+        return (self._predict(observation) - self.cost.normalise(cost_to_go)).square().mean()
 
     def _predict(self, observation: Tensor) -> Tensor:
         seen = self.given.normalise(observation).clamp(-WITHIN, WITHIN)
