@@ -62,7 +62,7 @@ class Excess(nn.Module):
         super().__init__()
         self.register_buffer("least", torch.zeros(()))
         self.register_buffer("unit", torch.ones(()))
-        self.register_buffer("most", torch.tensor(torch.inf))
+        self.register_buffer("most", torch.tensor(torch.finfo().max).log())
 
     def fit(self, costs: Tensor) -> None:
         """Set the units from costs (n,)."""
