@@ -435,7 +435,7 @@ def test_a_shipped_policy_fits_its_task_and_is_small(name):
     assert locate(f"shipped:{name}").stat().st_size < 2_000_000
 
 
-@pytest.mark.parametrize("name", ["ant", "quadruped", "pusht"])
+@pytest.mark.parametrize("name", ["ant", "hopper", "quadruped", "pusht"])
 def test_a_task_plans_with_its_policy_unless_told_otherwise(name):
     _, found = load_parameters(PlannerNodeConfig, {"task": name})
     assert found["policy.checkpoint"] == f"shipped:{name}"

@@ -28,7 +28,8 @@ class Hopper(Task):
     defaults = {
         "planner.num_knots": 8,
         "planner.horizon_steps": 40,
-        "planner.num_samples": 64,
+        "planner.num_samples": 32,
+        "policy.checkpoint": "shipped:hopper",
         **TWO_STEPS,
     }
 
