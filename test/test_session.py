@@ -18,6 +18,7 @@ SIZES = {
     "planner.num_samples": 8,
     "planner.horizon_steps": 10,
     "planner.num_knots": 3,
+    "policy.checkpoint": "",
     "backend.threads": 1,
 }
 PATIENT = {"state_timeout": 5.0, "max_plan_age": 5.0}
