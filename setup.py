@@ -60,6 +60,7 @@ setup(
             "mujoco-warp>=4.0",
             "mypy",
             "pytest>=7.4",
+            "pytest-rerunfailures",
             "pytest-timeout",
             "ray",
             "ruff",

@@ -770,6 +770,8 @@ def test_a_bad_pose_of_an_object_is_rejected_and_ages_like_none(beside_a_cube, p
     timer = follow_the_cube(robot)
     robot.spin_until(lambda: len(robot.commands) > 20, "commands")
     robot.node.destroy_timer(timer)
+    robot.commands.clear()
+    pose = dict(pose)
     ahead = pose.pop("ahead", 0.0)
     while not any(command.safe for _, command in robot.commands):
         robot.publish_object("cube", **pose, stamp=robot.now() + ahead)
