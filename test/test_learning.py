@@ -39,7 +39,7 @@ from diffusion_mpc.learning.dataset import (
     write_index,
     write_shard,
 )
-from diffusion_mpc.learning.learners import NetworkOptions, PolicyLearner
+from diffusion_mpc.learning.learners import NetworkOptions, OptimalityLearner, PolicyLearner
 from diffusion_mpc.learning.policy_evaluation import evaluate_policy
 from diffusion_mpc.learning.shard_folder import drop_unfinished
 from diffusion_mpc.learning.teacher_episode import EpisodeOptions
@@ -336,12 +336,60 @@ def test_a_policy_learns_plans_that_give_what_was_executed(collected):
         np.testing.assert_array_equal(seen, columns["observation"][number])
 
 
-def test_only_a_policy_learns_what_was_executed(tmp_path):
-    made_data(tmp_path / "data")
-    options = dataclasses.replace(OPTIONS, kind="optimality", target="executed")
+def test_what_was_executed_is_optimal_where_it_cost_less_than_the_value(collected, tmp_path):
+    data = Dataset(collected[0])
+    data.index["parameters"] = {**data.index["parameters"], "planner.horizon_steps": 8}
+    options = dataclasses.replace(OPTIONS, kind="value", batch=32)
+    Training((collected[0],), tmp_path, options).run()
+    file = tmp_path / "best.safetensors"
+    network = Value(ValueConfig(**read_description(file).network))
+    network.load_state_dict(load_file(file))
 
-    with pytest.raises(ValueError, match="--target executed is for --kind policy, not optimality"):
-        Training((tmp_path / "data",), tmp_path / "run", options)
+    rows = TrainingRows(data, OptimalityLearner, False, 32, "executed", file)
+    chosen = rows.train[:10]
+    shown = next(rows.batches(chosen, len(chosen), slice(None)))
+
+    columns = data.columns("kind", "episode", "step", "cost", "observation")
+    with torch.no_grad():
+        value = network(torch.from_numpy(columns["observation"][:, -1])).numpy()
+    plans = columns["kind"] == 0
+    for number, advantage in zip(chosen, shown["advantage"], strict=True):
+        same = plans & (columns["episode"] == columns["episode"][number])
+        later = [
+            int(np.flatnonzero(same & (columns["step"] == columns["step"][number] + k))[0])
+            for k in range(8)
+        ]
+        paid = sum(0.98**k * columns["cost"][later[k]] for k in range(7))
+        expected = value[number] - paid - 0.98**7 * value[later[7]]
+        assert advantage == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"kind": "value", "target": "executed"},
+            "--target executed is for policies, not a value; leave it out",
+        ),
+        (
+            {"kind": "optimality", "target": "executed"},
+            "compares what was executed with a value; train one with --kind value, and name it",
+        ),
+        (
+            {"kind": "policy", "target": "executed", "value": "v.safetensors"},
+            "--value is for --kind optimality --target executed; leave it out",
+        ),
+        (
+            {"kind": "optimality", "value": "v.safetensors"},
+            "--value is for --kind optimality --target executed; leave it out",
+        ),
+    ],
+)
+def test_options_that_say_nothing_of_a_kind_are_refused(tmp_path, changes, message):
+    made_data(tmp_path / "data")
+
+    with pytest.raises(ValueError, match=message):
+        Training((tmp_path / "data",), tmp_path / "run", dataclasses.replace(OPTIONS, **changes))
 
 
 TWO_PROCESSES = """

@@ -192,6 +192,7 @@ def train(
     history: PositiveInt = 2,
     horizon: PositiveInt = 32,
     target: PlanTarget = "planned",
+    value: Path | None = None,
     threads: int = 1,
     seed: int = 0,
     json: OutputFile = None,
@@ -225,6 +226,8 @@ def train(
         horizon: steps of a diffuser's trajectories
         target: plans that a policy learns: those that the teacher made, or those that give what was
             executed in the end, of which a plan is the first action only; the rest it changes again
+        value: with --kind optimality --target executed, checkpoint of a value: what was executed is
+            optimal where the run then cost less than the value of its state
         threads: threads on a CPU; small networks gain nothing from more, and lose much where other
             programs run
         seed: same seed, same data, same weights
@@ -253,6 +256,7 @@ def train(
         history=history,
         horizon=horizon,
         target=target,
+        value="" if value is None else str(value),
     )
     figures = Training(data, output or data[-1].with_name(f"{data[-1].name}_{kind}"), options).run()
     if figures:

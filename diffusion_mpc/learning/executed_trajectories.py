@@ -18,6 +18,7 @@ class ExecutedTrajectories:
 
     Attributes:
         first: (n,) numbers of the rows in the data at which such a part begins
+        executed: (m,) numbers of the rows of all executed steps
         horizon: steps of a part
     """
 
@@ -47,7 +48,7 @@ class ExecutedTrajectories:
             )
         self._steps = np.zeros(len(data), np.int64)
         self._steps[executed] = np.arange(len(executed))
-        self._executed, self.horizon = executed, horizon
+        self.executed, self.horizon = executed, horizon
 
     @cached_property
     def relative(self) -> RelativeStates:
@@ -71,7 +72,7 @@ class ExecutedTrajectories:
             `states` (n, horizon, states), see `RelativeStates`; `actions` (n, horizon, nu),
             normalised; `observation` (n, history, obs) at the first step
         """
-        found = self._data.rows(self._within(first), ("state", "action"))
+        found = self._data.rows(self.within(first).ravel(), ("state", "action"))
         shape = (len(first), self.horizon, -1)
         states = found["state"].reshape(shape)
         return {
@@ -82,10 +83,9 @@ class ExecutedTrajectories:
 
     def actions(self, first: NDArray[np.intp]) -> NDArray[np.float32]:
         """Actions (n, horizon, nu) of `rows`."""
-        found = self._data.rows(self._within(first), ("action",))["action"]
+        found = self._data.rows(self.within(first).ravel(), ("action",))["action"]
         return found.reshape(len(first), self.horizon, -1)
 
-    def _within(self, first: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Numbers of the rows of all steps, part by part."""
-        steps = self._steps[first][:, None] + np.arange(self.horizon)
-        return np.asarray(self._executed[steps.ravel()])
+    def within(self, first: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Numbers (n, horizon) of the rows of all steps of parts that begin at `first`, (n,)."""
+        return np.asarray(self.executed[self._steps[first][:, None] + np.arange(self.horizon)])

@@ -61,6 +61,7 @@ class TrainOptions:
         history: observations that a policy sees, no more than the data have
         horizon: steps of a diffuser's trajectories
         target: plans that a policy learns
+        value: checkpoint of a value, by which what was executed has its label of optimality
     """
 
     kind: CheckpointKind = "policy"
@@ -78,6 +79,7 @@ class TrainOptions:
     history: int = 2
     horizon: int = 32
     target: PlanTarget = "planned"
+    value: str = ""
 
 
 class Training:
@@ -102,13 +104,17 @@ class Training:
                 # Of a training that was killed while it wrote; the file itself is whole.
                 part.unlink()
         self._require_one_rate()
-        if options.target == "executed" and options.kind != "policy":
-            raise ValueError(
-                f"--target executed is for --kind policy, not {options.kind}; leave it out"
-            )
+        _require_sense(options)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         kind = LEARNERS[options.kind]
-        self.rows = TrainingRows(self.data, kind, options.mirror, options.horizon, options.target)
+        self.rows = TrainingRows(
+            self.data,
+            kind,
+            options.mirror,
+            options.horizon,
+            options.target,
+            Path(options.value) if options.value else None,
+        )
         if len(self.rows.train) < options.batch:
             raise ValueError(
                 f"there are {len(self.rows.train)} rows to train on, fewer than a batch of "
@@ -331,6 +337,20 @@ class Training:
             for name, value in self.log[-1].items():
                 if name != "epoch" and isinstance(value, int | float):
                     writer.add_scalar(name, value, self.log[-1]["epoch"])
+
+
+def _require_sense(options: TrainOptions) -> None:
+    """Refuse options that say nothing of this kind of checkpoint, or lack what it needs."""
+    executed, kind = options.target == "executed", options.kind
+    if executed and kind not in ("policy", "optimality"):
+        raise ValueError(f"--target executed is for policies, not a {kind}; leave it out")
+    if executed and kind == "optimality" and not options.value:
+        raise ValueError(
+            "--kind optimality --target executed compares what was executed with a value; train "
+            "one with --kind value, and name it with --value"
+        )
+    if options.value and not (executed and kind == "optimality"):
+        raise ValueError("--value is for --kind optimality --target executed; leave it out")
 
 
 def _rate(step: int, steps: int, rate: float) -> float:

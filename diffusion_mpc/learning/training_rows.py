@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from diffusion_mpc.learning.dataset import Dataset, DatasetError, Rows
+from diffusion_mpc.learning.executed_advantages import executed_advantages
 from diffusion_mpc.learning.executed_trajectories import ExecutedTrajectories
 from diffusion_mpc.learning.learners import Learner
 from diffusion_mpc.learning.teacher_of_data import task_of, teacher_of
@@ -49,6 +51,7 @@ class TrainingRows:
         mirror: bool,
         horizon: int,
         target: PlanTarget = "planned",
+        value: Path | None = None,
     ) -> None:
         """Choose the rows.
 
@@ -59,9 +62,12 @@ class TrainingRows:
                 trajectories have none
             horizon: steps of a trajectory, where it learns from those
             target: plans that a policy learns
+            value: checkpoint of a value, by which what was executed has its advantages; None: those
+                of the data
 
         Raises:
             DatasetError: the data have no such trajectories
+            CheckpointError: the value cannot be read, or is for something else
         """
         self._data, self._fields = data, kind.fields
         missing = [] if kind.trajectories else sorted(set(kind.fields) - set(data.fields))
@@ -80,6 +86,9 @@ class TrainingRows:
         by_trajectory = kind.trajectories or target == "executed"
         self._trajectories = ExecutedTrajectories(data, horizon) if by_trajectory else None
         self._fewer = TRAJECTORIES if by_trajectory else 1
+        self._advantages: NDArray[np.float32] | None = None
+        if value is not None and self._trajectories is not None:
+            self._advantages = executed_advantages(data, self._trajectories, value)
         wanted = (
             np.flatnonzero(kind.wanted(columns["kind"], columns["failed"]))
             if self._trajectories is None
@@ -140,6 +149,8 @@ class TrainingRows:
         rows = self._data.rows(numbers, self._fields)
         executed = self._trajectories.actions(numbers)[:, self._steps]
         rows["knots"] = (self._to_knots @ executed).clip(-1.0, 1.0).astype(np.float32)
+        if self._advantages is not None:
+            rows["advantage"] = self._advantages[numbers]
         return rows
 
     def _find_mirror(self) -> Mirror | None:
