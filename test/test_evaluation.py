@@ -17,8 +17,9 @@ from diffusion_mpc.bags.bag_writer import BagWriter
 from diffusion_mpc.command.command import actuators
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.evaluation.metrics import measure, summarise
+from diffusion_mpc.evaluation.panels import panels
 from diffusion_mpc.evaluation.recorded_run import read_run
-from diffusion_mpc.evaluation.report import write_report
+from diffusion_mpc.evaluation.report import headline, write_report
 from diffusion_mpc.evaluation.video import RendererUnavailableError
 from diffusion_mpc.tasks import find_task
 
@@ -162,6 +163,8 @@ class BagMaker:
         command=(0, 0, 0),
         goal=((0, 0, 0), (0, 0, 0, 1)),
         term_costs=None,
+        policy_cost=1.0,
+        guidance=1.5,
     ):
         names = list(self.task.cost_terms())
         costs = np.ones(len(names)) if term_costs is None else np.asarray(term_costs, float)
@@ -190,11 +193,11 @@ class BagMaker:
             violation=0.0,
             policy_rows=5,
             policy_weight=0.4,
-            policy_cost=1.0,
-            planner_cost=1.1,
+            policy_cost=policy_cost,
+            planner_cost=policy_cost + 0.1,
             policy_time=0.002,
             policy_age=0.0,
-            policy_guidance=1.5,
+            policy_guidance=guidance,
             policy_failure="",
             command=self.twist((command[0], command[1], 0), (0, 0, command[2])),
             goal=self.pose(*goal),
@@ -378,6 +381,33 @@ def test_equal_bags_give_equal_figures(tmp_path, ant):
         for name in ("a", "b")
     ]
     assert figures[0] == figures[1]
+
+
+def test_a_live_change_of_guidance_is_in_figures_and_panels(tmp_path):
+    cartpole = find_task("cartpole")()
+    qpos, qvel = standing(cartpole)
+    terms = len(cartpole.cost_terms())
+    with BagMaker(tmp_path / "bag", cartpole) as bag:
+        for i in range(10):
+            bag.state(START + i * PERIOD, qpos, qvel)
+            changed = {"guidance": 0.0} if i < 4 else {"guidance": 3.0}
+            costs = np.full(terms, (2.0 if i < 4 else 1.0) / terms)
+            # Costs of a task whose reward is velocity are negative.
+            bag.stats(START + i * PERIOD, term_costs=costs, policy_cost=-1.0, **changed)
+    run = read_run(tmp_path / "bag", cartpole)
+    figures = summarise(run, cartpole)
+
+    assert figures["policy"]["guidance"] == {
+        "0": {"plans": 4, "cost": pytest.approx(2.0)},
+        "3": {"plans": 6, "cost": pytest.approx(1.0)},
+    }
+    assert ("Guidance 0 / 3", "4 / 6 plans, expected cost 2.00 / 1.00") in headline(figures)
+    measured = measure(run, cartpole)
+    shown = {panel.title: panel for panel in panels(run, cartpole, measured, None)}
+    weight = shown["Guidance, the weight of the policy's label"].series[0].values
+    np.testing.assert_array_equal(weight, [0.0] * 4 + [3.0] * 6)
+    best = shown["Cost of samples, first denoising step"].series[0].values
+    np.testing.assert_array_equal(best, np.full(10, -1.0))
 
 
 def test_a_run_without_floating_base_has_no_speed(tmp_path):

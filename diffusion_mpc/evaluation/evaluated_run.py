@@ -97,7 +97,7 @@ class EvaluatedRun:
         fields = (
             *("plan_time", "deadline", "missed", "cost", "cost_mean", "noise"),
             *("effective_sample_size", "infeasible_fraction", "policy_rows", "policy_weight"),
-            *("policy_time", "policy_cost", "planner_cost"),
+            *("policy_time", "policy_cost", "planner_cost", "policy_guidance"),
         )
         found["plans"] = {
             "time": plans.stamps - start,

@@ -181,16 +181,23 @@ def policy_figures(plans: RecordedPlans) -> dict[str, Any] | None:
 
     Returns:
         rows and weight (means over the plans that it proposed for), proposed (fraction of the plans
-        that it proposed for), and ms (percentiles of the network's time)
+        that it proposed for), ms (percentiles of the network's time), and by weight of its label,
+        in the order in which they were set, guidance: plans and their mean cost
     """
     given = plans.policy_rows > 0
     if not given.any():
         return None
+    weights = dict.fromkeys(plans.policy_guidance[given].tolist())
+    under = {weight: given & (plans.policy_guidance == weight) for weight in weights}
     return {
         "rows": float(plans.policy_rows[given].mean()),
         "weight": float(plans.policy_weight[given].mean()),
         "proposed": float(given.mean()),
         "ms": percentiles(1e3 * plans.policy_time[given], (50, 99)),
+        "guidance": {
+            f"{weight:g}": {"plans": int(some.sum()), "cost": float(plans.cost[some].mean())}
+            for weight, some in under.items()
+        },
     }
 
 

@@ -240,7 +240,8 @@ def _policy(time: Array, plans: RecordedPlans) -> list[Panel]:
         Series("of the samples", time, 100.0 * fraction, "line", REST),
         Series("of the weight", time, 100.0 * np.where(given, plans.policy_weight, 0.0), "line", 3),
     ]
-    known = given & (plans.policy_cost > 0.0)
+    # Bags of before have neither, which reads as 0.
+    known = given & ((plans.policy_cost != 0.0) | (plans.planner_cost != 0.0))
     costs = [
         Series("best of the policy's", time, np.where(known, plans.policy_cost, np.nan), "line", 3),
         Series("best of the others", time, np.where(known, plans.planner_cost, np.nan), "line", 0),
@@ -249,6 +250,10 @@ def _policy(time: Array, plans: RecordedPlans) -> list[Panel]:
     if known.any():
         title = "Cost of samples, first denoising step"
         found.append(Panel(title, "weighted cost", costs, zero=True, height=130))
+    if np.ptp(plans.policy_guidance[given]) > 0.0:
+        weight = np.where(given, plans.policy_guidance, np.nan)
+        changes = [Series("guidance", time, weight, "step", "ink")]
+        found.append(Panel("Guidance, the weight of the policy's label", "", changes, height=130))
     return found
 
 

@@ -82,6 +82,7 @@ class RecordedPlans:
         policy_rows, policy_weight, policy_time: (P,) samples that a policy proposed, their weight,
             and the time that its network took, s; 0 in bags of before
         policy_cost, planner_cost: (P,) of the cheapest of these samples and of the cheapest other
+        policy_guidance: (P,) weight of the policy's label
         velocity: (P, 3) commanded forward and lateral velocity, m/s, and yaw rate, rad/s
         goal: (P, 7) goal position, m, and unit quaternion (wxyz), world frame
         algorithm, backend, num_samples, horizon_steps, iterations: of the last plan recorded
@@ -104,6 +105,7 @@ class RecordedPlans:
     policy_time: Array
     policy_cost: Array
     planner_cost: Array
+    policy_guidance: Array
     velocity: Array
     goal: Array
     algorithm: str | None
@@ -249,6 +251,7 @@ def _plans(messages: Messages, problems: list[str]) -> RecordedPlans:
         policy_time=added("policy_time"),
         policy_cost=added("policy_cost"),
         planner_cost=added("planner_cost"),
+        policy_guidance=added("policy_guidance"),
         velocity=np.array(
             [(*xyz(row.command.linear)[:2], row.command.angular.z) for row in kept]
         ).reshape(-1, 3),

@@ -243,7 +243,12 @@ def _policy(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     text += _value([found["ms"]["p50"], found["ms"]["p99"]], "ms")
     if found["proposed"] < 1.0:
         text += f"; in {found['proposed']:.1%} of the plans"
-    return [("Policy, p50 / p99", text)]
+    rows = [("Policy, p50 / p99", text)]
+    if len(weights := found["guidance"]) > 1:
+        plans = " / ".join(str(under["plans"]) for under in weights.values())
+        costs = _value([under["cost"] for under in weights.values()])
+        rows.append((f"Guidance {' / '.join(weights)}", f"{plans} plans, expected cost {costs}"))
+    return rows
 
 
 def _value(values: float | Sequence[float | None] | None, unit: str = "") -> str:
