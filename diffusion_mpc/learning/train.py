@@ -290,8 +290,9 @@ class Training:
                 **{
                     k: v
                     for k, v in asdict(o).items()
-                    if k not in ("kind", "network", "residual", "history")
+                    if k not in ("kind", "network", "residual", "history", "value")
                 },
+                "value": Path(o.value).parent.name,
             },
             figures={k: v for k, v in line.items() if k != "epoch"},
             revision=revision(),
