@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from test_evaluation import PERIOD, START, standing
 from test_run_record import RunMaker
 
 from diffusion_mpc.cli import main
+from diffusion_mpc.evaluation.comparison import verdict
 from diffusion_mpc.evaluation.groups import find_groups
 from diffusion_mpc.intervals import group_difference
 from diffusion_mpc.tasks import find_task
@@ -132,6 +134,44 @@ def test_runs_of_different_tasks_are_not_compared(sets, tmp_path, capsys):
     arguments = [str(sets / "a"), str(tmp_path / "other"), "--output", str(tmp_path / "out")]
     assert main(["evaluate", *arguments]) == 1
     assert "compare runs of one task" in capsys.readouterr().err
+
+
+def test_bars_of_a_comparison_have_rewards_to_the_left_of_zero(tmp_path):
+    hopper = find_task("hopper")()
+    for name, speed in (("slow", 0.5), ("fast", 1.5)):
+        qpos, qvel = standing(hopper)
+        qvel[0] = speed
+        with RunMaker(tmp_path / name / "bag", hopper) as bag:
+            bag.say("hopper", **{"cost.velocity": 1.0, "cost.height": 0.0})
+            for i in range(12):
+                time = START + i * PERIOD
+                bag.state(time, qpos, qvel)
+                bag.stats(time)
+                bag.command(time, time, np.ones(hopper.model.nu))
+    runs = [str(tmp_path / name / "bag") for name in ("slow", "fast")]
+    assert main(["evaluate", *runs, "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    rows = re.findall(r'class="stackrow".*?</b>', page)
+    assert len(rows) == 2
+    zero = float(re.search(r"--zero:([\d.]+)%", rows[0]).group(1))
+    for row, speed in zip(rows, (0.5, 1.5), strict=True):
+        indent, *parts = (float(width) for width in re.findall(r"width:([\d.]+)%", row))
+        assert indent == pytest.approx(zero * (1.0 - speed / 1.5), abs=0.01)
+        assert parts[0] == pytest.approx(zero - indent, abs=0.01), "the reward ends at zero"
+        assert 'title="velocity: -' in row
+    assert zero + sum(parts[1:]) == pytest.approx(100.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ([-2.0, -2.2, -2.1, -1.9], "b costs 1 less than a, 95 % interval 0.777 to 1.22, 4 runs"),
+        ([-1.0, -1.2, -1.1, -0.9], "no difference in cost: b against a +0, 95 % interval −0.2"),
+        ([-2.0], "b costs 0.95 less than a; of b there is one run"),
+    ],
+)
+def test_negative_costs_are_compared_in_their_unit_not_in_per_cent(other, expected):
+    assert expected in verdict("a", "b", group_difference([-1.0, -1.2, -1.1, -0.9], other))
 
 
 def test_time_series_are_tables_by_clock(sets, tmp_path):

@@ -18,6 +18,7 @@ from diffusion_mpc.command.command import actuators
 from diffusion_mpc.estimation.frames import qpos_qvel_to_odometry
 from diffusion_mpc.evaluation.metrics import measure, summarise
 from diffusion_mpc.evaluation.panels import panels
+from diffusion_mpc.evaluation.plot import draw_costs
 from diffusion_mpc.evaluation.recorded_run import read_run
 from diffusion_mpc.evaluation.report import headline, write_report
 from diffusion_mpc.evaluation.video import RendererUnavailableError
@@ -618,6 +619,20 @@ def test_report_holds_figures_plot_and_page(tmp_path, task):
     image = brightness(report.paths["plot"])
     assert image.std() > 0.05
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
+
+
+def test_rewards_are_drawn_below_zero_and_hide_no_cost():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    time, reward = np.arange(4.0), np.array([-4.0, -2.0, -3.0, 0.5])
+    draw_costs(axes, time, ["effort", "velocity"], np.stack([np.ones(4), reward], 1))
+    areas = [area.get_paths()[0].get_extents() for area in axes.collections]
+    # The larger term first: velocity above zero, effort on it, then what each has below zero.
+    assert [(area.ymin, area.ymax) for area in areas[:3]] == [(0.0, 0.5), (0.0, 1.5), (-4.0, 0.0)]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), reward + 1.0)
+    assert axes.get_ylim()[0] < -4.0
+    assert [text.get_text() for text in axes.legend().get_texts()] == ["velocity", "effort", "sum"]
 
 
 @pytest.mark.slow

@@ -138,6 +138,21 @@ def test_the_optimum_is_found_in_spite_of_the_noise(axes):
     assert "% less than the defaults, 95 % interval" in found.sentence
 
 
+def test_of_rewards_the_winner_is_told_in_their_unit(axes):
+    """Rewards are negative costs, of which no ratio says anything."""
+    study = sweep(axes, cost=lambda settings, trial: noisy(settings, trial) - 100.0)
+    found = verdict(study)
+    assert found.better
+    assert found.settings == study.best.settings
+    assert found.difference.high < 0.0
+    saved = f"costs {-found.difference.mean:.3g} less than the defaults, 95 % interval "
+    assert saved + f"{-found.difference.high:.3g} to " in found.sentence
+    figures = study_figures(study, found, ABOUT)
+    json.dumps(figures, allow_nan=False)
+    assert figures["confirmation"]["difference"] == found.difference.mean
+    assert "nan" not in study_page(study, axes, ABOUT, found).lower().replace("nanmean", "")
+
+
 def test_no_winner_is_told_where_there_is_none(axes):
     def noise(settings, trial):
         return 10.0 + random.Random(repr((settings, trial))).gauss(0.0, 1.0)

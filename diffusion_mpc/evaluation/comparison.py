@@ -244,22 +244,32 @@ def verdict(first: str, other: str, difference: GroupDifference) -> str:
     """Sentence on the costs of two groups."""
     n, m = difference.counts
     runs = f"{n} runs each" if n == m else f"{n} and {m} runs"
-    low, middle, high = (
-        100.0 * (ratio - 1.0)
-        for ratio in (difference.ratio_low, difference.ratio, difference.ratio_high)
-    )
+    if math.isfinite(difference.ratio):
+        low, middle, high = (
+            100.0 * (ratio - 1.0)
+            for ratio in (difference.ratio_low, difference.ratio, difference.ratio_high)
+        )
+        size, signed, unit = _percent, _signed, " %"
+        said = f"is {_percent(abs(middle))} % {'cheaper' if middle <= 0.0 else 'dearer'} than"
+    else:
+        # Of rewards, which are negative costs, a ratio says nothing.
+        low, middle, high = difference.low, difference.mean, difference.high
+        size, signed, unit = "{:.3g}".format, _in_units, ""
+        said = f"costs {abs(middle):.3g} {'less' if middle <= 0.0 else 'more'} than"
     if not math.isfinite(difference.low):
         lonely = first if n == 1 else other
-        size = f"{other} is {_size(middle)} than {first}"
-        return f"{size}; of {lonely} there is one run, so nobody knows whether by chance."
+        return (
+            f"{other} {said} {first}; of {lonely} there is one run, so nobody knows whether by "
+            "chance."
+        )
     if not difference.shown:
-        found = f"{other} against {first} {_signed(middle)} %"
+        found = f"{other} against {first} {signed(middle)}{unit}"
         if math.isfinite(low):
-            found += f", 95 % interval {_signed(low)} to {_signed(high)}"
+            found += f", 95 % interval {signed(low)} to {signed(high)}"
         return f"These runs show no difference in cost: {found}, {runs}."
     bounds = sorted((abs(low), abs(high)))
-    interval = f"95 % interval {_percent(bounds[0])} to {_percent(bounds[1])}"
-    return f"{other} is {_size(middle)} than {first}, {interval}, {runs}."
+    interval = f"95 % interval {size(bounds[0])} to {size(bounds[1])}"
+    return f"{other} {said} {first}, {interval}, {runs}."
 
 
 def change_text(row: Row, difference: GroupDifference) -> str:
@@ -282,16 +292,16 @@ def told(value: Value | None) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
-def _size(percent: float) -> str:
-    return f"{_percent(abs(percent))} % {'cheaper' if percent <= 0.0 else 'dearer'}"
-
-
 def _percent(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 10.0 else f"{value:.1f}"
 
 
 def _signed(value: float) -> str:
     return ("+" if value >= 0.0 else MINUS) + _percent(abs(value))
+
+
+def _in_units(value: float) -> str:
+    return f"{value:+.3g}".replace("-", MINUS)
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401  (what JSON may hold)

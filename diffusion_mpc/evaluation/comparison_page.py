@@ -247,22 +247,32 @@ def _bars(groups: Sequence[RunGroup]) -> dict[str, Any]:
         }
         for group in groups
     ]
-    means = {name: max(each.get(name, 0.0) for each in costs) for name in weights}
-    chosen, longest = largest_terms(means), max((sum(each.values()) for each in costs), default=0.0)
-    if not longest > 0.0:
+    means = {name: max(abs(each.get(name, 0.0)) for each in costs) for name in weights}
+    chosen = largest_terms(means)
+    rewards = max((-sum(min(v, 0.0) for v in each.values()) for each in costs), default=0.0)
+    longest = max((sum(max(v, 0.0) for v in each.values()) for each in costs), default=0.0)
+    if not rewards + longest > 0.0:
         return {"rows": [], "keys": []}
     rows = []
     for group, each in zip(groups, costs, strict=True):
         parts = [(name, str(i), each.get(name, 0.0)) for i, name in enumerate(chosen)]
         parts.append(("others", REST, sum(v for n, v in each.items() if n not in chosen)))
+        # Rewards, which are negative costs, reach to the left of zero.
+        left = [part for part in reversed(parts) if part[2] < 0.0]
+        right = [part for part in parts if part[2] >= 0.0]
         widths = [
-            (name.replace("_", " "), colour, round(100.0 * value / longest, 3), three(value))
-            for name, colour, value in parts
+            (name.replace("_", " "), colour, _percent(abs(value), rewards + longest), three(value))
+            for name, colour, value in left + right
         ]
-        rows.append((group.name, widths, three(sum(each.values()))))
+        indent = _percent(rewards + sum(value for _, _, value in left), rewards + longest)
+        rows.append((group.name, indent, widths, three(sum(each.values()))))
     keys = [(name.replace("_", " "), str(i)) for i, name in enumerate(chosen)]
     keys += [("others", REST)] if len(weights) > len(chosen) else []
-    return {"rows": rows, "keys": keys}
+    return {"rows": rows, "keys": keys, "zero": _percent(rewards, rewards + longest)}
+
+
+def _percent(part: float, whole: float) -> float:
+    return round(100.0 * part / whole, 3)
 
 
 def _mark(comparison: GroupComparison, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def write_plot(run: RecordedRun, task: Task, measured: Measured, file: Path) -> 
         else:
             _joints(first, time, run, task)
         _plan_times(second, run, start)
-        _costs(third, run, start)
+        draw_costs(third, run.plans.stamps - start, run.plans.term_names, run.plans.term_costs)
         third.set_xlabel("time, s")
         for axes in (first, second, third):
             _falls(axes, time, measured)
@@ -151,26 +151,30 @@ def _plan_times(axes: Axes, run: RecordedRun, start: float) -> None:
     axes.set_ylabel("plan time, ms")
 
 
-def _costs(axes: Axes, run: RecordedRun, start: float) -> None:
-    plans = run.plans
-    # The largest terms lie at the bottom, where they are easiest to read.
-    order = (
-        np.argsort(-plans.term_costs.mean(axis=0))
-        if len(plans.term_costs)
-        else np.zeros(0, dtype=int)
-    )
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
-    names = [plans.term_names[i] for i in order]
-    if len(order):
-        axes.stackplot(
-            plans.stamps - start,
-            plans.term_costs[:, order].T,
-            colors=colours,
-            labels=names,
-            linewidth=0.0,
-        )
-    axes.set_ylim(bottom=0.0)
+def draw_costs(axes: Axes, time: Array, names: Sequence[str], costs: Array) -> None:
+    """Pile the cost terms of plans up, and rewards (negative costs) below zero.
+
+    On one pile, rewards would hide the costs that lie on them.
+
+    Args:
+        axes: where to draw
+        time: (P,) s
+        names: of the terms
+        costs: (P, terms) weighted
+    """
     axes.set_ylabel("cost per step of the plan")
+    if not len(costs):
+        return
+    # The largest terms lie nearest to zero, where they are easiest to read.
+    order = np.argsort(-np.abs(costs.mean(axis=0)))
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
+    labels, costs = [names[i] for i in order], costs[:, order].T
+    axes.stackplot(time, np.maximum(costs, 0.0), colors=colours, labels=labels, linewidth=0.0)
+    if (costs < 0.0).any():
+        axes.stackplot(time, np.minimum(costs, 0.0), colors=colours, linewidth=0.0)
+        axes.plot(time, costs.sum(axis=0), color=INK, linewidth=0.9, label="sum")
+    else:
+        axes.set_ylim(bottom=0.0)
 
 
 def _falls(axes: Axes, time: Array, measured: Measured) -> None:

@@ -62,7 +62,7 @@ def best_yaml(task: str, found: Verdict, kept: Mapping[str, Value]) -> str:
 
 def study_figures(study: Study, found: Verdict, about: Mapping[str, Any]) -> dict[str, Any]:
     """All of a study, ready for JSON."""
-    ratio = found.ratio
+    ratio, difference = found.ratio, found.difference
     return {
         **about,
         "verdict": found.sentence,
@@ -70,11 +70,14 @@ def study_figures(study: Study, found: Verdict, about: Mapping[str, Any]) -> dic
         "recommended": dict(found.settings),
         "best": study.best.number,
         "confirmation": None
-        if ratio is None
+        if ratio is None or difference is None
         else {
             "ratio": finite(ratio.mean),
             "low": finite(ratio.low),
             "high": finite(ratio.high),
+            "difference": finite(difference.mean),
+            "difference_low": finite(difference.low),
+            "difference_high": finite(difference.high),
             "trials": ratio.count,
             "costs": [score.cost for score in study.confirmation[0]],
             "costs_of_defaults": [score.cost for score in study.confirmation[1]],

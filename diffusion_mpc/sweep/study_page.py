@@ -72,12 +72,13 @@ def _tiles(study: Study, found: Verdict) -> list[Tile]:
         Tile("Best setting", three(best.rank()[1]), "", f"cost, setting {best.number}"),
         Tile("Defaults", three(defaults.rank()[1]), "", "cost, setting 0"),
     ]
-    if found.ratio is not None and math.isfinite(found.ratio.mean):
-        percent = 100.0 * (found.ratio.mean - 1.0)
+    if found.ratio is not None and found.difference is not None:
+        known = math.isfinite(found.ratio.mean)
+        change = 100.0 * (found.ratio.mean - 1.0) if known else found.difference.mean
         detail = f"best to defaults, {found.ratio.count} fresh trials"
-        sign = "+" if percent > 0.0 else "\N{MINUS SIGN}"
+        sign, unit = "+" if change > 0.0 else "\N{MINUS SIGN}", "%" if known else ""
         made.append(
-            Tile("Change", f"{sign}{three(abs(percent))}", "%", detail, found.better * "good")
+            Tile("Change", f"{sign}{three(abs(change))}", unit, detail, found.better * "good")
         )
     stopped = sum(bool(c.stopped) for c in study.configurations)
     made += [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diffusion_mpc.config import Value
-from diffusion_mpc.intervals import Estimate, paired_ratio
+from diffusion_mpc.intervals import Estimate, compare, paired_ratio
 from diffusion_mpc.sweep.study import Study
 
 MINUS = "\N{MINUS SIGN}"
@@ -21,13 +21,16 @@ class Verdict:
         sentence: for people
         better: whether fresh trials show that the best setting is better than the defaults
         settings: recommended values of the parameters that were varied
-        ratio: cost of the best over that of the defaults, on fresh trials; None: none were run
+        ratio: cost of the best over that of the defaults, on fresh trials; NaN where costs are
+            negative (rewards); None: none were run
+        difference: cost of the best less that of the defaults, in pairs; None: none were run
     """
 
     sentence: str
     better: bool
     settings: Mapping[str, Value]
     ratio: Estimate | None = None
+    difference: Estimate | None = None
 
 
 def verdict(study: Study) -> Verdict:
@@ -54,40 +57,37 @@ def verdict(study: Study) -> Verdict:
             best.settings,
         )
     falls = [sum(score.falls > 0 for score in scores) for scores in (ours, theirs)]
-    ratio = paired_ratio([score.cost for score in theirs], [score.cost for score in ours])
-    said = f"{_change(ratio)}, {_interval(ratio)}{ratio.count} fresh trials each"
+    costs = [[score.cost for score in scores] for scores in (ours, theirs)]
+    ratio, difference = paired_ratio(costs[1], costs[0]), compare(*costs).difference
+    said = f"{_saving(ratio, difference)}, {ratio.count} fresh trials each"
     if falls[0] > falls[1]:
         fell = f"it falls in {falls[0]} of {ratio.count} fresh trials, they in {falls[1]}"
-        return Verdict(
-            f"The defaults stand: setting {best.number} {said}, but {fell}.", False, defaults, ratio
-        )
-    if ratio.high < 1.0:
-        return Verdict(f"Setting {best.number} {said}.", True, best.settings, ratio)
-    return Verdict(
-        f"The defaults stand: setting {best.number}, the best of {tried}, {said}.",
-        False,
-        defaults,
-        ratio,
-    )
+        sentence = f"The defaults stand: setting {best.number} {said}, but {fell}."
+        return Verdict(sentence, False, defaults, ratio, difference)
+    if difference.high < 0.0:
+        sentence = f"Setting {best.number} {said}."
+        return Verdict(sentence, True, best.settings, ratio, difference)
+    sentence = f"The defaults stand: setting {best.number}, the best of {tried}, {said}."
+    return Verdict(sentence, False, defaults, ratio, difference)
 
 
-def _change(ratio: Estimate) -> str:
-    if not math.isfinite(ratio.mean):
-        return "has costs that no ratio compares with those of the defaults"
-    percent = 100.0 * (1.0 - ratio.mean)
-    return (
-        f"costs {number(abs(percent))} % {'less' if percent >= 0.0 else 'more'} than the defaults"
-    )
-
-
-def _interval(ratio: Estimate) -> str:
-    if not (math.isfinite(ratio.low) and math.isfinite(ratio.high)):
-        return ""
-    saved = [100.0 * (1.0 - bound) for bound in (ratio.high, ratio.low)]
-    if ratio.mean > 1.0:
-        saved = [-saved[1], -saved[0]]
-    low, high = (f"{MINUS if value < 0.0 else ''}{number(abs(value))}" for value in saved)
-    return f"95 % interval {low} to {high}, "
+def _saving(ratio: Estimate, difference: Estimate) -> str:
+    """How much less it costs: in per cent of a positive cost, else in the unit of costs."""
+    known = math.isfinite(ratio.mean)
+    if known and math.isfinite(ratio.low) == math.isfinite(difference.low):
+        low, middle, high = (100.0 * (1.0 - r) for r in (ratio.high, ratio.mean, ratio.low))
+        write, unit = number, " %"
+    else:
+        low, middle, high = -difference.high, -difference.mean, -difference.low
+        write, unit = "{:.3g}".format, ""
+    said = f"costs {write(abs(middle))}{unit} {'less' if middle >= 0.0 else 'more'}"
+    said += " than the defaults"
+    if not math.isfinite(difference.low):
+        return said
+    if middle < 0.0:
+        low, high = -high, -low
+    bounds = (f"{MINUS if value < 0.0 else ''}{write(abs(value))}" for value in (low, high))
+    return f"{said}, 95 % interval {' to '.join(bounds)}"
 
 
 def number(value: float) -> str:

@@ -77,13 +77,14 @@ class Panel {
     this.legend.append(item);
   }
 
-  // Areas lie on those before them.
+  // Areas lie on those before them: costs above zero, rewards (negative costs) below it.
   pile() {
-    let below = null;
+    const above = [], below = [];
     for (const series of this.series) if (series.style === "area" && !series.hidden) {
-      series.floor = below || series.v.map(() => 0);
+      const piles = series.v.map(value => value < 0 ? below : above);
+      series.floor = series.v.map((_, i) => piles[i][i] || 0);
       series.top = series.v.map((value, i) => series.floor[i] + (value || 0));
-      below = series.top;
+      series.top.forEach((top, i) => { piles[i][i] = top; });
     }
   }
 
