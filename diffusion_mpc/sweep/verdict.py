@@ -72,7 +72,7 @@ def verdict(study: Study) -> Verdict:
 
 
 def _saving(ratio: Estimate, difference: Estimate) -> str:
-    """How much less it costs: in per cent of a positive cost, else in the unit of costs."""
+    """Saving in words: in per cent of a positive cost, else in the unit of costs."""
     known = math.isfinite(ratio.mean)
     if known and math.isfinite(ratio.low) == math.isfinite(difference.low):
         low, middle, high = (100.0 * (1.0 - r) for r in (ratio.high, ratio.mean, ratio.low))
