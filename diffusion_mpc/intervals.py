@@ -105,6 +105,13 @@ class GroupDifference:
         """Whether the interval leaves 0 out."""
         return self.low > 0.0 or self.high < 0.0
 
+    @property
+    def change(self) -> tuple[tuple[float, float, float], bool]:
+        """Low bound, mean and high bound, and whether they are per cent, see `change`."""
+        return change(
+            (self.ratio_low, self.ratio, self.ratio_high), (self.low, self.mean, self.high)
+        )
+
 
 def group_difference(
     first: Sequence[float], second: Sequence[float], comparisons: int = 1
@@ -133,6 +140,26 @@ def group_difference(
         half = wide * math.sqrt(u + v)
         low, high = _ratio_interval(a, b, u, v, wide) if a > 0.0 else (math.nan, math.nan)
     return GroupDifference(b - a, b - a - half, b - a + half, ratio, low, high, (n, m))
+
+
+def change(
+    ratio: tuple[float, float, float], difference: tuple[float, float, float]
+) -> tuple[tuple[float, float, float], bool]:
+    """Change of a cost: in per cent where ratios say it, else in the unit of the cost.
+
+    They do not of rewards, which are negative costs, nor where the first mean may be 0.
+
+    Args:
+        ratio: low bound, mean and high bound of the second over the first
+        difference: the same of the second less the first
+
+    Returns:
+        low bound, mean and high bound of the change, and whether they are per cent
+    """
+    low, mean, high = ratio
+    if math.isfinite(mean) and math.isfinite(low) == math.isfinite(difference[0]):
+        return (100.0 * (low - 1.0), 100.0 * (mean - 1.0), 100.0 * (high - 1.0)), True
+    return difference, False
 
 
 def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Estimate:

@@ -174,6 +174,13 @@ def test_negative_costs_are_compared_in_their_unit_not_in_per_cent(other, expect
     assert expected in verdict("a", "b", group_difference([-1.0, -1.2, -1.1, -0.9], other))
 
 
+def test_a_cost_that_may_be_zero_is_no_measure_of_a_change():
+    found = group_difference([0.1, -0.3, 0.4, 0.1], [5.0, 5.1, 4.9, 5.1])
+    assert found.shown
+    assert math.isinf(found.ratio_high)
+    assert verdict("a", "b", found).startswith("b costs 4.95 more than a, 95 % interval 4.")
+
+
 def test_time_series_are_tables_by_clock(sets, tmp_path):
     pd = pytest.importorskip("pandas")
     bag = sets / "a" / "seed0" / "bag"

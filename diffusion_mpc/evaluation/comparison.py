@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from diffusion_mpc.config import Value
 from diffusion_mpc.evaluation.evaluated_run import UNTOLD, EvaluatedRun
 from diffusion_mpc.intervals import Estimate, GroupDifference, estimate, group_difference
@@ -244,16 +242,11 @@ def verdict(first: str, other: str, difference: GroupDifference) -> str:
     """Sentence on the costs of two groups."""
     n, m = difference.counts
     runs = f"{n} runs each" if n == m else f"{n} and {m} runs"
-    if math.isfinite(difference.ratio):
-        low, middle, high = (
-            100.0 * (ratio - 1.0)
-            for ratio in (difference.ratio_low, difference.ratio, difference.ratio_high)
-        )
+    (low, middle, high), percent = difference.change
+    if percent:
         size, signed, unit = _percent, _signed, " %"
         said = f"is {_percent(abs(middle))} % {'cheaper' if middle <= 0.0 else 'dearer'} than"
     else:
-        # Of rewards, which are negative costs, a ratio says nothing.
-        low, middle, high = difference.low, difference.mean, difference.high
         size, signed, unit = "{:.3g}".format, _in_units, ""
         said = f"costs {abs(middle):.3g} {'less' if middle <= 0.0 else 'more'} than"
     if not math.isfinite(difference.low):
@@ -264,9 +257,8 @@ def verdict(first: str, other: str, difference: GroupDifference) -> str:
         )
     if not difference.shown:
         found = f"{other} against {first} {signed(middle)}{unit}"
-        if math.isfinite(low):
-            found += f", 95 % interval {signed(low)} to {signed(high)}"
-        return f"These runs show no difference in cost: {found}, {runs}."
+        interval = f"95 % interval {signed(low)} to {signed(high)}"
+        return f"These runs show no difference in cost: {found}, {interval}, {runs}."
     bounds = sorted((abs(low), abs(high)))
     interval = f"95 % interval {size(bounds[0])} to {size(bounds[1])}"
     return f"{other} {said} {first}, {interval}, {runs}."
@@ -274,14 +266,11 @@ def verdict(first: str, other: str, difference: GroupDifference) -> str:
 
 def change_text(row: Row, difference: GroupDifference) -> str:
     """Difference with its interval: in per cent of a positive quantity, else in its unit."""
-    if math.isfinite(difference.ratio) and row.kind != "behaviour":
-        middle = 100.0 * (difference.ratio - 1.0)
-        low, high = (
-            100.0 * (ratio - 1.0) for ratio in (difference.ratio_low, difference.ratio_high)
-        )
-        bounds = f" ({_signed(low)} to {_signed(high)})" if np.isfinite([low, high]).all() else ""
-        return f"{_signed(middle)} %{bounds}"
-    bounds = f" ({difference.low:+.2g} to {difference.high:+.2g})" * math.isfinite(difference.low)
+    (low, middle, high), percent = difference.change
+    known = math.isfinite(difference.low)
+    if percent and row.kind != "behaviour":
+        return f"{_signed(middle)} %" + f" ({_signed(low)} to {_signed(high)})" * known
+    bounds = f" ({difference.low:+.2g} to {difference.high:+.2g})" * known
     return f"{difference.mean:+.2g}{bounds} {row.unit}".strip().replace("-", MINUS)
 
 

@@ -261,17 +261,17 @@ def _bars(groups: Sequence[RunGroup]) -> dict[str, Any]:
         left = [part for part in reversed(parts) if part[2] < 0.0]
         right = [part for part in parts if part[2] >= 0.0]
         widths = [
-            (name.replace("_", " "), colour, _percent(abs(value), rewards + longest), three(value))
+            (name.replace("_", " "), colour, _width(abs(value), rewards + longest), three(value))
             for name, colour, value in left + right
         ]
-        indent = _percent(rewards + sum(value for _, _, value in left), rewards + longest)
+        indent = _width(rewards + sum(value for _, _, value in left), rewards + longest)
         rows.append((group.name, indent, widths, three(sum(each.values()))))
     keys = [(name.replace("_", " "), str(i)) for i, name in enumerate(chosen)]
     keys += [("others", REST)] if len(weights) > len(chosen) else []
-    return {"rows": rows, "keys": keys, "zero": _percent(rewards, rewards + longest)}
+    return {"rows": rows, "keys": keys, "zero": _width(rewards, rewards + longest)}
 
 
-def _percent(part: float, whole: float) -> float:
+def _width(part: float, whole: float) -> float:
     return round(100.0 * part / whole, 3)
 
 

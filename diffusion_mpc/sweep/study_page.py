@@ -13,7 +13,7 @@ from diffusion_mpc.evaluation.report_page import PAGES, Tile, said, three
 from diffusion_mpc.sweep.sampling import importances
 from diffusion_mpc.sweep.space import Axis
 from diffusion_mpc.sweep.study import Configuration, Study
-from diffusion_mpc.sweep.verdict import Verdict
+from diffusion_mpc.sweep.verdict import Verdict, change_of
 
 SHOWN = 10
 """Settings in the table."""
@@ -73,10 +73,9 @@ def _tiles(study: Study, found: Verdict) -> list[Tile]:
         Tile("Defaults", three(defaults.rank()[1]), "", "cost, setting 0"),
     ]
     if found.ratio is not None and found.difference is not None:
-        known = math.isfinite(found.ratio.mean)
-        change = 100.0 * (found.ratio.mean - 1.0) if known else found.difference.mean
+        (_, change, _), percent = change_of(found.ratio, found.difference)
         detail = f"best to defaults, {found.ratio.count} fresh trials"
-        sign, unit = "+" if change > 0.0 else "\N{MINUS SIGN}", "%" if known else ""
+        sign, unit = "+" if change > 0.0 else "\N{MINUS SIGN}", "%" if percent else ""
         made.append(
             Tile("Change", f"{sign}{three(abs(change))}", unit, detail, found.better * "good")
         )

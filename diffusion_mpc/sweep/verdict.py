@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diffusion_mpc.config import Value
-from diffusion_mpc.intervals import Estimate, compare, paired_ratio
+from diffusion_mpc.intervals import Estimate, change, compare, paired_ratio
 from diffusion_mpc.sweep.study import Study
 
 MINUS = "\N{MINUS SIGN}"
@@ -73,21 +73,23 @@ def verdict(study: Study) -> Verdict:
 
 def _saving(ratio: Estimate, difference: Estimate) -> str:
     """Saving in words: in per cent of a positive cost, else in the unit of costs."""
-    known = math.isfinite(ratio.mean)
-    if known and math.isfinite(ratio.low) == math.isfinite(difference.low):
-        low, middle, high = (100.0 * (1.0 - r) for r in (ratio.high, ratio.mean, ratio.low))
-        write, unit = number, " %"
-    else:
-        low, middle, high = -difference.high, -difference.mean, -difference.low
-        write, unit = "{:.3g}".format, ""
-    said = f"costs {write(abs(middle))}{unit} {'less' if middle >= 0.0 else 'more'}"
+    (low, middle, high), percent = change_of(ratio, difference)
+    write, unit = (number, " %") if percent else ("{:.3g}".format, "")
+    said = f"costs {write(abs(middle))}{unit} {'less' if middle <= 0.0 else 'more'}"
     said += " than the defaults"
     if not math.isfinite(difference.low):
         return said
-    if middle < 0.0:
+    if middle <= 0.0:
         low, high = -high, -low
     bounds = (f"{MINUS if value < 0.0 else ''}{write(abs(value))}" for value in (low, high))
     return f"{said}, 95 % interval {' to '.join(bounds)}"
+
+
+def change_of(ratio: Estimate, difference: Estimate) -> tuple[tuple[float, float, float], bool]:
+    """Change of the cost with its bounds, and whether it is per cent, see `intervals.change`."""
+    return change(
+        (ratio.low, ratio.mean, ratio.high), (difference.low, difference.mean, difference.high)
+    )
 
 
 def number(value: float) -> str:
