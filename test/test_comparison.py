@@ -140,7 +140,7 @@ def test_bars_of_a_comparison_have_rewards_to_the_left_of_zero(tmp_path):
     hopper = find_task("hopper")()
     for name, speed in (("slow", 0.5), ("fast", 1.5)):
         qpos, qvel = standing(hopper)
-        qvel[0] = speed
+        qvel[0], qpos[2] = speed, 0.3  # leaning, which costs
         with RunMaker(tmp_path / name / "bag", hopper) as bag:
             bag.say("hopper", **{"cost.velocity": 1.0, "cost.height": 0.0})
             for i in range(12):
@@ -159,6 +159,7 @@ def test_bars_of_a_comparison_have_rewards_to_the_left_of_zero(tmp_path):
         assert indent == pytest.approx(zero * (1.0 - speed / 1.5), abs=0.01)
         assert parts[0] == pytest.approx(zero - indent, abs=0.01), "the reward ends at zero"
         assert 'title="velocity: -' in row
+    assert 10.0 < zero < 90.0
     assert zero + sum(parts[1:]) == pytest.approx(100.0, abs=0.1)
 
 
