@@ -157,7 +157,7 @@ def change(
         low bound, mean and high bound of the change, and whether they are per cent
     """
     low, mean, high = ratio
-    if math.isfinite(mean) and math.isfinite(low) == math.isfinite(difference[0]):
+    if 0.0 <= mean < math.inf and math.isfinite(low) == math.isfinite(difference[0]):
         return (100.0 * (low - 1.0), 100.0 * (mean - 1.0), 100.0 * (high - 1.0)), True
     return difference, False
 

@@ -175,6 +175,11 @@ def test_negative_costs_are_compared_in_their_unit_not_in_per_cent(other, expect
     assert expected in verdict("a", "b", group_difference([-1.0, -1.2, -1.1, -0.9], other))
 
 
+def test_from_a_cost_to_a_reward_no_per_cent_lead():
+    found = group_difference([0.4, 0.5, 0.4, 0.5], [-0.6, -0.5, -0.6, -0.5])
+    assert verdict("a", "b", found).startswith("b costs 1 less than a, 95 % interval 0.9")
+
+
 def test_a_cost_that_may_be_zero_is_no_measure_of_a_change():
     found = group_difference([0.1, -0.3, 0.4, 0.1], [5.0, 5.1, 4.9, 5.1])
     assert found.shown
